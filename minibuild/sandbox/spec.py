@@ -1,0 +1,99 @@
+"""What a sandboxed process is: plain values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """An overlay: `lowers` are unpacked layers, lowest first; `upper` takes the changes.
+
+    `upper` and `work` are existing empty (or to be continued) folders on one filesystem.
+    """
+
+    lowers: tuple[Path, ...]
+    upper: Path
+    work: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotMount:
+    """Unpacked layers (lowest first) seen at `target`, from `subpath` inside them.
+
+    With `readonly` false writes are allowed and thrown away with the step.
+    """
+
+    target: str
+    lowers: tuple[Path, ...]
+    subpath: str = ""
+    readonly: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FolderMount:
+    """A folder of the host's store, kept between steps (a cache mount), bound at `target`.
+
+    The folder is made by the sandbox with `mode`, `uid`, `gid` where it is missing.
+    """
+
+    target: str
+    source: Path
+    readonly: bool = False
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """A tmpfs at `target`; `size` in bytes, 0 for the kernel's default."""
+
+    target: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """`content` at `target`, held in memory only and gone with the step. Never shown by repr."""
+
+    target: str
+    content: bytes = field(repr=False)
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+Mount = SnapshotMount | FolderMount | TmpfsMount | SecretFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """A process to run in a root filesystem.
+
+    `user` is ``name|uid[:group|gid]`` resolved in the image's own passwd and group files ("" is root).
+    `env` is in order; HOME is added from passwd where it is missing. `hosts` are extra lines
+    (address, name) for /etc/hosts. `timeout` is in seconds. `insecure` lifts capabilities and seccomp.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    cwd: str = "/"
+    user: str = ""
+    hostname: str = "buildkitsandbox"
+    network: Literal["host", "none"] = "host"
+    mounts: tuple[Mount, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
+    insecure: bool = False
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How the process ended: `code` as a shell reports it (128 + signal number for a signal)."""
+
+    code: int
+    oom_killed: bool = False
+    timed_out: bool = False
