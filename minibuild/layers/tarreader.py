@@ -1,0 +1,404 @@
+"""Read a tar stream: every member as an `Entry` and its content, in one forward pass.
+
+Headers are parsed out of the large pieces the source gives; nothing is read block by block and no
+size that the archive states is ever allocated. Semantics where formats leave a choice are those of
+Go's archive/tar, which containerd and BuildKit read layers with; pax global headers apply, as
+pax(1) has it, to times, owners and extended attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from minibuild.errors import LayerError
+from minibuild.layers.compress import CHUNK, Reader
+from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.tarformat import (
+    BLOCK,
+    SIZE_MAX,
+    SPARSE_MAX,
+    Extents,
+    Header,
+    check_extents,
+    clean_path,
+    decimal,
+    number,
+    old_sparse,
+    owner,
+    parse_header,
+    pax_records,
+    pax_sparse,
+    pax_time,
+    seconds_to_ns,
+    show,
+)
+
+META_MAX = 1 << 20  # of an extended header or a GNU long name, as in Go's archive/tar
+_LINK_MAX = 4095
+_DEVICE_MAX = 2**32 - 1
+_ZEROS = bytes(1 << 16)
+_ZERO_BLOCK = bytes(BLOCK)
+_XATTR = b"SCHILY.xattr."
+_NOT_GLOBAL = (b"path", b"linkpath", b"size", b"GNU.sparse.")
+
+_KINDS = {
+    b"0": Kind.FILE,
+    b"\0": Kind.FILE,
+    b"7": Kind.FILE,  # contiguous
+    b"S": Kind.FILE,  # GNU sparse
+    b"1": Kind.HARDLINK,
+    b"2": Kind.SYMLINK,
+    b"3": Kind.CHAR,
+    b"4": Kind.BLOCK,
+    b"5": Kind.DIR,
+    b"6": Kind.FIFO,
+}
+
+
+class _Extended:
+    """What extended headers say about the next member."""
+
+    __slots__ = ("fields", "link", "name", "records")
+
+    def __init__(self) -> None:
+        self.name = b""  # from GNU L
+        self.link = b""  # from GNU K
+        self.fields: dict[bytes, bytes] = {}
+        self.records: list[tuple[bytes, bytes]] = []
+
+    def take_pax(self, records: list[tuple[bytes, bytes]]) -> None:
+        self.records = records
+        self.fields = dict(records)
+
+
+class TarReader:
+    """Iterate over ``(entry, body)``. The body is valid until the next step, and may be left unread."""
+
+    def __init__(self, source: Reader) -> None:
+        self._source = source
+        self._buffer = b""
+        self._at = 0
+        self._end = 0
+        self._left = 0  # of the current member's stored bytes
+        self._padding = 0
+        self._globals: dict[bytes, bytes] = {}
+        self._extents: Extents | None = None
+        self._size = 0
+
+    def __iter__(self) -> Iterator[tuple[Entry, Body]]:
+        body = Body(self)
+        while (entry := self._next()) is not None:
+            yield entry, body
+        while self._source.read(CHUNK):  # what follows the end is not ours, but belongs to the stream
+            pass
+
+    # -- stream
+
+    def _fill(self, count: int) -> bool:
+        """Have `count` bytes in one piece at `_at`; False when the stream ends before."""
+        while self._end - self._at < count:
+            piece = self._source.read(CHUNK)
+            if not piece:
+                return False
+            self._buffer = self._buffer[self._at :] + piece if self._at < self._end else piece
+            self._at, self._end = 0, self._end - self._at + len(piece)
+        return True
+
+    def _skip(self, count: int) -> None:
+        while count > self._end - self._at:
+            count -= self._end - self._at
+            self._at = self._end
+            if not self._fill(1):
+                raise _truncated()
+        self._at += count
+
+    def _piece(self) -> memoryview:
+        """The next bytes of the current member, however many are at hand (at least one)."""
+        if self._at == self._end and not self._fill(1):
+            raise _truncated()
+        stop = min(self._end, self._at + self._left)
+        piece = memoryview(self._buffer)[self._at : stop]
+        self._left -= stop - self._at
+        self._at = stop
+        return piece
+
+    def _take(self, size: int) -> bytes:
+        """The payload of an extended header."""
+        if size > META_MAX:
+            raise LayerError(f"the layer has an extended header of {size} bytes; {META_MAX} is the limit")
+        padded = size + -size % BLOCK
+        if not self._fill(padded):
+            raise _truncated()
+        data = self._buffer[self._at : self._at + size]
+        self._at += padded
+        return data
+
+    # -- members
+
+    def _next(self) -> Entry | None:
+        if self._left or self._padding:
+            self._skip(self._left + self._padding)
+            self._left = self._padding = 0
+        self._extents = None
+        extended: _Extended | None = None
+        while True:
+            if not self._fill(BLOCK):
+                if extended is not None or any(self._buffer[self._at :]):
+                    raise _truncated()
+                self._at = self._end
+                return None
+            if not self._buffer[self._at] and self._buffer[self._at : self._at + BLOCK] == _ZERO_BLOCK:
+                if extended is not None:
+                    raise _truncated()
+                return None
+            header = parse_header(self._buffer, self._at)
+            self._at += BLOCK
+            if header.flag in _KINDS:
+                return self._member(header, extended)
+            if header.flag not in b"xXgLK":
+                raise LayerError(
+                    f"the layer's entry {show(header.name)} has the unknown type {header.flag!r}"
+                )
+            if header.flag == b"g":
+                self._take_global(self._take(header.size))
+            else:
+                extended = extended or _Extended()
+                self._extend(extended, header)
+
+    def _extend(self, extended: _Extended, header: Header) -> None:
+        if header.size < 0:
+            raise LayerError("the layer has an extended header of negative size")
+        data = self._take(header.size)
+        if header.flag == b"L":
+            extended.name = data.partition(b"\0")[0]
+        elif header.flag == b"K":
+            extended.link = data.partition(b"\0")[0]
+        else:
+            extended.take_pax(_records(data))
+
+    def _take_global(self, data: bytes) -> None:
+        for key, value in _records(data):
+            if key.startswith(_NOT_GLOBAL):
+                continue
+            if value:
+                self._globals[key] = value
+            else:
+                self._globals.pop(key, None)
+
+    def _member(self, header: Header, extended: _Extended | None) -> Entry:
+        if extended is None and not self._globals:
+            try:
+                return self._plain(header)
+            except ValueError as error:
+                raise _malformed(header.name, error) from None
+        extended = extended or _Extended()
+        fields = {**self._globals, **extended.fields} if self._globals else extended.fields
+        name = extended.name or fields.get(b"path") or header.name
+        try:
+            return self._extended(header, extended, fields, name)
+        except ValueError as error:
+            raise _malformed(name, error) from None
+
+    def _plain(self, header: Header) -> Entry:
+        """The entry of a member without extended headers."""
+        name, mode, uid, gid, size, mtime, flag, link, device = header
+        kind = _KINDS[flag]
+        if kind is Kind.FILE:
+            if flag == b"\0" and name.endswith(b"/"):
+                kind, size = Kind.DIR, 0
+            elif flag == b"S":
+                size = self._open_old_sparse(size)
+            else:
+                self._open(size)
+            return Entry(
+                clean_path(name), kind, mode & 0o7777, owner(uid), owner(gid), size, seconds_to_ns(mtime)
+            )
+        return Entry(
+            clean_path(name),
+            kind,
+            mode & 0o7777,
+            owner(uid),
+            owner(gid),
+            0,
+            seconds_to_ns(mtime),
+            _link(kind, link, name) if kind is Kind.SYMLINK or kind is Kind.HARDLINK else b"",
+            _device(device) if kind is Kind.CHAR or kind is Kind.BLOCK else (0, 0),
+        )
+
+    def _extended(
+        self, header: Header, extended: _Extended, fields: dict[bytes, bytes], name: bytes
+    ) -> Entry:
+        stored = decimal(fields[b"size"]) if fields.get(b"size") else header.size
+        if b"GNU.sparse.major" in fields or b"GNU.sparse.size" in fields:
+            name = fields.get(b"GNU.sparse.name") or name
+        entry = self._plain(
+            header._replace(
+                name=name,
+                link=extended.link or fields.get(b"linkpath") or header.link,
+                uid=decimal(fields[b"uid"]) if fields.get(b"uid") else header.uid,
+                gid=decimal(fields[b"gid"]) if fields.get(b"gid") else header.gid,
+                size=stored,
+            )
+        )
+        if fields.get(b"mtime"):
+            entry = entry._replace(mtime_ns=pax_time(fields[b"mtime"]))
+        xattrs = {
+            key[len(_XATTR) :].replace(b"%3D", b"=").replace(b"%25", b"%"): value
+            for key, value in fields.items()
+            if key.startswith(_XATTR)
+        }
+        if xattrs:
+            entry = entry._replace(xattrs=tuple(sorted(xattrs.items())))
+        if entry.kind is Kind.FILE and any(key.startswith(b"GNU.sparse.") for key in fields):
+            entry = entry._replace(size=self._open_pax_sparse(extended.records, fields, stored))
+        return entry
+
+    # -- content
+
+    def _open(self, stored: int) -> None:
+        if not 0 <= stored <= SIZE_MAX:
+            raise ValueError(f"its size {stored} is out of range")
+        self._left, self._padding, self._size = stored, -stored % BLOCK, stored
+
+    def _open_old_sparse(self, stored: int) -> int:
+        block = self._buffer[self._at - BLOCK : self._at]
+        size = number(block[483:495])
+        extents, more = old_sparse(block, first=True)
+        while more:
+            if not self._fill(BLOCK):
+                raise _truncated()
+            following, more = old_sparse(self._buffer[self._at : self._at + BLOCK], first=False)
+            self._at += BLOCK
+            extents += following
+            if len(extents) > SPARSE_MAX:
+                raise ValueError("its sparse map is too long")
+        return self._open_extents(extents, size, stored)
+
+    def _open_pax_sparse(
+        self, records: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], stored: int
+    ) -> int:
+        if fields.get(b"GNU.sparse.major", b"0") == b"0":
+            size = decimal(fields.get(b"GNU.sparse.size", b""))
+            return self._open_extents(pax_sparse(records, fields), size, stored)
+        if (fields[b"GNU.sparse.major"], fields.get(b"GNU.sparse.minor")) != (b"1", b"0"):
+            raise ValueError("its sparse format is unknown")
+        size = decimal(fields.get(b"GNU.sparse.realsize", b""))
+        extents, used = self._sparse_map(stored)
+        return self._open_extents(extents, size, stored - used)
+
+    def _sparse_map(self, stored: int) -> tuple[Extents, int]:
+        """The map of pax sparse 1.0, which precedes the content, and the bytes it took."""
+        numbers: list[int] = []
+        want, used, rest = 1, 0, b""
+        while len(numbers) < want:
+            used += BLOCK
+            if used > stored or len(rest) > BLOCK:
+                raise ValueError("its sparse map is incomplete")
+            if not self._fill(BLOCK):
+                raise _truncated()
+            *lines, rest = (rest + self._buffer[self._at : self._at + BLOCK]).split(b"\n")
+            self._at += BLOCK
+            for line in lines:
+                numbers.append(decimal(line))
+                want = 1 + 2 * numbers[0]
+                if want > 2 * SPARSE_MAX:
+                    raise ValueError("its sparse map is too long")
+                if len(numbers) == want:
+                    break
+        return list(zip(numbers[1::2], numbers[2::2], strict=True)), used
+
+    def _open_extents(self, extents: Extents, size: int, stored: int) -> int:
+        if not 0 <= size <= SIZE_MAX:
+            raise ValueError(f"its size {size} is out of range")
+        self._open(stored)
+        self._extents = check_extents(extents, size, stored)
+        self._size = size
+        return size
+
+
+class Body:
+    """The content of the current member. Pieces are views that the next step invalidates."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: TarReader) -> None:
+        self._reader = reader
+
+    @property
+    def sparse(self) -> bool:
+        """Whether `segments` leaves holes."""
+        return self._reader._extents is not None
+
+    def segments(self) -> Iterator[tuple[int, memoryview]]:
+        """(offset, bytes) of what is stored, in order; the gaps up to the entry's size are zeros."""
+        reader = self._reader
+        if reader._extents is None:
+            at = 0
+            while reader._left:
+                piece = reader._piece()
+                yield at, piece
+                at += len(piece)
+            return
+        for offset, length in reader._extents:
+            rest = length
+            while rest:
+                piece = reader._piece()
+                if len(piece) > rest:  # the piece reaches into the next extent: give the excess back
+                    excess = len(piece) - rest
+                    reader._at -= excess
+                    reader._left += excess
+                    piece = piece[:rest]
+                yield offset + length - rest, piece
+                rest -= len(piece)
+
+    def chunks(self) -> Iterator[memoryview | bytes]:
+        """The content in pieces, holes as zeros."""
+        reader = self._reader
+        if reader._extents is None:
+            while reader._left:
+                yield reader._piece()
+            return
+        at = 0
+        for offset, piece in self.segments():
+            yield from _zeros(offset - at)
+            yield piece
+            at = offset + len(piece)
+        yield from _zeros(reader._size - at)
+
+    def read(self) -> bytes:
+        """All of the content, which the caller knows to be small."""
+        return b"".join(self.chunks())
+
+
+def _zeros(count: int) -> Iterator[bytes]:
+    while count > 0:
+        yield _ZEROS[:count]
+        count -= len(_ZEROS)
+
+
+def _link(kind: Kind, target: bytes, name: bytes) -> bytes:
+    if not target or len(target) > _LINK_MAX or b"\0" in target:
+        raise ValueError(f"its link target {show(target)} is empty, too long or holds a NUL")
+    return target if kind is Kind.SYMLINK else clean_path(target)
+
+
+def _device(fields: tuple[bytes, bytes]) -> tuple[int, int]:
+    major, minor = number(fields[0]), number(fields[1])
+    if not (0 <= major <= _DEVICE_MAX and 0 <= minor <= _DEVICE_MAX):
+        raise ValueError("its device numbers are out of range")
+    return major, minor
+
+
+def _records(data: bytes) -> list[tuple[bytes, bytes]]:
+    try:
+        return pax_records(data)
+    except ValueError as error:
+        raise LayerError(f"the layer has a malformed extended header: {error}") from None
+
+
+def _malformed(name: bytes, error: ValueError) -> LayerError:
+    return LayerError(f"the layer's entry {show(name)} is malformed: {error}")
+
+
+def _truncated() -> LayerError:
+    return LayerError("the layer's archive ends in the middle of an entry", cure="Fetch the image again.")
