@@ -11,6 +11,8 @@ StoreError
 
 from __future__ import annotations
 
+import errno
+
 
 class StoreError(Exception):
     """Base of all errors raised by `minibuild_store`."""
@@ -40,7 +42,9 @@ class BlobDamaged(StoreError):
 
 class StoreFull(StoreError):
     def __init__(self, path: str) -> None:
-        super().__init__(f"no space left for the store at {path}: free some or name another place with MINIBUILD_ROOT")
+        super().__init__(
+            f"no space left for the store at {path}: free some or name another place with MINIBUILD_ROOT"
+        )
         self.path = path
 
 
@@ -55,3 +59,11 @@ class StoreUnusable(StoreError):
         super().__init__(f"cannot use {path} as a store: {reason}")
         self.path = path
         self.reason = reason
+
+
+def store_error(error: OSError, path: str) -> StoreError:
+    """What an operating system error under the store at `path` means to its user."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(path)
+    where = f" ({error.filename})" if error.filename else ""
+    return StoreUnusable(path, f"{error.strerror or error}{where}")

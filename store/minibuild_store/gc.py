@@ -1,0 +1,268 @@
+"""Deleting what nothing needs.
+
+The caller says what is needed; what a running process committed or leased is kept besides. Nothing is lost
+between the two because of the order:
+
+1. dead sessions are removed; from here to the end no lease file is (`Session.drop_lease`);
+2. candidates are listed: what comes later is no candidate;
+3. `roots` is called: it sees all that was recorded by sessions that ended before 1;
+4. each batch is deleted with the gate shut, after reading the leases again: who adds a lease either is seen
+   or finds the thing gone when they look.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from minibuild_store.digest import Digest
+from minibuild_store.files import Remove, tree_size, unlink_quietly
+from minibuild_store.layout import BLOBS, GATE, LOCKS, PARTIALS, RECORDS, RUNNING, SNAPSHOTS
+from minibuild_store.lock import is_at, try_flock
+from minibuild_store.records import record_files, record_path
+from minibuild_store.session import LEASES
+from minibuild_store.snapshots import TRASH
+
+_BATCH = 64
+
+
+class Roots(NamedTuple):
+    """What must stay. None for a part, or a kind of records not named, leaves all of it alone."""
+
+    blobs: Iterable[str] | None = None
+    snapshots: Iterable[str] | None = None
+    records: Mapping[str, Iterable[str]] | None = None
+
+
+class Removed(NamedTuple):
+    """One thing deleted: `kind` is blob, partial, snapshot or record; `bytes` its size.
+
+    A record is named by kind and file; its own name was hashed.
+    """
+
+    kind: str
+    name: str
+    bytes: int
+
+
+class GcReport(NamedTuple):
+    """What a gc deleted, or would have; `left` are folders that could not be deleted."""
+
+    removed: tuple[Removed, ...]
+    left: tuple[Path, ...]
+    dry_run: bool
+
+    @property
+    def bytes(self) -> int:
+        return sum(item.bytes for item in self.removed)
+
+
+class Collector:
+    """One run over the store at `root`; made when the candidates are to be listed.
+
+    The caller holds the gc lock and has removed dead sessions.
+    """
+
+    def __init__(self, root: str, *, dry_run: bool, remove: Remove) -> None:
+        self._root = root
+        self._dry_run = dry_run
+        self._remove = remove
+        self._leases = _Leases(f"{root}/{RUNNING}")
+        self._removed: list[Removed] = []
+        self._left: list[Path] = []
+
+        self._blobs = list(_blobs(f"{root}/{BLOBS}"))
+        self._snapshots = self._listed(SNAPSHOTS)
+        self._partials = self._listed(PARTIALS)
+        self._records = {kind: _record_states(f"{root}/{RECORDS}/{kind}") for kind in self._listed(RECORDS)}
+
+    def sweep(self, roots: Roots) -> GcReport:
+        """Delete every candidate that neither `roots` nor a lease names."""
+        if roots.blobs is not None:
+            keep = frozenset(roots.blobs)
+            self._sweep_blobs([item for item in self._blobs if item[0] not in keep])
+            self._sweep_partials(keep)
+        if roots.snapshots is not None:
+            keep = frozenset(roots.snapshots)
+            self._sweep_snapshots([name for name in self._snapshots if name not in keep])
+        for kind, names in (roots.records or {}).items():
+            if kind in self._records:
+                self._sweep_records(kind, self._records[kind], names)
+        if not self._dry_run:
+            _remove_idle_locks(f"{self._root}/{LOCKS}")
+        return GcReport(tuple(self._removed), tuple(self._left), self._dry_run)
+
+    def _listed(self, part: str) -> list[str]:
+        return [name for name in os.listdir(f"{self._root}/{part}") if not name.startswith(".")]
+
+    def _gate(self) -> _ShutGate:
+        return _ShutGate(f"{self._root}/{RUNNING}/{GATE}")
+
+    def _sweep_blobs(self, doomed: list[tuple[Digest, str]]) -> None:
+        for start in range(0, len(doomed), _BATCH):
+            opened: list[int] = []
+            with self._gate():
+                leased = self._leases.read()
+                for digest, path in doomed[start : start + _BATCH]:
+                    if digest not in leased:
+                        opened += self._unlink("blob", digest, path)
+            for fd in opened:  # freeing the blocks of a large file takes time; not with the gate shut
+                os.close(fd)
+
+    def _unlink(self, kind: str, name: str, path: str) -> list[int]:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if not self._dry_run:
+                os.unlink(path)
+        except FileNotFoundError:
+            return []
+        self._removed.append(Removed(kind, name, os.fstat(fd).st_size))
+        return [fd]
+
+    def _sweep_partials(self, keep: frozenset[str]) -> None:
+        leased = self._leases.read()
+        for name in self._partials:
+            digest = name.replace("-", ":", 1)
+            if digest in keep or digest in leased:
+                continue
+            path = f"{self._root}/{PARTIALS}/{name}"
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                continue
+            if try_flock(fd) and is_at(fd, path):
+                self._removed.append(Removed("partial", digest, os.fstat(fd).st_size))
+                if not self._dry_run:
+                    unlink_quietly(path)
+            os.close(fd)
+
+    def _sweep_snapshots(self, doomed: list[str]) -> None:
+        folder = f"{self._root}/{SNAPSHOTS}"
+        for name in doomed:
+            path = f"{folder}/{name}"
+            trash = f"{folder}/{TRASH}{os.urandom(6).hex()}"
+            size = tree_size(path)
+            with self._gate():
+                if name in self._leases.read():
+                    continue
+                try:
+                    if not self._dry_run:
+                        os.rename(path, trash)
+                except FileNotFoundError:
+                    continue
+            self._removed.append(Removed("snapshot", name, size))
+        if not self._dry_run:
+            self._empty_trash(folder)
+
+    def _empty_trash(self, folder: str) -> None:
+        for name in os.listdir(folder):
+            if name.startswith(TRASH):
+                path = Path(folder, name)
+                try:
+                    self._remove(path)
+                except OSError:
+                    self._left.append(path)
+
+    def _sweep_records(
+        self, kind: str, states: dict[str, tuple[int, int, int]], names: Iterable[str]
+    ) -> None:
+        folder = f"{self._root}/{RECORDS}/{kind}"
+        for name in names:
+            states.pop(record_path(folder, name), None)
+        doomed = list(states.items())
+        for start in range(0, len(doomed), _BATCH):
+            with self._gate():
+                for path, (inode, changed, size) in doomed[start : start + _BATCH]:
+                    try:
+                        now = os.stat(path)
+                        if (now.st_ino, now.st_ctime_ns) != (inode, changed):
+                            continue  # put or touched since it was listed
+                        if not self._dry_run:
+                            os.unlink(path)
+                    except FileNotFoundError:
+                        continue
+                    self._removed.append(Removed("record", f"{kind}/{path[len(folder) + 1 :]}", size))
+
+
+class _ShutGate:
+    """The exclusive side of `Gate`; its own descriptor, so that it excludes threads of this process too."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+class _Leases:
+    """All names leased by any session, live or ended since the gc began; reads only what was added."""
+
+    def __init__(self, running: str) -> None:
+        self._running = running
+        self._names: set[str] = set()
+        self._offsets: dict[str, int] = {}
+
+    def read(self) -> set[str]:
+        with os.scandir(self._running) as sessions:
+            for session in sessions:
+                if session.is_dir(follow_symlinks=False):
+                    self._read_session(session.path)
+        return self._names
+
+    def _read_session(self, folder: str) -> None:
+        try:
+            with os.scandir(folder) as entries:
+                files = [entry.path for entry in entries if entry.name.startswith(LEASES)]
+        except FileNotFoundError:
+            return
+        for path in files:
+            offset = self._offsets.get(path, 0)
+            try:
+                with open(path, "rb") as file:
+                    file.seek(offset)
+                    added = file.read()
+            except FileNotFoundError:
+                continue
+            whole = added[: added.rfind(b"\n") + 1]
+            self._offsets[path] = offset + len(whole)
+            self._names.update(whole.decode("utf-8", "surrogateescape").split("\n"))
+
+
+def _blobs(folder: str) -> Iterator[tuple[Digest, str]]:
+    for algorithm in os.listdir(folder):
+        for name in os.listdir(f"{folder}/{algorithm}"):
+            yield Digest(f"{algorithm}:{name}"), f"{folder}/{algorithm}/{name}"
+
+
+def _record_states(folder: str) -> dict[str, tuple[int, int, int]]:
+    states = {}
+    for path in record_files(folder):
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            continue
+        states[path] = status.st_ino, status.st_ctime_ns, status.st_size
+    return states
+
+
+def _remove_idle_locks(folder: str) -> None:
+    """Lock files that killed processes left; each is taken before it goes, so no holder loses its lock."""
+    for name in os.listdir(folder):
+        path = f"{folder}/{name}"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        if try_flock(fd) and is_at(fd, path):
+            unlink_quietly(path)
+        os.close(fd)

@@ -1,0 +1,165 @@
+"""Locks between processes and between threads.
+
+Each acquisition opens the file anew, so flock(2) excludes threads of one process as it does processes, and
+the kernel releases what a killed process held. The last holder unlinks the file; whoever got a lock on an
+unlinked file sees that its name is gone or another's, and begins again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from minibuild_store.errors import StoreBusy, store_error
+
+_FIRST_PAUSE = 0.0005
+_LONGEST_PAUSE = 0.025
+
+
+def try_flock(fd: int, *, shared: bool = False) -> bool:
+    """Lock the open file `fd` at once or say False."""
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_at(fd: int, path: str) -> bool:
+    """Is the open file `fd` still the one that `path` names?"""
+    try:
+        named = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    opened = os.fstat(fd)
+    return named.st_ino == opened.st_ino and named.st_dev == opened.st_dev
+
+
+def take(path: str, *, shared: bool = False) -> int | None:
+    """Open (creating it) and lock the file at `path`; its descriptor, or None while others hold it."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not try_flock(fd, shared=shared):
+            os.close(fd)
+            return None
+        if is_at(fd, path):
+            return fd
+        os.close(fd)
+
+
+def take_waiting(
+    path: str,
+    name: str,
+    *,
+    timeout: float | None = None,
+    shared: bool = False,
+    waiting: Callable[[], None] | None = None,
+) -> int:
+    """`take`, again and again until it is had; raises `StoreBusy` when `timeout` seconds have passed."""
+    give_up = None if timeout is None else time.monotonic() + timeout
+    pause = _FIRST_PAUSE
+    while True:
+        fd = take(path, shared=shared)
+        if fd is not None:
+            return fd
+        if give_up is not None and time.monotonic() >= give_up:
+            raise StoreBusy(name)
+        if waiting is not None:
+            waiting()
+        time.sleep(pause if give_up is None else max(0.0, min(pause, give_up - time.monotonic())))
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+class Lock:
+    """The lock file at `path`, held inside a `with` block; one object is one acquisition at a time.
+
+    `waiting` is called before each pause and may raise to end the wait. Polled rather than blocking, so that
+    a thread that waits can be told to stop; a release is seen within 25 ms.
+    """
+
+    __slots__ = ("_fd", "_keep", "_name", "_path", "_root", "_shared", "_timeout", "_waiting")
+
+    def __init__(
+        self,
+        root: str,
+        path: str,
+        name: str,
+        *,
+        timeout: float | None = None,
+        shared: bool = False,
+        waiting: Callable[[], None] | None = None,
+        keep: bool = False,
+    ) -> None:
+        self._root = root
+        self._path = path
+        self._name = name
+        self._timeout = timeout
+        self._shared = shared
+        self._waiting = waiting
+        self._keep = keep
+        self._fd = -1
+
+    def __enter__(self) -> Lock:
+        """Take the lock; raises `StoreBusy`, `StoreFull`, `StoreUnusable`."""
+        try:
+            self._fd = take_waiting(
+                self._path, self._name, timeout=self._timeout, shared=self._shared, waiting=self._waiting
+            )
+        except OSError as error:
+            raise store_error(error, self._root) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        fd, self._fd = self._fd, -1
+        release(fd, None if self._keep else self._path)
+
+
+def release(fd: int, path: str | None) -> None:
+    """Give up the lock on `fd`, unlinking its file `path` when nobody else holds it."""
+    try:
+        # a shared holder leaves the file to the others that share it
+        if path is not None and try_flock(fd) and is_at(fd, path):
+            os.unlink(path)
+    except OSError:
+        pass  # the file stays behind, unlocked, until the next holder or gc
+    finally:
+        os.close(fd)
+
+
+class Gate:
+    """The shared side of the lock that gc takes for each batch it deletes; reentrant, cheap (about 3 µs)."""
+
+    __slots__ = ("_count", "_fd", "_mutex", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+        self._count = 0
+        self._mutex = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not self._count:
+                fcntl.flock(self._fd, fcntl.LOCK_SH)
+            self._count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._mutex:
+            self._count -= 1
+            if not self._count:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
