@@ -147,8 +147,10 @@ class Blobs:
 
     def partial(self, digest: Digest, *, timeout: float | None = None) -> Partial:
         """The unfinished download of `digest`, with what an earlier process got of it; see `Partial`."""
-        name = digest.replace(":", "-")
-        return Partial(self._partials + "/" + name, digest, timeout, self.session.root, self.place)
+        name = os.path.basename(self._name(digest))
+        return Partial(
+            f"{self._partials}/{digest.algorithm}-{name}", digest, timeout, self.session.root, self.place
+        )
 
     def get(self, digest: Digest) -> bytes:
         """All bytes of the blob, verified; raises `BlobNotFound`, `BlobDamaged`."""

@@ -23,8 +23,8 @@ from minibuild_store.files import Remove, tree_size, unlink_quietly
 from minibuild_store.layout import BLOBS, GATE, LOCKS, PARTIALS, RECORDS, RUNNING, SNAPSHOTS
 from minibuild_store.lock import is_at, try_flock
 from minibuild_store.records import record_files, record_path
-from minibuild_store.session import LEASES
-from minibuild_store.snapshots import TRASH
+from minibuild_store.session import LEASES, dead_sessions
+from minibuild_store.snapshots import empty_trash, to_trash
 
 _BATCH = 64
 
@@ -70,7 +70,9 @@ class Collector:
         self._root = root
         self._dry_run = dry_run
         self._remove = remove
-        self._leases = _Leases(f"{root}/{RUNNING}")
+        # a dry run removes no dead sessions, so it passes over them
+        running = f"{root}/{RUNNING}"
+        self._leases = _Leases(running, dead_sessions(running) if dry_run else set())
         self._removed: list[Removed] = []
         self._left: list[Path] = []
 
@@ -143,28 +145,18 @@ class Collector:
         folder = f"{self._root}/{SNAPSHOTS}"
         for name in doomed:
             path = f"{folder}/{name}"
-            trash = f"{folder}/{TRASH}{os.urandom(6).hex()}"
             size = tree_size(path)
             with self._gate():
                 if name in self._leases.read():
                     continue
                 try:
                     if not self._dry_run:
-                        os.rename(path, trash)
+                        to_trash(folder, path)
                 except FileNotFoundError:
                     continue
             self._removed.append(Removed("snapshot", name, size))
         if not self._dry_run:
-            self._empty_trash(folder)
-
-    def _empty_trash(self, folder: str) -> None:
-        for name in os.listdir(folder):
-            if name.startswith(TRASH):
-                path = Path(folder, name)
-                try:
-                    self._remove(path)
-                except OSError:
-                    self._left.append(path)
+            self._left += empty_trash(folder, self._remove)
 
     def _sweep_records(
         self, kind: str, states: dict[str, tuple[int, int, int]], names: Iterable[str]
@@ -207,15 +199,16 @@ class _ShutGate:
 class _Leases:
     """All names leased by any session, live or ended since the gc began; reads only what was added."""
 
-    def __init__(self, running: str) -> None:
+    def __init__(self, running: str, ignored: set[str]) -> None:
         self._running = running
+        self._ignored = ignored
         self._names: set[str] = set()
         self._offsets: dict[str, int] = {}
 
     def read(self) -> set[str]:
         with os.scandir(self._running) as sessions:
             for session in sessions:
-                if session.is_dir(follow_symlinks=False):
+                if session.path not in self._ignored and session.is_dir(follow_symlinks=False):
                     self._read_session(session.path)
         return self._names
 

@@ -15,6 +15,7 @@ import fcntl
 import itertools
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from minibuild_store.errors import store_error
@@ -172,6 +173,29 @@ def reap(running: str, remove: Remove | None) -> list[Path]:
 def reap_guarded(running: str, remove: Remove | None) -> list[Path]:
     """`reap` for a caller that holds the gc lock."""
     behind = []
+    for folder, fd in _dead(running):
+        behind += _remove_session(folder, fd, remove)
+    return behind
+
+
+def dead_sessions(running: str) -> set[str]:
+    """Folders of the sessions whose process is gone."""
+    dead = set()
+    for folder, fd in _dead(running):
+        dead.add(folder)
+        os.close(fd)
+    return dead
+
+
+def any_alive(running: str) -> bool:
+    """Does any process, this one included, have an open session here?"""
+    dead = dead_sessions(running)
+    names = [name for name in os.listdir(running) if name.endswith(_LOCK)]
+    return any(f"{running}/{name}".removesuffix(_LOCK) not in dead for name in names)
+
+
+def _dead(running: str) -> Iterator[tuple[str, int]]:
+    """Session folders nobody holds, each with its lock, taken, to be closed by the caller."""
     for name in os.listdir(running):
         if not name.endswith(_LOCK):
             continue
@@ -181,10 +205,9 @@ def reap_guarded(running: str, remove: Remove | None) -> list[Path]:
         except OSError:
             continue
         if try_flock(fd) and is_at(fd, path):
-            behind += _remove_session(path.removesuffix(_LOCK), fd, remove)
+            yield path.removesuffix(_LOCK), fd
         else:
             os.close(fd)
-    return behind
 
 
 def _remove_session(folder: str, lock_fd: int, remove: Remove | None) -> list[Path]:

@@ -4,10 +4,15 @@ Any number of processes and threads may use one store at once. A process killed 
 it was in; nothing needs repair, and what it held is free again.
 
 Every file and folder comes into being under a temporary name and gets its own by rename, so a name never
-stands for half a thing as long as the machine runs. A power cut may still take the bytes of a file whose name
-it keeps. By default that is met by checking instead of flushing: records carry a checksum and count as absent
-when it fails, blobs are compared by size wherever they are looked up and by digest wherever they are read.
-`durable=True` flushes each file and folder before going on.
+stands for half a thing as long as the machine runs. A power cut may still take the bytes of a file whose
+name it keeps. By default that is met by checking instead of flushing: records carry a checksum and count as
+absent when it fails, blobs are compared by size wherever they are looked up and by digest wherever they are
+read, and the first open after a boot drops the snapshots of the last minutes before it.
+
+`durable=True` flushes each file and folder before going on. On ext4 over a virtual disk, medians of one
+thread: a 200-byte record 57 µs, durable 594; a 1 KiB blob 82 µs, durable 443; a 1 MiB blob 1.8 ms, durable
+2.8. A build puts hundreds of them, and all of it can be made again from its inputs, so the default is to
+check. A snapshot has no cheaper flush than sync(2) of the whole machine.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from minibuild_store.layout import BLOBS, CACHES, GC, LOCKS, PARTIALS, RECORDS, 
 from minibuild_store.lock import Lock
 from minibuild_store.records import Records
 from minibuild_store.session import Lease, Session, Workspace, reap, reap_guarded
-from minibuild_store.snapshots import Snapshots
+from minibuild_store.snapshots import Snapshots, empty_trash, settle
 
 
 class Store:
@@ -50,6 +55,11 @@ class Store:
         """
         text = os.path.abspath(root)
         prepare(text)
+        if not durable:
+            try:
+                settle(f"{text}/{SNAPSHOTS}", f"{text}/{RUNNING}")
+            except OSError as error:
+                raise store_error(error, text) from error
         return cls(Path(text), Session(text, f"{text}/{RUNNING}", durable=durable))
 
     def records(self, kind: str) -> Records:
@@ -88,11 +98,13 @@ class Store:
         return Lease(self._session)
 
     def clean(self, *, remove: Remove = remove_tree) -> list[Path]:
-        """Delete what dead processes left and return the workspaces that `remove` could not delete."""
+        """Delete what dead processes left and return the folders that `remove` could not delete."""
+        root = self._session.root
         try:
-            return reap(f"{self._session.root}/{RUNNING}", remove)
+            left = reap(f"{root}/{RUNNING}", remove)
+            return left + empty_trash(f"{root}/{SNAPSHOTS}", remove)
         except OSError as error:
-            raise store_error(error, self._session.root) from error
+            raise store_error(error, root) from error
 
     def gc(
         self,
