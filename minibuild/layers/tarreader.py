@@ -35,6 +35,8 @@ from minibuild.layers.tarformat import (
 
 META_MAX = 1 << 20  # of an extended header or a GNU long name, as in Go's archive/tar
 _LINK_MAX = 4095
+_SPARSE_SIZE_MAX = 2**44  # ext4's limit; hashing holes costs time that the archive does not pay
+_XATTR_MAX = 255
 _DEVICE_MAX = 2**32 - 1
 _ZEROS = bytes(1 << 16)
 _ZERO_BLOCK = bytes(BLOCK)
@@ -139,7 +141,7 @@ class TarReader:
         if self._left or self._padding:
             self._skip(self._left + self._padding)
             self._left = self._padding = 0
-        self._extents = None
+        self._extents, self._size = None, 0
         extended: _Extended | None = None
         while True:
             if not self._fill(BLOCK):
@@ -242,11 +244,7 @@ class TarReader:
         )
         if fields.get(b"mtime"):
             entry = entry._replace(mtime_ns=pax_time(fields[b"mtime"]))
-        xattrs = {
-            key[len(_XATTR) :].replace(b"%3D", b"=").replace(b"%25", b"%"): value
-            for key, value in fields.items()
-            if key.startswith(_XATTR)
-        }
+        xattrs = {_xattr_name(key): value for key, value in fields.items() if key.startswith(_XATTR)}
         if xattrs:
             entry = entry._replace(xattrs=tuple(sorted(xattrs.items())))
         if entry.kind is Kind.FILE and any(key.startswith(b"GNU.sparse.") for key in fields):
@@ -308,7 +306,7 @@ class TarReader:
         return list(zip(numbers[1::2], numbers[2::2], strict=True)), used
 
     def _open_extents(self, extents: Extents, size: int, stored: int) -> int:
-        if not 0 <= size <= SIZE_MAX:
+        if not 0 <= size <= _SPARSE_SIZE_MAX:
             raise ValueError(f"its size {size} is out of range")
         self._open(stored)
         self._extents = check_extents(extents, size, stored)
@@ -328,6 +326,11 @@ class Body:
     def sparse(self) -> bool:
         """Whether `segments` leaves holes."""
         return self._reader._extents is not None
+
+    @property
+    def size(self) -> int:
+        """Of the content, holes included."""
+        return self._reader._size
 
     def segments(self) -> Iterator[tuple[int, memoryview]]:
         """(offset, bytes) of what is stored, in order; the gaps up to the entry's size are zeros."""
@@ -380,6 +383,13 @@ def _link(kind: Kind, target: bytes, name: bytes) -> bytes:
     if not target or len(target) > _LINK_MAX or b"\0" in target:
         raise ValueError(f"its link target {show(target)} is empty, too long or holds a NUL")
     return target if kind is Kind.SYMLINK else clean_path(target)
+
+
+def _xattr_name(key: bytes) -> bytes:
+    name = key[len(_XATTR) :].replace(b"%3D", b"=").replace(b"%25", b"%")  # as GNU tar writes them
+    if not name or len(name) > _XATTR_MAX or b"\0" in name:
+        raise ValueError(f"{show(name)} is no name of an extended attribute")
+    return name
 
 
 def _device(fields: tuple[bytes, bytes]) -> tuple[int, int]:

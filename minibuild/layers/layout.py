@@ -1,0 +1,248 @@
+"""Where the entries of one layer come to lie: the shape of a layer while its archive goes by.
+
+An archive may name a path through a symbolic link, leave parents out, or name a path twice with
+different types. `Layout` settles all that in memory, by the rules containerd's unpacking follows, so
+that whoever writes to a disk or keeps an index meets only real paths:
+
+- a parent that is a symbolic link is followed inside the layer's root; ``..`` at the root stays there
+- missing parents are made, as directories
+- a later entry replaces an earlier one; only a directory over a directory is merged
+- a hard link's target must be a non-directory of this layer
+- ``.wh.NAME`` hides NAME of the layers below (not of this one), ``.wh..wh..opq`` all that its
+  directory holds there (image-spec, layer.md, "Whiteouts"); a device 0:0 is a whiteout to overlayfs,
+  so it is one here
+
+Attributes by which overlayfs is steered never come from an archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from minibuild.errors import LayerError
+from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.tarformat import PATH_MAX, show
+from minibuild.layers.tarreader import Body
+
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+_META = b".wh..wh."  # aufs kept its own records under such names
+_LINKS_MAX = 40  # as in the kernel (path_resolution(7))
+_STEERING = (b"trusted.", b"user.overlay.", b"user.minibuild.")
+
+
+class Effects(Protocol):
+    """What a `Layout` asks of a disk, in order, before `place` returns."""
+
+    def add_folder(self, path: bytes) -> None:
+        """A parent that the archive leaves out."""
+
+    def add_whiteout(self, path: bytes) -> None:
+        """A whiteout of `path`, where this layer has nothing."""
+
+    def remove(self, path: bytes, folder: bool) -> None:
+        """What was placed at `path`; a folder is empty by now."""
+
+
+class Layout:
+    """The state of one layer; feed entries in archive order to `place`.
+
+    `folders` maps each directory to the paths in it; `others` every other path to its entry, a
+    whiteout to None; `opaque` are the directories that hide what lies below.
+    """
+
+    __slots__ = ("_effects", "_whiteouts", "folders", "opaque", "others")
+
+    def __init__(self, effects: Effects | None = None) -> None:
+        self.folders: dict[bytes, set[bytes]] = {b"": set()}
+        self.others: dict[bytes, Entry | None] = {}
+        self.opaque: set[bytes] = set()
+        self._whiteouts: set[bytes] = set()
+        self._effects = effects
+
+    def place(self, entry: Entry) -> Entry | None:
+        """`entry` at its real path, with its hard link target real too; None where it is to be ignored.
+
+        A whiteout stays in its archive form, as an empty file. Raises `LayerError`.
+        """
+        path = entry.path
+        if not path:
+            return entry if entry.kind is Kind.DIR else None
+        if WHITEOUT in path and (marked := self._marked(entry)) is not entry:
+            return marked
+        siblings = self.folders.get(path.rpartition(b"/")[0])
+        if siblings is None:
+            entry = entry._replace(path=self._under_parent(path))
+            path = entry.path
+            siblings = self.folders[path.rpartition(b"/")[0]]
+        if entry.xattrs:
+            entry = entry._replace(xattrs=tuple(x for x in entry.xattrs if not x[0].startswith(_STEERING)))
+        kind = entry.kind
+        if kind is Kind.HARDLINK:
+            entry = self._linked(entry)
+        elif kind is Kind.CHAR and entry.device == (0, 0):
+            return self._hide(entry, path)
+        if path in siblings:
+            self._make_room(path, kind)
+        siblings.add(path)
+        if kind is Kind.DIR:
+            self.folders.setdefault(path, set())
+            if path in self._whiteouts:
+                self.opaque.add(path)
+        else:
+            if kind is Kind.HARDLINK and self.others.get(entry.link) is None:
+                raise _no_target(entry)
+            self.others[path] = entry
+        return entry
+
+    def holds_file(self, path: bytes) -> bool:
+        """Whether a regular file lies at `path`."""
+        entry = self.others.get(path)
+        return entry is not None and entry.kind is Kind.FILE
+
+    # -- whiteouts
+
+    def _marked(self, entry: Entry) -> Entry | None:
+        """The whiteout that `entry` stands for, or `entry` itself if its name only looks like one."""
+        folder, _, name = entry.path.rpartition(b"/")
+        for part in folder.split(b"/"):
+            if part.startswith(_META):
+                return None
+            if part.startswith(WHITEOUT):
+                raise LayerError(f"the layer's entry {show(entry.path)} lies under a whiteout")
+        if name == OPAQUE:
+            path = self._under_parent(entry.path)
+            self.opaque.add(path.rpartition(b"/")[0])
+            return Entry(path, Kind.FILE, 0, mtime_ns=entry.mtime_ns)
+        if name.startswith(_META):
+            return None
+        if not name.startswith(WHITEOUT):
+            return entry
+        hidden = name[len(WHITEOUT) :]
+        if hidden in (b"", b".", b".."):
+            raise LayerError(f"the layer's entry {show(entry.path)} is a whiteout of nothing")
+        return self._hide(entry, self._under_parent(folder + b"/" + hidden if folder else hidden))
+
+    def _hide(self, entry: Entry, path: bytes) -> Entry:
+        folder, _, name = path.rpartition(b"/")
+        if path in self.folders:
+            self.opaque.add(path)
+        elif path not in self.others:
+            if self._effects is not None:
+                self._effects.add_whiteout(path)
+            self.others[path] = None
+            self.folders[folder].add(path)
+        self._whiteouts.add(path)
+        mark = WHITEOUT + name
+        return Entry(folder + b"/" + mark if folder else mark, Kind.FILE, 0, mtime_ns=entry.mtime_ns)
+
+    # -- parents and links
+
+    def _real(self, path: bytes, whole: bytes) -> bytes:
+        """The directory `path` with every symbolic link followed; it need not exist yet."""
+        at = b""
+        parts = path.split(b"/")[::-1]
+        links = 0
+        while parts:
+            part = parts.pop()
+            if part == b"..":
+                at = at.rpartition(b"/")[0]
+            if part in (b"", b".", b".."):
+                continue
+            at = at + b"/" + part if at else part
+            below = self.others.get(at)
+            if below is None:
+                continue
+            if below.kind is not Kind.SYMLINK:
+                raise LayerError(
+                    f"the layer's entry {show(whole)} lies under {show(at)}, which is no directory"
+                )
+            links += 1
+            if links > _LINKS_MAX:
+                raise LayerError(f"the layer's entry {show(whole)} lies under a loop of symbolic links")
+            at = b"" if below.link.startswith(b"/") else at.rpartition(b"/")[0]
+            parts += below.link.split(b"/")[::-1]
+        if len(at) >= PATH_MAX:
+            raise LayerError(f"the layer's entry {show(whole)} has a name longer than {PATH_MAX} bytes")
+        return at
+
+    def _under_parent(self, path: bytes) -> bytes:
+        """`path` with its parent real and existing."""
+        parent, _, name = path.rpartition(b"/")
+        if parent not in self.folders:
+            parent = self._real(parent, path)
+            if parent not in self.folders:
+                self._add_folders(parent)
+        return parent + b"/" + name if parent else name
+
+    def _add_folders(self, path: bytes) -> None:
+        missing = []
+        while path not in self.folders:
+            missing.append(path)
+            path = path.rpartition(b"/")[0]
+        for folder in reversed(missing):
+            if folder in self.others:
+                self._make_room(folder, Kind.DIR)
+                self.opaque.add(folder)
+            if self._effects is not None:
+                self._effects.add_folder(folder)
+            self.folders[folder] = set()
+            self.folders[folder.rpartition(b"/")[0]].add(folder)
+
+    def _linked(self, entry: Entry) -> Entry:
+        parent, _, name = entry.link.rpartition(b"/")
+        if parent not in self.folders:
+            parent = self._real(parent, entry.path)
+        target = parent + b"/" + name if parent else name
+        if target == entry.path or self.others.get(target) is None:
+            raise _no_target(entry)
+        return entry if target == entry.link else entry._replace(link=target)
+
+    def _make_room(self, path: bytes, kind: Kind) -> None:
+        """Remove what lies at `path`, unless both it and the new entry are directories."""
+        if path in self.folders:
+            if kind is not Kind.DIR:
+                self._remove_folder(path)
+        else:
+            self._forget(path, folder=False)
+
+    def _remove_folder(self, path: bytes) -> None:
+        found = [path]
+        for folder in found:  # grows: breadth first, so its reverse is children first
+            found += [child for child in self.folders[folder] if child in self.folders]
+        for folder in reversed(found):
+            for child in sorted(self.folders[folder]):
+                if child not in self.folders:
+                    self._forget(child, folder=False)
+                    self._whiteouts.discard(child)
+            if folder != path:
+                self._whiteouts.discard(folder)
+            self._forget(folder, folder=True)
+
+    def _forget(self, path: bytes, folder: bool) -> None:
+        if self._effects is not None:
+            self._effects.remove(path, folder)
+        if folder:
+            del self.folders[path]
+            self.opaque.discard(path)
+        else:
+            del self.others[path]
+
+
+def placed(members: Iterable[tuple[Entry, Body]]) -> Iterator[tuple[int, Entry, Body]]:
+    """The members of a layer as (position, placed entry, body); a position is a row of its index."""
+    place = Layout().place
+    position = 0
+    for member, body in members:
+        entry = place(member)
+        if entry is not None:
+            yield position, entry, body
+            position += 1
+
+
+def _no_target(entry: Entry) -> LayerError:
+    return LayerError(
+        f"the layer's entry {show(entry.path)} is a hard link to {show(entry.link)}, "
+        "which is no file of this layer"
+    )

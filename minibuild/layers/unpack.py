@@ -1,0 +1,301 @@
+"""Unpack a layer into a folder that overlayfs takes as one of its lower directories.
+
+Nothing is ever created, followed or removed outside the folder: paths are settled in memory by
+`Layout`, and each is opened one component at a time with O_NOFOLLOW from a directory descriptor.
+The folder must be empty and nobody else may change it meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from minibuild_store.digest import Digest
+
+from minibuild.errors import LayerError
+from minibuild.layers.compress import Reader
+from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder, LayerIndex
+from minibuild.layers.layout import WHITEOUT, Layout
+from minibuild.layers.stream import LayerStream
+from minibuild.layers.tarformat import show
+from minibuild.layers.tarreader import Body, TarReader
+
+_OPEN_FOLDERS = 200
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# faults of this machine, not of the layer: they go to the caller as they are
+_OURS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EACCES,
+}
+_IMPLICIT = Entry(b"", Kind.DIR, 0o755)
+_MARK_OPAQUE = (b"user.overlay.opaque", b"y")
+_MARK_HAS_WHITEOUTS = (b"user.overlay.opaque", b"x")  # whiteouts as xattrs inside (Linux 6.7)
+
+
+def unpack(
+    fileobj: Reader,
+    media_type: str | None,
+    dest: Path,
+    *,
+    diff_id: Digest,
+    skip_devices: bool,
+    content_only: bool = False,
+) -> LayerIndex:
+    """Unpack the layer blob `fileobj` into the empty folder `dest`; returns its index.
+
+    Owners, modes, times and extended attributes are exact; with `content_only` owners stay ours and
+    privileged attributes are left out, which needs no privileges. Devices are left out where asked
+    or not permitted. Whiteouts and opaque directories take the form of overlayfs mounted with
+    ``userxattr``. The folder itself is made 0755, whatever the archive says of its root, as
+    containerd does. Raises `LayerError` for a bad layer or a wrong `diff_id`, `OSError` for a fault
+    of the disk; `dest` is then of no use.
+    """
+    builder = IndexBuilder()
+    with (
+        LayerStream(fileobj, media_type, diff_id) as stream,
+        _Unpacker(dest, builder, skip_devices or content_only, content_only) as unpacker,
+    ):
+        unpacker.run(TarReader(stream))
+        stream.verify()
+        unpacker.finish()
+    return builder.build()
+
+
+class _Unpacker:
+    """The folder being filled; the `Effects` of its `Layout`."""
+
+    def __init__(self, dest: Path, builder: IndexBuilder, skip_devices: bool, content_only: bool) -> None:
+        self._root = os.open(dest, _FOLDER)
+        self._fds = {b"": self._root}
+        self._builder = builder
+        self._skip_devices = skip_devices
+        self._content_only = content_only
+        self._layout = Layout(self)
+        self._folders: dict[bytes, Entry] = {}  # of directories: their metadata is set last
+        self._skipped: set[bytes] = set()
+        self._xattr_whiteouts: set[bytes] = set()  # parents of such
+
+    def __enter__(self) -> _Unpacker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds.values():
+            os.close(fd)
+
+    def run(self, members: Iterable[tuple[Entry, Body]]) -> None:
+        place, add = self._layout.place, self._builder.add
+        for member, body in members:
+            try:
+                entry = place(member)
+                if entry is None:
+                    continue
+                add(entry)
+                self._close_folders()
+                self._create(entry, body)
+            except OSError as error:
+                if error.errno in _OURS:
+                    raise
+                raise _failed(member.path, error) from None
+
+    def finish(self) -> None:
+        """Set what is known of directories only when all is in them."""
+        self._builder.files = {
+            path: data for path, data in self._builder.files.items() if self._layout.holds_file(path)
+        }
+        for path in sorted(self._layout.folders, reverse=True):
+            entry = self._folders.get(path, _IMPLICIT)
+            marks = []
+            if path in self._layout.opaque:
+                marks.append(_MARK_OPAQUE)
+            elif path in self._xattr_whiteouts:
+                marks.append(_MARK_HAS_WHITEOUTS)
+            self._close_folders()
+            try:
+                fd = self._folder(path)
+                for name, value in marks:
+                    os.setxattr(fd, name, value)
+                self._dress(fd, entry)
+            except OSError as error:
+                if error.errno in _OURS:
+                    raise
+                raise _failed(path, error) from None
+
+    # -- Effects
+
+    def add_folder(self, path: bytes) -> None:
+        self._close_folders()
+        parent, _, name = path.rpartition(b"/")
+        os.mkdir(name, 0o700, dir_fd=self._folder(parent))
+
+    def add_whiteout(self, path: bytes) -> None:
+        self._close_folders()
+        parent, _, name = path.rpartition(b"/")
+        folder = self._folder(parent)
+        try:
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=folder)
+        except PermissionError:
+            fd = os.open(name, _CREATE, 0o600, dir_fd=folder)
+            try:
+                os.setxattr(fd, b"user.overlay.whiteout", b"y")
+            finally:
+                os.close(fd)
+            self._xattr_whiteouts.add(parent)
+
+    def remove(self, path: bytes, folder: bool) -> None:
+        self._close_folders()
+        parent, _, name = path.rpartition(b"/")
+        at = self._folder(parent)
+        if folder:
+            self._folders.pop(path, None)
+            self._xattr_whiteouts.discard(path)
+            fd = self._fds.pop(path, None)
+            if fd is not None:
+                os.close(fd)
+            os.rmdir(name, dir_fd=at)
+        elif path in self._skipped:
+            self._skipped.discard(path)
+        else:
+            os.unlink(name, dir_fd=at)
+
+    # -- entries
+
+    def _create(self, entry: Entry, body: Body) -> None:
+        kind, path = entry.kind, entry.path
+        parent, _, name = path.rpartition(b"/")
+        if kind is Kind.FILE:
+            if not name.startswith(WHITEOUT):
+                self._create_file(entry, name, self._folder(parent), body)
+        elif kind is Kind.DIR:
+            if path:
+                with contextlib.suppress(FileExistsError):  # a parent made before its own entry came
+                    os.mkdir(name, 0o700, dir_fd=self._folder(parent))
+                self._folders[path] = entry
+        elif kind is Kind.HARDLINK:
+            self._create_link(entry, name, self._folder(parent))
+        else:
+            self._create_node(entry, name, self._folder(parent))
+
+    def _create_file(self, entry: Entry, name: bytes, folder: int, body: Body) -> None:
+        fd = os.open(name, _CREATE, 0o600, dir_fd=folder)
+        try:
+            if entry.path in KEPT_FILES and entry.size <= KEPT_SIZE:
+                data = body.read()
+                self._builder.files[entry.path] = data
+                _write(fd, data)
+            elif body.sparse:
+                os.ftruncate(fd, entry.size)
+                for offset, piece in body.segments():
+                    os.lseek(fd, offset, os.SEEK_SET)
+                    _write(fd, piece)
+            else:
+                for _, piece in body.segments():
+                    _write(fd, piece)
+            self._dress(fd, entry)
+        finally:
+            os.close(fd)
+
+    def _create_link(self, entry: Entry, name: bytes, folder: int) -> None:
+        if entry.link in self._skipped:
+            self._skipped.add(entry.path)
+            return
+        target, _, target_name = entry.link.rpartition(b"/")
+        os.link(target_name, name, src_dir_fd=self._folder(target), dst_dir_fd=folder, follow_symlinks=False)
+
+    def _create_node(self, entry: Entry, name: bytes, folder: int) -> None:
+        """A symbolic link, fifo or device."""
+        if entry.kind is Kind.SYMLINK:
+            os.symlink(entry.link, name, dir_fd=folder)
+        elif entry.kind is Kind.FIFO:
+            os.mkfifo(name, 0o600, dir_fd=folder)
+        elif not self._create_device(entry, name, folder):
+            self._skipped.add(entry.path)
+            return
+        if not self._content_only:
+            os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
+        if entry.xattrs:
+            self._set_xattrs(f"/proc/self/fd/{folder}/".encode() + name, entry)
+        if entry.kind is not Kind.SYMLINK:
+            os.chmod(name, entry.mode, dir_fd=folder)
+        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
+
+    def _create_device(self, entry: Entry, name: bytes, folder: int) -> bool:
+        if self._skip_devices:
+            return False
+        form = stat.S_IFCHR if entry.kind is Kind.CHAR else stat.S_IFBLK
+        try:
+            os.mknod(name, form | 0o600, os.makedev(*entry.device), dir_fd=folder)
+        except PermissionError:
+            return False
+        return True
+
+    def _dress(self, fd: int, entry: Entry) -> None:
+        """Owner, then attributes and mode: a change of owner clears capabilities and setuid."""
+        if not self._content_only:
+            os.fchown(fd, entry.uid, entry.gid)
+        if entry.xattrs:
+            self._set_xattrs(fd, entry)
+        os.fchmod(fd, entry.mode)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def _set_xattrs(self, at: int | bytes, entry: Entry) -> None:
+        for name, value in entry.xattrs:
+            try:
+                os.setxattr(at, name, value, follow_symlinks=isinstance(at, int))
+            except OSError as error:
+                needed = name == b"security.capability" and not self._content_only
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP) or needed:
+                    raise LayerError(
+                        f"cannot set the attribute {show(name)} of {show(entry.path)}: {error.strerror}",
+                        cure="Keep the store on a filesystem with extended attributes (ext4, xfs, btrfs).",
+                    ) from None
+
+    def _close_folders(self) -> None:
+        """Keep within the limit of open files; called where no descriptor is in use."""
+        if len(self._fds) > _OPEN_FOLDERS:
+            for path in [path for path in self._fds if path]:
+                os.close(self._fds.pop(path))
+
+    def _folder(self, path: bytes) -> int:
+        """A descriptor of the directory `path`, good until `_close_folders`."""
+        fd = self._fds.get(path)
+        if fd is not None:
+            return fd
+        names = []
+        known = path
+        while known not in self._fds:
+            known, _, name = known.rpartition(b"/")
+            names.append(name)
+        fd = self._fds[known]
+        owned = False
+        for name in reversed(names):
+            below = os.open(name, _FOLDER, dir_fd=fd)
+            if owned:
+                os.close(fd)
+            fd, owned = below, True
+        self._fds[path] = fd
+        return fd
+
+
+def _write(fd: int, piece: memoryview | bytes) -> None:
+    done = os.write(fd, piece)
+    while done < len(piece):
+        done += os.write(fd, memoryview(piece)[done:])
+
+
+def _failed(path: bytes, error: OSError) -> LayerError:
+    cure = ""
+    if error.errno in (errno.EPERM, errno.EINVAL):
+        cure = "Give this user enough subordinate ids in /etc/subuid and /etc/subgid for the image's owners."
+    return LayerError(f"cannot unpack the layer's entry {show(path)}: {error.strerror}", cure=cure)
