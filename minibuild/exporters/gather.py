@@ -12,6 +12,7 @@ from minibuild_store.digest import Digest
 from minibuild.exporters.image import BlobSource
 from minibuild.exporters.target import check_size
 from minibuild.oci.descriptor import Descriptor
+from minibuild.registry.parallel import Job, run_all, stop_if
 
 _PULLS = 4
 
@@ -31,26 +32,14 @@ def local_files(layers: Sequence[Descriptor], blobs: BlobSource) -> dict[Digest,
 
 
 def _together(layers: Sequence[Descriptor], blobs: BlobSource) -> dict[Digest, Path]:
-    waiting = list(reversed(layers))
     found: dict[Digest, Path] = {}
-    errors: list[BaseException] = []
 
-    def work() -> None:
-        while not errors:
-            try:
-                layer = waiting.pop()
-            except IndexError:
-                return
-            try:
-                found[layer.digest] = blobs.path(layer)
-            except BaseException as error:
-                errors.append(error)
+    def job(layer: Descriptor) -> Job:
+        def run(stop: threading.Event) -> None:
+            stop_if(stop)
+            found[layer.digest] = blobs.path(layer)
 
-    threads = [threading.Thread(target=work, name="export") for _ in range(min(_PULLS, len(layers)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+        return run
+
+    run_all([job(layer) for layer in layers], _PULLS)
     return found
