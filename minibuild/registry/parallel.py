@@ -1,0 +1,58 @@
+"""Several transfers at once: bounded, and the first fault stops the rest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from minibuild.errors import Cancelled
+
+Job = Callable[[threading.Event], None]
+"""One transfer; it looks at the event between pieces and raises `Cancelled` once it is set."""
+
+
+def run_all(jobs: Sequence[Job], limit: int) -> None:
+    """Run every job on at most `limit` threads; the first error is raised after all threads have ended."""
+    stop = threading.Event()
+    if len(jobs) <= 1 or limit <= 1:
+        for job in jobs:
+            job(stop)
+        return
+    pending = iter(jobs)
+    lock = threading.Lock()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        while not stop.is_set():
+            with lock:
+                job = next(pending, None)
+            if job is None:
+                return
+            try:
+                job(stop)
+            except BaseException as error:  # carried to the caller's thread
+                with lock:
+                    errors.append(error)
+                stop.set()
+
+    threads = [
+        threading.Thread(target=work, name="transfer", daemon=True) for _ in range(min(limit, len(jobs)))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:  # an interrupt of the waiting thread
+        stop.set()
+        for thread in threads:
+            thread.join()
+        raise
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Cancelled)), errors[0])
+
+
+def stop_if(stop: threading.Event) -> None:
+    """Raise `Cancelled` once `stop` is set."""
+    if stop.is_set():
+        raise Cancelled
