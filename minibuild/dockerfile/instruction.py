@@ -33,7 +33,10 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class Heredoc:
-    """A here-document. `expand` is false where the delimiter was quoted; `chomp` marks ``<<-``."""
+    """A here-document. `expand` is false where the delimiter was quoted; `chomp` marks ``<<-``.
+
+    `content` is as written, line ends included, except in COPY and ADD, where `chomp` is already done.
+    """
 
     name: str
     content: str
@@ -192,7 +195,8 @@ class Stage:
 class Dockerfile:
     """A whole file: `global_args` stand before the first FROM; `directives` are lower-case keys to values.
 
-    `escape` is the escape character in force; `text` the source as read, for error excerpts.
+    `escape` is the escape character in force; `text` the source as read, for error excerpts. `gaps` are the
+    last lines of instructions that have an empty line inside a continuation.
     """
 
     name: str
@@ -201,3 +205,4 @@ class Dockerfile:
     stages: tuple[Stage, ...]
     escape: str = "\\"
     directives: tuple[tuple[str, str], ...] = field(default=())
+    gaps: tuple[int, ...] = ()
