@@ -30,11 +30,11 @@ class IgnoreFile:
     Paths are relative to the context and slash-separated. Not for several threads at once.
     """
 
-    __slots__ = ("_list", "lines", "name")
+    __slots__ = ("_list", "name", "patterns")
 
     def __init__(self, name: str, lines: tuple[IgnoreLine, ...], patterns: PatternList) -> None:
         self.name = name
-        self.lines = lines
+        self.patterns = lines
         self._list = patterns
 
     @classmethod
@@ -70,7 +70,7 @@ class IgnoreFile:
         last = self._list.last_match(_relative(path))
         if last == NO_MATCH:
             return Decision(False, None)
-        return Decision(not self._list.patterns[last].negated, self.lines[last])
+        return Decision(not self._list.patterns[last].negated, self.patterns[last])
 
     def may_contain(self, path: str) -> bool:
         """Whether the folder `path` may hold anything that is not ignored; False means: do not walk it."""

@@ -160,7 +160,10 @@ class Maintainer(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Healthcheck(Instruction):
-    """`test` is ``("NONE",)``, ``("CMD", ...)`` or ``("CMD-SHELL", line)``; durations in nanoseconds, 0 unset."""
+    """`test` is ``("NONE",)``, ``("CMD", ...)`` or ``("CMD-SHELL", line)``.
+
+    Durations are in nanoseconds, 0 where not given.
+    """
 
     test: tuple[str, ...]
     interval: int = 0

@@ -13,7 +13,7 @@ from minibuild.dockerfile.gopath import base, clean
 from minibuild.dockerfile.gotext import boolean, number, quote
 from minibuild.dockerfile.suggest import did_you_mean
 from minibuild.dockerfile.units import parse_size
-from minibuild.errors import DockerfileError
+from minibuild.errors import DockerfileError, SourceRange
 
 MOUNT_TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 SHARING_MODES = ("shared", "private", "locked")
@@ -31,7 +31,7 @@ class BindMount:
     target: str
     source: str = ""
     from_: str = ""
-    read_only: bool = True
+    readonly: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class CacheMount:
     source: str = ""
     from_: str = ""
     sharing: str = "shared"
-    read_only: bool = False
+    readonly: bool = False
     mode: int | None = None
     uid: int | None = None
     gid: int | None = None
@@ -58,7 +58,7 @@ class TmpfsMount:
 
     target: str
     size: int = 0
-    read_only: bool = False
+    readonly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class _Fields:
     target: str = ""
     id: str = ""
     sharing: str = ""
-    read_only: bool | None = None
+    readonly: bool | None = None
     required: bool = False
     size: int = 0
     mode: int | None = None
@@ -116,8 +116,18 @@ class _Fields:
     env: str | None = None
 
 
-def parse_mount(value: str, expand: Callable[[str], str] = str) -> Mount:
-    """The mount that `value` asks for; `expand` replaces the variables in one field. Raises DockerfileError."""
+def parse_mount(value: str, *, expand: Callable[[str], str] = str, where: SourceRange | None = None) -> Mount:
+    """The mount that `value` asks for; `expand` replaces the variables in one field.
+
+    Raises DockerfileError, placed at `where`.
+    """
+    try:
+        return _typed(_read(value, expand))
+    except DockerfileError as error:
+        raise error.at(where) from None
+
+
+def _read(value: str, expand: Callable[[str], str]) -> _Fields:
     fields = _Fields()
     for field in _split(value, "mounts"):
         key, equals, text = field.partition("=")
@@ -126,7 +136,7 @@ def parse_mount(value: str, expand: Callable[[str], str] = str) -> Mount:
         else:
             _set_alone(fields, key.lower(), field)
     _check(fields)
-    return _typed(fields)
+    return fields
 
 
 def check_mount(value: str) -> str:
@@ -222,9 +232,9 @@ def _bad_quote(what: str, fault: str) -> DockerfileError:
 
 def _set_alone(fields: _Fields, key: str, field: str) -> None:
     if key in ("readonly", "ro"):
-        fields.read_only = True
+        fields.readonly = True
     elif key in ("readwrite", "rw"):
-        fields.read_only = False
+        fields.readonly = False
     elif key == "required":
         _wants(fields, key, "secret", "ssh")
         fields.required = True
@@ -247,9 +257,9 @@ def _set(fields: _Fields, key: str, value: str, field: str) -> None:
     elif key == "env":
         fields.env = value
     elif key in ("readonly", "ro"):
-        fields.read_only = _boolean(key, value)
+        fields.readonly = _boolean(key, value)
     elif key in ("readwrite", "rw"):
-        fields.read_only = not _boolean(key, value)
+        fields.readonly = not _boolean(key, value)
     elif key == "required":
         _wants(fields, key, "secret", "ssh")
         fields.required = _boolean(key, value)
@@ -336,14 +346,14 @@ def _check_secret(fields: _Fields) -> None:
 def _typed(fields: _Fields) -> Mount:
     f = fields
     if f.type == "bind":
-        return BindMount(f.target, f.source, f.from_, f.read_only is not False)
+        return BindMount(f.target, f.source, f.from_, f.readonly is not False)
     if f.type == "cache":
         return CacheMount(
             f.target, f.id or clean(f.target), f.source, f.from_, f.sharing or "shared",
-            f.read_only is True, f.mode, f.uid, f.gid,
+            f.readonly is True, f.mode, f.uid, f.gid,
         )  # fmt: skip
     if f.type == "tmpfs":
-        return TmpfsMount(f.target, f.size, f.read_only is True)
+        return TmpfsMount(f.target, f.size, f.readonly is True)
     if f.type == "secret":
         return _secret(f)
     mode = 0o600 if f.mode is None else f.mode

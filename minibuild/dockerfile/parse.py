@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from minibuild.dockerfile.builders import build
 from minibuild.dockerfile.directives import read_directives
 from minibuild.dockerfile.heredoc import read_bodies
-from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Instruction, Stage
+from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Heredoc, Instruction, Stage
 from minibuild.dockerfile.lines import LineReader, LogicalLine
 from minibuild.dockerfile.syntax import Statement, split_statement, takes_heredocs
 from minibuild.errors import DockerfileError, SourceRange
@@ -83,7 +83,7 @@ def _instructions(
 
 def _instruction(reader: LineReader, line: LogicalLine, where: SourceRange | None) -> Instruction:
     keyword, flags, rest = split_statement(line.text, reader.escape)
-    heredocs = ()
+    heredocs: tuple[Heredoc, ...] = ()
     if "<<" in line.text and takes_heredocs(keyword, rest, reader.escape):
         heredocs = read_bodies(reader, line)
     where = where or SourceRange(reader.name, line.first, reader.at)

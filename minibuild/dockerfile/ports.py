@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from minibuild.dockerfile.gotext import number, quote
-from minibuild.errors import DockerfileError
+from minibuild.errors import DockerfileError, SourceRange
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _CURE = "Write a port or a range, with /tcp, /udp or /sctp behind it, such as 80 or 8000-8010/udp."
@@ -22,11 +22,17 @@ class PortSpec(NamedTuple):
     host_port: str
 
 
-def parse_ports(words: Iterable[str]) -> list[str]:
-    """The ports that expanded `words` name, each as ``port/protocol``, in order. Raises DockerfileError."""
+def parse_ports(words: Iterable[str], *, where: SourceRange | None = None) -> list[str]:
+    """The ports that expanded `words` name, each as ``port/protocol``, in order.
+
+    Raises DockerfileError, placed at `where`.
+    """
     ports: list[str] = []
     for word in words:
-        spec = parse_port(word)
+        try:
+            spec = parse_port(word)
+        except DockerfileError as error:
+            raise error.at(where) from None
         protocol = spec.protocol.lower()
         ports.extend(f"{port}/{protocol}" for port in range(spec.first, spec.last + 1))
     return ports

@@ -23,56 +23,27 @@ def check_stage_name(name: str) -> None:
         )
 
 
-def stage_named(stages: Sequence[Stage], name: str) -> Stage | None:
-    """The stage called `name`, in any letter case; of several the last one."""
+def find_stage(stages: Sequence[Stage], name: str, *, by_index: bool = True) -> int | None:
+    """The index of the stage called `name`, in any letter case; of several, the last.
+
+    With `by_index` a number is the stage it counts to, from 0, and never a name; out of range it is None
+    like any name that no stage has.
+    """
+    place = number(name, most=1 << 62, signed=True) if by_index else None
+    if place is not None:
+        return place if 0 <= place < len(stages) else None
     wanted = name.lower()
-    return next((stage for stage in reversed(stages) if wanted and stage.name == wanted), None)
+    for stage in reversed(stages):
+        if stage.name and stage.name == wanted:
+            return stage.index
+    return None
 
 
-def base_stage(stages: Sequence[Stage], base: str, index: int) -> Stage | None:
-    """The stage that ``FROM base`` in stage `index` means, or None where it means an image.
-
-    Only earlier stages count, and unlike elsewhere the letter case does: ``FROM Base`` is an image.
-    """
-    return next((stage for stage in reversed(stages[:index]) if base and stage.name == base), None)
-
-
-def source_stage(stages: Sequence[Stage], source: str, index: int | None = None) -> Stage | None:
-    """The stage that ``COPY --from=source`` means, by number or name, or None where it means an image.
-
-    `index` is the stage that copies. Raises DockerfileError for a number that no stage has, and for a stage
-    that does not come before `index`.
-    """
-    place = number(source, most=1 << 62, signed=True)
-    if place is None:
-        found = stage_named(stages, source)
-    elif 0 <= place < len(stages):
-        found = stages[place]
-    else:
-        raise DockerfileError(
-            f"invalid stage index {place}", cure=f"There are {len(stages)} stages, counted from 0."
-        )
-    if found is not None and index is not None and found.index >= index:
-        raise DockerfileError(
-            f"cannot copy from stage {quote(source)}, it needs to be defined before current stage",
-            cure="Move that stage up.",
-        )
-    return found
-
-
-def target_stage(stages: Sequence[Stage], target: str = "") -> Stage:
-    """The stage to build: by name, by number, or the last one. Raises UsageError for one not there."""
-    if not target:
-        return stages[-1]
-    found = stage_named(stages, target)
-    place = number(target, most=len(stages) - 1)
-    if found is None and place is not None:
-        found = stages[place]
-    if found is None:
-        names = [stage.name for stage in stages if stage.name]
-        listed = ", ".join(names) or f"0 to {len(stages) - 1}"
-        raise UsageError(
-            f"target stage {quote(target)} could not be found{did_you_mean(target.lower(), names)}",
-            cure=f"The stages are {listed}.",
-        )
-    return found
+def unknown_stage(stages: Sequence[Stage], name: str, *, what: str = "stage") -> UsageError:
+    """The error for a `name` that `find_stage` does not find, with the near miss and the names there are."""
+    names = [stage.name for stage in stages if stage.name]
+    listed = ", ".join(names) or f"0 to {len(stages) - 1}"
+    return UsageError(
+        f"{what} {quote(name)} could not be found{did_you_mean(name.lower(), names)}",
+        cure=f"The stages are {listed}.",
+    )

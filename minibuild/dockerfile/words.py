@@ -125,7 +125,7 @@ class _Lexer:
     """One pass over one text. `depth` counts open braces; `room` is what expansion may still add."""
 
     __slots__ = (
-        "depth", "end", "env", "escape", "pos", "quotes", "raw_escapes", "keep_quotes", "room",
+        "depth", "end", "env", "escape", "keep_quotes", "pos", "quotes", "raw_escapes", "room",
         "skip_unset", "text", "unmatched", "used",
     )  # fmt: skip
 
