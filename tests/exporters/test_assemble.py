@@ -15,6 +15,7 @@ from minibuild.oci import mediatype
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.manifest import Index
 from minibuild.oci.platform import Platform
+from tests.exporters.images import Maker
 
 GZIP = Compression.parse("gzip")
 
@@ -38,7 +39,7 @@ def test_equal_images_have_equal_documents(image: Image) -> None:
     assert assemble([image]) == assemble([replace(image)])
 
 
-def test_docker_media_types_are_used_throughout(make) -> None:
+def test_docker_media_types_are_used_throughout(make: Maker) -> None:
     layer = make.layer({"one": b"1"}, compression=GZIP)
     manifest, _ = build_manifest(make.image(layer), media_types="docker")
     assert (manifest.media_type, manifest.config.media_type, manifest.layers[0].media_type) == (
@@ -54,13 +55,13 @@ def test_docker_media_types_have_no_name_for_zstd(image: Image) -> None:
     assert caught.value.cure == "Use compression=gzip, or oci-mediatypes=true."
 
 
-def test_a_base_layer_under_a_docker_name_gets_the_oci_name(make) -> None:
+def test_a_base_layer_under_a_docker_name_gets_the_oci_name(make: Maker) -> None:
     base = retyped(make.layer({"one": b"1"}, compression=GZIP), mediatype.DOCKER_LAYER_GZIP)
     manifest, _ = build_manifest(make.image(base))
     assert manifest.layers[0].media_type == mediatype.OCI_LAYER_GZIP
 
 
-def test_a_layer_that_may_not_be_passed_on_becomes_an_ordinary_one(make) -> None:
+def test_a_layer_that_may_not_be_passed_on_becomes_an_ordinary_one(make: Maker) -> None:
     base = retyped(
         make.layer({"one": b"1"}, compression=GZIP),
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
@@ -69,7 +70,7 @@ def test_a_layer_that_may_not_be_passed_on_becomes_an_ordinary_one(make) -> None
     assert manifest.layers[0].media_type == mediatype.OCI_LAYER_GZIP
 
 
-def test_annotations_of_where_a_layer_was_fetched_are_dropped(make) -> None:
+def test_annotations_of_where_a_layer_was_fetched_are_dropped(make: Maker) -> None:
     layer = make.layer({"one": b"1"})
     notes = (("containerd.io/distribution.source.docker.io", "library/x"), ("org.example", "kept"))
     layer = replace(layer, descriptor=replace(layer.descriptor, annotations=notes))
@@ -86,7 +87,7 @@ def test_the_root_says_when_the_image_was_made_to_the_second(image: Image) -> No
     assert dict(assemble([image]).root.annotations) == {CREATED: "2026-03-04T05:06:07Z"}
 
 
-def test_an_image_without_a_time_gets_none(make) -> None:
+def test_an_image_without_a_time_gets_none(make: Maker) -> None:
     image = make.image(make.layer({"one": b"1"}), created="")
     assert assemble([image]).root.annotations == ()
 
@@ -128,7 +129,7 @@ def test_one_platform_has_no_index_to_annotate(image: Image) -> None:
         assemble([image], annotations=[Annotation(Level.INDEX, "a", "1")])
 
 
-def test_docker_media_types_have_no_descriptor_annotations(make) -> None:
+def test_docker_media_types_have_no_descriptor_annotations(make: Maker) -> None:
     image = make.image(make.layer({"one": b"1"}, compression=GZIP))
     with pytest.raises(UsageError):
         assemble(
@@ -145,7 +146,7 @@ def test_an_annotation_for_a_platform_that_is_not_built_is_refused(image: Image)
     assert "linux/s390x" in caught.value.message
 
 
-def test_several_platforms_make_an_index(make) -> None:
+def test_several_platforms_make_an_index(make: Maker) -> None:
     layer = make.layer({"one": b"1"})
     images = [make.image(layer, platform=name) for name in ("linux/amd64", "linux/arm64")]
     assembly = assemble(images, annotations=[Annotation(Level.INDEX, "a", "1")])
@@ -155,7 +156,7 @@ def test_several_platforms_make_an_index(make) -> None:
     assert assembly.root.digest == index.digest
 
 
-def test_a_layer_that_platforms_share_is_listed_once(make) -> None:
+def test_a_layer_that_platforms_share_is_listed_once(make: Maker) -> None:
     layer = make.layer({"one": b"1"})
     images = [make.image(layer, platform=name) for name in ("linux/amd64", "linux/arm64")]
     assert assemble(images).layers == (layer.descriptor,)
