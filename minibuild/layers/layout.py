@@ -49,16 +49,17 @@ class Layout:
     """The state of one layer; feed entries in archive order to `place`.
 
     `folders` maps each directory to the paths in it; `others` every other path to its entry, a
-    whiteout to None; `opaque` are the directories that hide what lies below.
+    whiteout to None; `opaque` are the directories that show nothing of the layers below, `hidden` the
+    paths that whiteouts name.
     """
 
-    __slots__ = ("_effects", "_whiteouts", "folders", "opaque", "others")
+    __slots__ = ("_effects", "folders", "hidden", "opaque", "others")
 
     def __init__(self, effects: Effects | None = None) -> None:
         self.folders: dict[bytes, set[bytes]] = {b"": set()}
         self.others: dict[bytes, Entry | None] = {}
         self.opaque: set[bytes] = set()
-        self._whiteouts: set[bytes] = set()
+        self.hidden: set[bytes] = set()
         self._effects = effects
 
     def place(self, entry: Entry) -> Entry | None:
@@ -88,7 +89,7 @@ class Layout:
         siblings.add(path)
         if kind is Kind.DIR:
             self.folders.setdefault(path, set())
-            if path in self._whiteouts:
+            if path in self.hidden:
                 self.opaque.add(path)
         else:
             if kind is Kind.HARDLINK and self.others.get(entry.link) is None:
@@ -133,7 +134,7 @@ class Layout:
                 self._effects.add_whiteout(path)
             self.others[path] = None
             self.folders[folder].add(path)
-        self._whiteouts.add(path)
+        self.hidden.add(path)
         mark = WHITEOUT + name
         return Entry(folder + b"/" + mark if folder else mark, Kind.FILE, 0, mtime_ns=entry.mtime_ns)
 
@@ -215,9 +216,9 @@ class Layout:
             for child in sorted(self.folders[folder]):
                 if child not in self.folders:
                     self._forget(child, folder=False)
-                    self._whiteouts.discard(child)
+                    self.hidden.discard(child)
             if folder != path:
-                self._whiteouts.discard(folder)
+                self.hidden.discard(folder)
             self._forget(folder, folder=True)
 
     def _forget(self, path: bytes, folder: bool) -> None:
