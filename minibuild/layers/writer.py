@@ -1,0 +1,178 @@
+"""Entries and their contents to a layer blob, in one pass."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from minibuild_store.digest import Digest
+
+from minibuild.errors import LayerError
+from minibuild.layers.compress import DEFAULT, Compression
+from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder
+from minibuild.layers.sink import LayerSink
+from minibuild.layers.tarheader import BLOCK, END, header
+
+_FILE: Final = Kind.FILE  # a member read from its class is slow
+_entry: Final = Entry._make
+_SECOND: Final = 1_000_000_000
+_ZEROS: Final = [bytes(count) for count in range(BLOCK)]
+# a source that has become a fifo must not block, nor a link lead elsewhere
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class FileAt(NamedTuple):
+    """A file to read; a relative `path` is under the directory `dir_fd`. Its last part is no link."""
+
+    path: bytes | str
+    dir_fd: int | None = None
+
+
+Source = bytes | FileAt | os.PathLike[bytes] | os.PathLike[str] | int
+
+
+class LayerResult(NamedTuple):
+    """A finished layer blob; `index` is a packed `LayerIndex` of its entries."""
+
+    diff_id: Digest
+    digest: Digest
+    size: int
+    media_type: str
+    uncompressed_size: int
+    entries: int
+    index: bytes  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+
+
+class LayerWriter:
+    """Writes a layer to `fd`, from its file offset on; the file descriptor stays the caller's.
+
+    Entries come parents first and are written in the order they come: the diff ID is a function of
+    the entries, their contents and the order. Times are cut to whole seconds, and to
+    `clamp_mtime_ns` where later. Use as a context manager, so that no thread outlives an error; once
+    a method has raised, the layer is lost. One caller at a time.
+    """
+
+    def __init__(
+        self, fd: int, compression: Compression = DEFAULT, clamp_mtime_ns: int | None = None
+    ) -> None:
+        self._compression = compression
+        self._clamp = clamp_mtime_ns
+        self._flags = _FLAGS | os.O_NOATIME
+        self._sink = LayerSink(fd, compression)
+        self._index = IndexBuilder()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def add(self, entry: Entry, source: Source | None = None) -> None:
+        """Write `entry`; a regular file needs a source of exactly `entry.size` bytes.
+
+        `source` is the content itself (bytes), a file to read (`FileAt`, path object), or a file
+        descriptor to read from its offset on. A file that is no longer as long as the entry says
+        raises `LayerError`; one that cannot be read, or a disk that is full, `OSError`.
+        """
+        path, kind, mode, uid, gid, size, mtime, link, device, xattrs = entry
+        if self._clamp is not None and mtime > self._clamp:
+            mtime = self._clamp
+        mtime -= mtime % _SECOND
+        if kind is not _FILE:
+            size = 0
+        # what the index says is what a reader of the archive will see
+        entry = _entry((path, kind, mode, uid, gid, size, mtime, link, device, xattrs))
+        if path in KEPT_FILES and kind is _FILE and size <= KEPT_SIZE:
+            source = self._keep(entry, source)
+        self._sink.write(header(entry))
+        self._index.add(entry)
+        if kind is _FILE:
+            self._content(entry, source)
+
+    def close(self) -> LayerResult:
+        """End the archive and the blob."""
+        self._sink.write(END)
+        done = self._sink.close()
+        return LayerResult(
+            done.diff_id,
+            done.digest,
+            done.size,
+            self._compression.media_type,
+            done.uncompressed_size,
+            len(self._index),
+            self._index.dump(),
+        )
+
+    def abort(self) -> None:
+        """Give up the layer. Harmless after `close`."""
+        self._sink.abort()
+
+    def _content(self, entry: Entry, source: Source | None) -> None:
+        size = entry.size
+        if isinstance(source, bytes):
+            got = len(source)
+            if got == size:
+                self._sink.write(source)
+        elif isinstance(source, int):
+            got = self._sink.copy(source, size)
+        elif source is None:
+            got = 0
+        else:
+            fd = self._open(source)
+            try:
+                got = self._sink.copy(fd, size)
+            finally:
+                os.close(fd)
+        if got != size:
+            raise _changed(entry)
+        if tail := -size % BLOCK:
+            self._sink.write(_ZEROS[tail])
+
+    def _open(self, source: FileAt | os.PathLike[bytes] | os.PathLike[str]) -> int:
+        path, dir_fd = source if isinstance(source, FileAt) else (source, None)
+        try:
+            return os.open(path, self._flags, dir_fd=dir_fd)
+        except PermissionError:
+            if not self._flags & os.O_NOATIME:
+                raise
+        # reading without a trace is for the owner of a file only
+        self._flags &= ~os.O_NOATIME
+        return os.open(path, self._flags, dir_fd=dir_fd)
+
+    def _keep(self, entry: Entry, source: Source | None) -> bytes:
+        """The whole content, remembered for the index."""
+        if source is None or isinstance(source, bytes):
+            content = source or b""
+        elif isinstance(source, int):
+            content = _read(source, entry.size + 1)
+        else:
+            fd = self._open(source)
+            try:
+                content = _read(fd, entry.size + 1)
+            finally:
+                os.close(fd)
+        if len(content) != entry.size:
+            raise _changed(entry)
+        self._index.files[entry.path] = content
+        return content
+
+
+def _read(fd: int, size: int) -> bytes:
+    """`size` bytes, fewer at the end of the file only."""
+    pieces = []
+    while size and (piece := os.read(fd, size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _changed(entry: Entry) -> LayerError:
+    name = os.fsdecode(entry.path)
+    return LayerError(
+        f"{name} changed while it was read: it is no longer {entry.size} bytes long",
+        cure="Build again once nothing writes to it.",
+    )
