@@ -43,6 +43,7 @@ _ZERO_BLOCK = bytes(BLOCK)
 _XATTR = b"SCHILY.xattr."
 _NOT_GLOBAL = (b"path", b"linkpath", b"size", b"GNU.sparse.")
 
+_DEVICES = (Kind.CHAR, Kind.BLOCK)
 _KINDS = {
     b"0": Kind.FILE,
     b"\0": Kind.FILE,
@@ -247,6 +248,9 @@ class TarReader:
         xattrs = {_xattr_name(key): value for key, value in fields.items() if key.startswith(_XATTR)}
         if xattrs:
             entry = entry._replace(xattrs=tuple(sorted(xattrs.items())))
+        if entry.kind in _DEVICES and fields.get(b"SCHILY.devmajor") and fields.get(b"SCHILY.devminor"):
+            major, minor = decimal(fields[b"SCHILY.devmajor"]), decimal(fields[b"SCHILY.devminor"])
+            entry = entry._replace(device=_in_range(major, minor))
         if entry.kind is Kind.FILE and any(key.startswith(b"GNU.sparse.") for key in fields):
             entry = entry._replace(size=self._open_pax_sparse(extended.records, fields, stored))
         return entry
@@ -382,7 +386,12 @@ def _zeros(count: int) -> Iterator[bytes]:
 def _link(kind: Kind, target: bytes, name: bytes) -> bytes:
     if not target or len(target) > _LINK_MAX or b"\0" in target:
         raise ValueError(f"its link target {show(target)} is empty, too long or holds a NUL")
-    return target if kind is Kind.SYMLINK else clean_path(target)
+    if kind is Kind.SYMLINK:
+        return target
+    try:
+        return clean_path(target)
+    except LayerError as error:
+        raise LayerError(f"{error.message}, and {show(name)} is a hard link to it", cure=error.cure) from None
 
 
 def _xattr_name(key: bytes) -> bytes:
@@ -393,7 +402,10 @@ def _xattr_name(key: bytes) -> bytes:
 
 
 def _device(fields: tuple[bytes, bytes]) -> tuple[int, int]:
-    major, minor = number(fields[0]), number(fields[1])
+    return _in_range(number(fields[0]), number(fields[1]))
+
+
+def _in_range(major: int, minor: int) -> tuple[int, int]:
     if not (0 <= major <= _DEVICE_MAX and 0 <= minor <= _DEVICE_MAX):
         raise ValueError("its device numbers are out of range")
     return major, minor
