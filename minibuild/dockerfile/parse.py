@@ -42,7 +42,7 @@ def parse(text: str | bytes, name: str = "Dockerfile") -> Dockerfile:
             )
     _close(stages, members)
     if not stages:
-        raise _nothing_to_build(source, name)
+        raise _nothing_to_build(source, name, bool(global_args))
     return Dockerfile(
         name=name, text=_shown(source), global_args=tuple(global_args), stages=tuple(stages),
         escape=reader.escape, directives=read_directives(source), gaps=tuple(gaps),
@@ -121,9 +121,11 @@ def _shown(source: str) -> str:
     return source if source.isascii() else source.encode("utf-8", "replace").decode("utf-8")
 
 
-def _nothing_to_build(source: str, name: str) -> DockerfileError:
-    cure = "Begin with FROM IMAGE, or FROM scratch."
-    where = SourceRange(name, 1, 1)
-    if not source:
-        return DockerfileError("the Dockerfile cannot be empty", cure=cure, where=where)
-    return DockerfileError("dockerfile contains no stages to build", cure=cure, where=where)
+def _nothing_to_build(source: str, name: str, has_args: bool) -> DockerfileError:
+    if has_args:
+        message = "dockerfile contains no stages to build"
+    else:
+        message = "file with no instructions" if source else "the Dockerfile cannot be empty"
+    return DockerfileError(
+        message, cure="Begin with FROM IMAGE, or FROM scratch.", where=SourceRange(name, 1, 1)
+    )

@@ -123,7 +123,11 @@ def parse_pattern(text: str) -> Pattern:
 
 
 def _expression(pattern: str) -> str:
-    """``**/`` is any number of folders, none included; ``**`` at the end is anything at all."""
+    """``**/`` is any number of folders, none included; ``**`` at the end is anything at all.
+
+    ``**`` in front of plain text makes that text a suffix: ``**x`` fits ``ax``, where ``**x?`` does not.
+    """
+    suffix = not any(ch in "*?[]\\" for ch in pattern[2:])
     out: list[str] = []
     elements = scan(pattern)
     at = 0
@@ -132,20 +136,14 @@ def _expression(pattern: str) -> str:
         at += 1
         if kind != "*":
             out.append(text)
-        elif at < len(elements) and elements[at][0] == "*":
-            at += 1
-            if at < len(elements) and elements[at] == ("c", "/"):
-                at += 1
-            # A pattern that only starts with ** is a suffix to moby: it may begin inside a name.
-            rest = "(?:.*/)?" if out or _more_wildcards(elements[at:]) else "(?:.*)"
-            out.append(".*" if at == len(elements) else rest)
-        else:
+        elif elements[at : at + 1] != [("*", "")]:
             out.append(f"{ANY}*")
+        else:
+            slash = elements[at + 1 : at + 2] == [("c", "/")]
+            at += 1 + slash
+            anything = at == len(elements) or (suffix and not slash)
+            out.append(".*" if anything else "(?:.*/)?")
     return "".join(out)
-
-
-def _more_wildcards(elements: list[tuple[str, str]]) -> bool:
-    return any(kind != "c" for kind, _ in elements)
 
 
 def _may_reach_below(pattern: str, folder: list[str]) -> bool:

@@ -21,8 +21,9 @@ def near_miss(word: str, known: Iterable[str], *, case_sensitive: bool = True) -
         candidate = name if case_sensitive else name.lower()
         if candidate == wanted:
             return ""
-        distance = _distance(wanted, candidate, reach)
-        if distance < reach:
+        distance = _distance(wanted, candidate, reach + 1)
+        # Of two equally near names the one with the same first letter was meant.
+        if distance < reach or (best and distance == reach and candidate[:1] == wanted[:1] != best[:1]):
             best, reach = candidate, distance
     if case_sensitive or word == word.lower():
         return best

@@ -207,6 +207,7 @@ class _Lexer:
     def _single_quoted(self) -> str:
         close = self.text.find("'", self.pos + 1)
         if close < 0:
+            self.pos = self.end
             raise _Fault("unexpected end of statement while looking for matching single-quote")
         start, self.pos = self.pos, close + 1
         return self.text[start : close + 1] if self.keep_quotes else self.text[start + 1 : close]
