@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from minibuild.errors import UsageError
 from minibuild.oci.platform import Platform
@@ -22,8 +22,7 @@ class Level(StrEnum):
     INDEX_DESCRIPTOR = "index-descriptor"
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(NamedTuple):
     """One key and value; `platform` limits it to the manifest of that platform."""
 
     level: Level

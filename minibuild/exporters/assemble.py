@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from minibuild_store.digest import Digest
@@ -47,13 +47,13 @@ class Document(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Assembly:
+class Assembly(NamedTuple):
     """Everything that has to be written for an image.
 
     `root` is the manifest or index that names it, with the annotations of its descriptor;
     `documents` are in writing order, children before parents, the root last; `layers` are the
-    layer blobs without repeats, as `BlobSource` knows them; `manifests` are lowest platform first.
+    layer blobs without repeats, as `BlobSource` knows them; `manifests` are in the order
+    of the images.
     """
 
     root: Descriptor

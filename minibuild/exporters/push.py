@@ -83,7 +83,9 @@ class _Place:
         documents = {document.descriptor.digest: document for document in assembly.documents}
         held = {layer.digest: layer for layer in assembly.layers}
         return tuple(
-            self._document(documents[one.digest]) if one.digest in documents else self._layer(held[one.digest])
+            self._document(documents[one.digest])
+            if one.digest in documents
+            else self._layer(held[one.digest])
             for one in wanted
         )
 

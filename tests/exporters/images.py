@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,3 +68,13 @@ class Maker:
             history=history,
         )
         return Image(config, layers)
+
+
+def members(path: Path) -> dict[str, bytes]:
+    """The files of a tar archive and what they hold."""
+    with tarfile.open(path) as archive:
+        return {
+            member.name: file.read()
+            for member in archive
+            if (file := archive.extractfile(member)) is not None
+        }

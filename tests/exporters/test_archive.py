@@ -14,32 +14,18 @@ from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged
 from minibuild_store.store import Store
 
-from minibuild.errors import OutputError, UsageError
+from minibuild.errors import OutputError
 from minibuild.exporters import target
-from minibuild.exporters.archive import write_archive, write_docker_archive
+from minibuild.exporters.archive import write_archive
 from minibuild.exporters.assemble import assemble
 from minibuild.exporters.image import Image
 from minibuild.layers.compress import Compression
 from minibuild.oci.reference import Reference
-from tests.exporters.images import Maker, StoredBlobs
+from tests.exporters.images import StoredBlobs, members
 
 ONE = Reference.parse("registry.example/one:1")
 TWO = Reference.parse("two")
 GZIP = Compression.parse("gzip")
-
-
-def members(path: Path) -> dict[str, bytes]:
-    with tarfile.open(path) as archive:
-        return {
-            member.name: file.read()
-            for member in archive
-            if (file := archive.extractfile(member)) is not None
-        }
-
-
-@pytest.fixture
-def docker_image(make: Maker) -> Image:
-    return make.image(make.layer({"one": b"1\n"}, compression=GZIP))
 
 
 def test_every_blob_holds_what_its_name_promises(image: Image, blobs: StoredBlobs, tmp_path: Path) -> None:
@@ -204,45 +190,3 @@ def test_bytes_are_copied_by_hand_where_the_kernel_cannot(
     monkeypatch.setattr(os, "sendfile", refuse)
     write_archive(assemble([image]), tmp_path / "y.tar", blobs=blobs)
     assert (tmp_path / "y.tar").read_bytes() == (tmp_path / "x.tar").read_bytes()
-
-
-def test_a_docker_archive_lists_configuration_tags_and_layers(
-    docker_image: Image, blobs: StoredBlobs, tmp_path: Path
-) -> None:
-    assembly = assemble([docker_image], media_types="docker")
-    write_docker_archive(assembly, tmp_path / "x.tar", blobs=blobs, names=[ONE, TWO])
-    found = members(tmp_path / "x.tar")
-    manifest = assembly.manifests[0]
-    assert json.loads(found["manifest.json"]) == [
-        {
-            "Config": f"blobs/sha256/{manifest.config.digest.hex}",
-            "RepoTags": ["registry.example/one:1", "two:latest"],
-            "Layers": [f"blobs/sha256/{manifest.layers[0].digest.hex}"],
-        }
-    ]
-    assert {"oci-layout", "index.json"} < set(found)
-
-
-def test_a_docker_archive_without_a_name_has_no_tags(
-    docker_image: Image, blobs: StoredBlobs, tmp_path: Path
-) -> None:
-    write_docker_archive(assemble([docker_image]), tmp_path / "x.tar", blobs=blobs)
-    assert json.loads(members(tmp_path / "x.tar")["manifest.json"])[0]["RepoTags"] is None
-
-
-def test_a_layer_that_occurs_twice_is_written_once_and_listed_twice(
-    make: Maker, blobs: StoredBlobs, tmp_path: Path
-) -> None:
-    layer = make.layer({"one": b"1"}, compression=GZIP)
-    write_docker_archive(assemble([make.image(layer, layer)]), tmp_path / "x.tar", blobs=blobs)
-    with tarfile.open(tmp_path / "x.tar") as archive:
-        found = [name for name in archive.getnames() if name.endswith(layer.descriptor.digest.hex)]
-    assert len(found) == 1
-    assert len(json.loads(members(tmp_path / "x.tar")["manifest.json"])[0]["Layers"]) == 2
-
-
-def test_a_docker_archive_is_for_one_platform(make: Maker, blobs: StoredBlobs, tmp_path: Path) -> None:
-    layer = make.layer({"one": b"1"}, compression=GZIP)
-    images = [make.image(layer, platform=name) for name in ("linux/amd64", "linux/arm64")]
-    with pytest.raises(UsageError, match="one platform"):
-        write_docker_archive(assemble(images), tmp_path / "x.tar", blobs=blobs)

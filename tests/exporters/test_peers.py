@@ -11,8 +11,9 @@ import pytest
 from minibuild_store.store import Store
 
 from minibuild.exporters.annotations import Annotation, Level
-from minibuild.exporters.archive import write_archive, write_docker_archive
+from minibuild.exporters.archive import write_archive
 from minibuild.exporters.assemble import assemble
+from minibuild.exporters.docker import write_docker_archive
 from minibuild.exporters.image import Image
 from minibuild.exporters.layout import write_layout
 from minibuild.exporters.recompress import without_zstd
