@@ -1,0 +1,235 @@
+"""The side of the sandbox that the engine sees.
+
+Thread-safe: every call has a socket and pipes of its own and reads them in the caller's thread; only
+handing a job over is serialised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from minibuild_store.digest import Digest
+
+from minibuild.errors import SandboxError
+from minibuild.layers.compress import Compression
+from minibuild.layers.writer import LayerResult
+from minibuild.sandbox import probe, protocol, spawn
+from minibuild.sandbox.job import Job, Output, Pipes
+from minibuild.sandbox.spec import (
+    ExitStatus,
+    FolderMount,
+    Mount,
+    ProcessSpec,
+    Rootfs,
+    SnapshotMount,
+    TmpfsMount,
+)
+
+
+class Sandbox:
+    """Runs processes, unpacks and diffs layers with the rights over ids that a build needs.
+
+    One helper process serves all calls and ends with this object, or with the process that made it.
+    """
+
+    def __init__(
+        self, mode: probe.Mode, process: subprocess.Popen[bytes], control: socket.socket, *, devices: bool
+    ) -> None:
+        """Use `start`."""
+        self._mode = mode
+        self._process = process
+        self._control = control
+        self._devices = devices
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def start(cls, isolation: str = "auto") -> Sandbox:
+        """Start the helper process, in 20 to 30 ms.
+
+        `isolation` is "auto", "root" or "userns". Raises `SandboxError` with what is missing and the cure.
+        """
+        machine = probe.look()
+        mode = probe.choose(machine, isolation)
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                process = spawn.start_holder(control, theirs, mode, machine)
+            except BaseException:
+                control.close()
+                raise
+        return cls(mode, process, control, devices=mode is probe.Mode.ROOT and probe.owns_all_ids())
+
+    @property
+    def mode(self) -> str:
+        """How processes are kept apart, in words for people."""
+        return self._mode.value
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the helper process and every job it runs; may be called twice."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                with contextlib.suppress(OSError):
+                    # Reaches the helper even where a forked copy of this process holds the socket too.
+                    self._control.shutdown(socket.SHUT_RDWR)
+                self._control.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def run(
+        self,
+        rootfs: Rootfs,
+        spec: ProcessSpec,
+        *,
+        output: Output | None = None,
+        stdio: tuple[int, int, int] | None = None,
+        cancel: threading.Event | None = None,
+        scratch: Path | None = None,
+    ) -> ExitStatus:
+        """Run `spec` in `rootfs`; returns when it and all its descendants are gone.
+
+        `output` gets (1 or 2, bytes) as they come, in this thread; with `stdio` the process has those
+        three descriptors instead. What writable snapshot mounts take, and lose again, is held in memory,
+        or in `scratch`, an empty folder. A program that cannot be executed says so on its standard
+        error and gives 127 or 126. Raises `SandboxError`, `UsageError` (no such user), `Cancelled`.
+        """
+        if stdio is not None:
+            with self._job(protocol.RUN, stdio) as job:
+                job.request(_run_request(rootfs, spec, scratch))
+                return job.wait(None, cancel, spec.timeout)
+        pipes = Pipes(output)
+        try:
+            with self._job(protocol.RUN, pipes.theirs) as job:
+                pipes.close_theirs()
+                job.request(_run_request(rootfs, spec, scratch))
+                return job.wait(pipes, cancel, spec.timeout)
+        finally:
+            pipes.close()
+
+    def unpack(self, blob: Path, media_type: str, dest: Path, diff_id: Digest) -> bytes:
+        """Unpack a layer blob into the empty folder `dest`; its packed `LayerIndex`.
+
+        Raises `LayerError` for a malformed or hostile blob, `SandboxError`.
+        """
+        arguments = {
+            "media_type": media_type,
+            "dest": os.path.abspath(dest),
+            "diff_id": str(diff_id),
+            "skip_devices": not self._devices,
+        }
+        fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            packed: bytes = self._task("unpack", arguments, (fd,))
+        finally:
+            os.close(fd)
+        return packed
+
+    def diff(
+        self, rootfs: Rootfs, out_fd: int, compression: Compression, clamp_mtime_ns: int | None = None
+    ) -> LayerResult:
+        """Write what the upper folder of `rootfs` changes as a layer blob to `out_fd`."""
+        arguments = {
+            "lowers": _texts(rootfs.lowers),
+            "upper": os.path.abspath(rootfs.upper),
+            "work": os.path.abspath(rootfs.work),
+            "compression": tuple(compression),
+            "clamp_mtime_ns": clamp_mtime_ns,
+        }
+        diff_id, digest, *rest = self._task("diff", arguments, (out_fd,))
+        return LayerResult(Digest(diff_id), Digest(digest), *rest)
+
+    def makedirs(self, path: Path, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
+        """Make a folder that belongs to `uid` and `gid` of the image, unless it is there."""
+        arguments = {"path": os.path.abspath(path), "mode": mode, "uid": uid, "gid": gid}
+        self._task("makedirs", arguments, ())
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or a folder with all in it, whoever it belongs to; a missing one is fine."""
+        self._task("remove", {"path": os.path.abspath(path)}, ())
+
+    def _task(self, name: str, arguments: dict[str, Any], fds: tuple[int, ...]) -> Any:
+        with self._job(protocol.TASK, fds) as job:
+            job.request((name, arguments))
+            return job.answer()
+
+    def _job(self, kind: bytes, fds: tuple[int, ...]) -> Job:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                with self._lock:
+                    protocol.send_job(self._control, kind, (theirs.fileno(), *fds))
+            except OSError:
+                ours.close()
+                reason = "is closed" if self._closed else "has ended unexpectedly"
+                raise SandboxError(f"the sandbox {reason}") from None
+        return Job(ours)
+
+
+def _texts(paths: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(os.path.abspath(path) for path in paths)
+
+
+def _run_request(rootfs: Rootfs, spec: ProcessSpec, scratch: Path | None) -> protocol.RunRequest:
+    return {
+        "lowers": _texts(rootfs.lowers),
+        "upper": os.path.abspath(rootfs.upper),
+        "work": os.path.abspath(rootfs.work),
+        "scratch": "" if scratch is None else os.path.abspath(scratch),
+        "argv": tuple(spec.argv),
+        "env": tuple(spec.env),
+        "cwd": spec.cwd,
+        "user": spec.user,
+        "hostname": spec.hostname,
+        "network": spec.network,
+        "mounts": tuple(_mount_request(mount) for mount in spec.mounts),
+        "hosts": tuple(spec.hosts),
+        "insecure": spec.insecure,
+    }
+
+
+def _mount_request(mount: Mount) -> protocol.MountRequest:
+    if isinstance(mount, SnapshotMount):
+        return {
+            "kind": "snapshot",
+            "target": mount.target,
+            "lowers": _texts(mount.lowers),
+            "subpath": mount.subpath,
+            "readonly": mount.readonly,
+        }
+    if isinstance(mount, FolderMount):
+        return {
+            "kind": "folder",
+            "target": mount.target,
+            "source": os.path.abspath(mount.source),
+            "readonly": mount.readonly,
+            "mode": mount.mode,
+            "uid": mount.uid,
+            "gid": mount.gid,
+        }
+    if isinstance(mount, TmpfsMount):
+        return {"kind": "tmpfs", "target": mount.target, "size": mount.size}
+    return {
+        "kind": "secret",
+        "target": mount.target,
+        "content": mount.content,
+        "mode": mount.mode,
+        "uid": mount.uid,
+        "gid": mount.gid,
+    }

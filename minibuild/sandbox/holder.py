@@ -1,0 +1,271 @@
+"""The holder: a small single-threaded process that owns the namespaces and forks once per job.
+
+Two processes. The outer one is what the client starts: it makes the user namespace where one is
+needed, then forks the inner one as process 1 of a new process namespace, which serves the jobs. When
+the inner one ends, for whatever reason, the kernel kills everything below it; it ends when the client
+is gone (end of the control socket) or the outer process is (parent death signal).
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import gc
+import marshal
+import os
+import select
+
+from minibuild.sandbox import caps, paths, process, protocol, seccomp, syscalls, users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    # What a task answers: name, arguments, descriptors.
+    Tasks = Callable[[str, dict[str, Any], list[int]], Any]
+
+_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class Job:
+    """A forked child: its socket to the client, its process descriptor and its notes to the holder."""
+
+    __slots__ = ("notes_fd", "pid", "process_fd", "socket_fd")
+
+    def __init__(self, pid: int, socket_fd: int, notes_fd: int) -> None:
+        self.pid = pid
+        self.socket_fd = socket_fd
+        self.notes_fd = notes_fd
+        self.process_fd = os.pidfd_open(pid)
+
+
+def main(control_fd: int, client_pid: int, *, user_namespace: bool) -> None:
+    """Serve the client at the other end of `control_fd`; returns in the outer process, at the end."""
+    control = _socket.socket(fileno=control_fd)
+    client_fd = os.pidfd_open(client_pid)
+    if os.getppid() != client_pid:
+        return
+    try:
+        pid = _enter_namespaces(control, user_namespace)
+        if pid == 0:
+            Holder(control).serve()
+            os._exit(0)
+    except OSError as error:
+        control.send(b"E" + marshal.dumps((error.errno or 0, error.strerror or str(error))))
+        os._exit(1)
+    control.close()
+    # The client's sockets may outlive it in processes that it forked: watch the client itself too.
+    ends = select.poll()
+    ends.register(client_fd, select.POLLIN)
+    ends.register(os.pidfd_open(pid), select.POLLIN)
+    ends.poll()
+
+
+def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
+    """Make the namespaces and fork into them; 0 in the inner process."""
+    if user_namespace:
+        syscalls.unshare(syscalls.CLONE_NEWUSER, "make a user namespace")
+        control.send(b"M")  # the client maps our ids with newuidmap, from outside
+        if control.recv(1) != b"m":
+            os._exit(0)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID, "make mount and process namespaces")
+    # Mounts of the host still arrive, ours never leave.
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE, "", "make mounts private")
+    gc.collect()
+    gc.freeze()
+    pid = os.fork()
+    if pid == 0:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+        os.setsid()
+    return pid
+
+
+class Holder:
+    """The serving loop: new jobs, ended children, clients that hung up."""
+
+    def __init__(self, control: _socket.socket) -> None:
+        self._control = control
+        self._poll = select.poll()
+        self._by_process: dict[int, Job] = {}
+        self._by_socket: dict[int, Job] = {}
+        self._unsent: dict[int, bytes] = {}
+        self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._tasks: Tasks | None = None
+        self._oom_kills = _oom_kills()
+        self._host = process.Host(
+            unified_cgroup=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+            last_capability=caps.last_capability(),
+            seccomp_address=seccomp.build(),
+        )
+
+    def serve(self) -> None:
+        """Until the client hangs up."""
+        self._poll.register(self._control.fileno(), select.POLLIN)
+        self._control.send(b"R")
+        while True:
+            for fd, events in self._poll.poll():
+                if fd == self._control.fileno():
+                    kind, fds = protocol.receive_job(self._control)
+                    if not kind:
+                        return
+                    self._start(kind, fds)
+                elif fd in self._by_process:
+                    self._finish(self._by_process[fd])
+                elif fd in self._unsent:
+                    self._send_rest(fd)
+                elif fd in self._by_socket and events & _GONE:
+                    self._poll.unregister(fd)
+                    os.kill(self._by_socket[fd].pid, 9)
+
+    def _start(self, kind: bytes, fds: list[int]) -> None:
+        """Fork a child for a job; a run gets a process namespace of its own."""
+        notes_fd = -1
+        try:
+            if kind == protocol.RUN:
+                notes_fd = os.memfd_create("notes")
+                syscalls.unshare(syscalls.CLONE_NEWPID, "make a process namespace")
+            elif self._tasks is None:
+                # Loaded here, once, so that no child loads it again.
+                from minibuild.sandbox import tasks
+
+                self._tasks = tasks.run
+                gc.freeze()
+            pid = os.fork()
+            if pid == 0:
+                _child(kind, fds, notes_fd, self._host, self._tasks)
+            if kind == protocol.RUN:
+                syscalls.setns(self._pid_namespace, syscalls.CLONE_NEWPID, "return to the process namespace")
+        except OSError as error:
+            protocol.send_frame(fds[0], (protocol.ERROR, "SandboxError", error.strerror or str(error), ""))
+            for fd in (*fds, notes_fd):
+                if fd >= 0:
+                    os.close(fd)
+            return
+        for fd in fds[1:]:
+            os.close(fd)
+        job = Job(pid, fds[0], notes_fd)
+        self._by_process[job.process_fd] = job
+        self._by_socket[job.socket_fd] = job
+        self._poll.register(job.process_fd, select.POLLIN)
+        self._poll.register(job.socket_fd, select.POLLRDHUP)
+
+    def _finish(self, job: Job) -> None:
+        """Reap a child whose whole process namespace has ended and tell the client how."""
+        self._poll.unregister(job.process_fd)
+        os.close(job.process_fd)
+        del self._by_process[job.process_fd], self._by_socket[job.socket_fd]
+        _pid, status = os.waitpid(job.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        out_of_memory = False
+        if code in (-9, 137):
+            before, self._oom_kills = self._oom_kills, _oom_kills()
+            out_of_memory = self._oom_kills > before
+        failure = ""
+        if job.notes_fd >= 0:
+            failure = _take_back(job.notes_fd)
+        code = code if code >= 0 else 128 - code
+        self._unsent[job.socket_fd] = protocol.pack((protocol.EXIT, code, out_of_memory, failure))
+        os.set_blocking(job.socket_fd, False)
+        self._send_rest(job.socket_fd)
+
+    def _send_rest(self, fd: int) -> None:
+        """Send what a client that is slow to read has not taken yet; never wait for it."""
+        data = self._unsent[fd]
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            data = b""  # nobody is there to be told
+        if data:
+            self._unsent[fd] = data
+            self._poll.register(fd, select.POLLOUT)
+            return
+        del self._unsent[fd]
+        try:  # noqa: SIM105  # contextlib would be one more module to load
+            self._poll.unregister(fd)
+        except KeyError:
+            pass
+        os.close(fd)
+
+
+def _child(kind: bytes, fds: list[int], notes_fd: int, host: process.Host, tasks: Tasks | None) -> None:
+    """The life of a forked child; never returns."""
+    code = 1
+    try:
+        if kind == protocol.RUN:
+            code = _run(fds, notes_fd, host)
+        elif tasks is not None:
+            _task(fds, tasks)
+            code = 0
+    except (EOFError, BrokenPipeError):
+        pass  # the client gave up
+    except BaseException as error:  # a child must not fall back into the holder's loop
+        _report(fds[0], error)
+    finally:
+        os._exit(code)
+
+
+def _run(fds: list[int], notes_fd: int, host: process.Host) -> int:
+    launch = process.Launch(protocol.read_frame(fds[0]), host, tuple(fds[1:]))
+    try:
+        launch.prepare()
+    finally:
+        if launch.stubs:
+            os.write(notes_fd, marshal.dumps((launch.upper, launch.stubs)))
+    launch.enter()
+    return launch.execute()
+
+
+def _task(fds: list[int], tasks: Tasks) -> None:
+    name, arguments = protocol.read_frame(fds[0])
+    protocol.send_frame(fds[0], (protocol.RESULT, tasks(name, arguments, fds[1:])))
+
+
+def _report(socket_fd: int, error: BaseException) -> None:
+    """Tell the client what failed: family, message, cure. No traceback: it would read source files."""
+    if isinstance(error, users.UnknownUser):
+        family, message = "UsageError", str(error)
+    elif isinstance(error, OSError):
+        # An error of the layer code names its file; ours carries the operation in its text.
+        named = f"{error.filename}: " if error.filename is not None else ""
+        family, message = "SandboxError", f"{named}{error.strerror or error}"
+    else:
+        family = type(error).__name__
+        message = getattr(error, "message", "") or f"{family}: {error}"
+    cure = getattr(error, "cure", "")
+    try:  # noqa: SIM105
+        protocol.send_frame(socket_fd, (protocol.ERROR, family, message, cure))
+    except OSError:
+        pass
+
+
+def _take_back(notes_fd: int) -> str:
+    """Remove the mount points a run had to make; "" or what went wrong."""
+    try:
+        size = os.fstat(notes_fd).st_size
+        if not size:
+            return ""
+        upper, stubs = marshal.loads(os.pread(notes_fd, size, 0))
+        paths.remove_stubs(upper, stubs)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            return f"remove mount points: {error.strerror}"
+    finally:
+        os.close(notes_fd)
+    return ""
+
+
+def _oom_kills() -> int:
+    """How often this kernel has killed a process for lack of memory (proc_vmstat(5), oom_kill)."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0

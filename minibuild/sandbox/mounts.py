@@ -1,0 +1,360 @@
+"""The mount table of a sandboxed process as data, and how it is applied.
+
+What is mounted, and with which options, follows the defaults of containerd and runc that BuildKit
+uses, less /run and with two differences: every file system is `nodev` except the device nodes bound
+into /dev (there is no device cgroup to lean on), and whatever mount point had to be made is taken
+back. A target is a descriptor resolved inside the root, never a path: images are hostile.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+import stat
+
+from minibuild.sandbox import overlay, paths, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibuild.sandbox.protocol import FolderRequest, MountRequest, RunRequest, SnapshotRequest
+
+_SAFE = syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV | syscalls.ATTR_NOEXEC
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = (
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+    ("pts/ptmx", "ptmx"),
+)
+# File system, its folder under /dev, mode, options (tried in order until one is accepted), attributes.
+_DEV_MOUNTS = (
+    (
+        "devpts",
+        "pts",
+        0o755,
+        (
+            (("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")),
+            (("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")),  # group 5 is not mapped
+        ),
+        syscalls.ATTR_NOSUID | syscalls.ATTR_NOEXEC,
+    ),
+    ("tmpfs", "shm", 0o1777, ((("mode", "1777"), ("size", "67108864")),), _SAFE),
+    ("mqueue", "mqueue", 0o1777, ((),), _SAFE),
+)
+_MASKED_PROC = (
+    "acpi",
+    "asound",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "timer_list",
+    "timer_stats",
+    "sched_debug",
+    "scsi",
+)
+_MASKED_SYS = ("firmware", "devices/virtual/powercap")
+_READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+
+_IFF_UP = 1
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+
+
+class Table:
+    """Mounts one job's tree, attached over its work folder; keeps the stubs that had to be made.
+
+    Call `root` first, then the rest in any order, in a mount namespace of the job's own.
+    """
+
+    def __init__(self, request: RunRequest) -> None:
+        self._request = request
+        self._insecure = request["insecure"]
+        self._nodev = 0 if self._insecure else syscalls.ATTR_NODEV
+        self._scratch = request["upper"]
+        self._count = 0
+        self.stubs: list[paths.Stub] = []
+        self.root_fd = -1
+
+    def root(self) -> None:
+        """The overlay over the work folder, and a tmpfs for our own files over the upper folder."""
+        request = self._request
+        fd = overlay.mount(
+            request["lowers"], request["upper"], request["work"], self._nodev, "/", request["work"]
+        )
+        self._cover(fd, request["work"], "attach the root file system")
+        self.root_fd = os.open(request["work"], os.O_PATH | os.O_DIRECTORY)
+        os.close(fd)
+        options = (("mode", "0700"),)
+        fd = syscalls.new_mount("tmpfs", options, _SAFE & ~syscalls.ATTR_NOEXEC, "mount the scratch tmpfs")
+        self._cover(fd, self._scratch, "attach the scratch tmpfs")
+        os.close(fd)
+        for name in ("empty", "place"):
+            os.mkdir(f"{self._scratch}/{name}", 0o755)
+
+    def _cover(self, mount_fd: int, folder: str, operation: str) -> None:
+        place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        syscalls.move_mount(mount_fd, place, operation)
+        os.close(place)
+
+    def _target(self, path: str, *, folder: bool) -> int:
+        try:
+            fd = paths.ensure(self.root_fd, path, folder=folder, stubs=self.stubs)
+        except OSError as error:
+            raise OSError(error.errno, f"make mount point {path}: {error.strerror}") from None
+        here, root = os.fstat(fd), os.fstat(self.root_fd)
+        if (here.st_dev, here.st_ino) == (root.st_dev, root.st_ino):
+            raise OSError(errno.EBUSY, f"mount on {path}: it is the root of the image")
+        return fd
+
+    def _attach(self, mount_fd: int, path: str, *, folder: bool = True) -> None:
+        target = self._target(path, folder=folder)
+        syscalls.move_mount(mount_fd, target, f"mount on {path}")
+        os.close(target)
+        os.close(mount_fd)
+
+    def _system_folder(self, name: str) -> int:
+        """A target for /proc, /sys or /dev, which must be a plain folder."""
+        try:
+            found = os.stat(name, dir_fd=self.root_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return self._target(name, folder=True)
+        if not stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.ENOTDIR, f"mount on /{name}: it is not a plain folder in the image")
+        return paths.open_exact(self.root_fd, name)
+
+    def proc(self) -> None:
+        """procfs of the job's process namespace, with runc's masks."""
+        fd = syscalls.new_mount("proc", (), _SAFE, "mount /proc")
+        target = self._system_folder("proc")
+        syscalls.move_mount(fd, target, "mount on /proc")
+        os.close(target)
+        if not self._insecure:
+            self._mask(fd, _MASKED_PROC)
+            for name in _READONLY_PROC:
+                self._make_readonly(fd, name)
+        os.close(fd)
+
+    def _mask(self, mount_fd: int, names: tuple[str, ...]) -> None:
+        for name in names:
+            try:
+                target = paths.open_exact(mount_fd, name)
+            except OSError:
+                continue  # this kernel has no such file
+            folder = stat.S_ISDIR(os.fstat(target).st_mode)
+            source = f"{self._scratch}/empty" if folder else "/dev/null"
+            tree = syscalls.open_tree(syscalls.AT_FDCWD, source, f"mask {name}")
+            if folder:
+                syscalls.mount_setattr(tree, _SAFE | syscalls.ATTR_RDONLY, f"mask {name}")
+            syscalls.move_mount(tree, target, f"mask {name}")
+            os.close(tree)
+            os.close(target)
+
+    def _make_readonly(self, mount_fd: int, name: str) -> None:
+        try:
+            target = paths.open_exact(mount_fd, name)
+        except OSError:
+            return
+        operation = f"make {name} read-only"
+        tree = syscalls.open_tree(target, "", operation, recursive=True)
+        syscalls.mount_setattr(tree, _SAFE | syscalls.ATTR_RDONLY, operation, recursive=True)
+        syscalls.move_mount(tree, target, operation)
+        os.close(tree)
+        os.close(target)
+
+    def dev(self, terminal: int | None) -> None:
+        """A small /dev; `terminal` is a descriptor that becomes /dev/console."""
+        options = (("mode", "755"), ("size", "67108864"))
+        attributes = syscalls.ATTR_NOSUID | syscalls.ATTR_STRICTATIME | self._nodev
+        fd = syscalls.new_mount("tmpfs", options, attributes, "mount /dev")
+        target = self._system_folder("dev")
+        syscalls.move_mount(fd, target, "mount on /dev")
+        os.close(target)
+        for name in _DEVICES:
+            self._bind_device(fd, f"/dev/{name}", name)
+        if terminal is not None:
+            self._bind_device(fd, f"/proc/self/fd/{terminal}", "console")
+        for source, name in _DEVICE_LINKS:
+            os.symlink(source, name, dir_fd=fd)
+        for fstype, name, mode, choices, attributes in _DEV_MOUNTS:
+            os.mkdir(name, mode, dir_fd=fd)
+            self._dev_mount(fd, fstype, name, choices, attributes)
+        os.close(fd)
+
+    def _bind_device(self, dev_fd: int, source: str, name: str) -> None:
+        try:
+            tree = syscalls.open_tree(syscalls.AT_FDCWD, source, f"bind {source}")
+        except FileNotFoundError:
+            return
+        target = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=dev_fd)
+        syscalls.move_mount(tree, target, f"mount on /dev/{name}")
+        os.close(target)
+        os.close(tree)
+
+    def _dev_mount(
+        self,
+        dev_fd: int,
+        fstype: str,
+        name: str,
+        choices: tuple[tuple[tuple[str, str], ...], ...],
+        attributes: int,
+    ) -> None:
+        failure: OSError | None = None
+        for options in choices:
+            try:
+                fd = syscalls.new_mount(fstype, options, attributes, f"mount /dev/{name}")
+            except OSError as error:
+                failure = error
+                continue
+            target = paths.open_exact(dev_fd, name)
+            syscalls.move_mount(fd, target, f"mount on /dev/{name}")
+            os.close(target)
+            os.close(fd)
+            return
+        if failure is not None and name != "mqueue":  # message queues may be left out of a kernel
+            raise failure
+
+    def sys(self, unified_cgroup: bool) -> None:
+        """sysfs, read-only; the host's /sys bound where this user may not mount one."""
+        readonly = 0 if self._insecure else syscalls.ATTR_RDONLY
+        try:
+            fd = syscalls.new_mount("sysfs", (), _SAFE | readonly, "mount /sys")
+            fresh = True
+        except PermissionError:
+            # Only the owner of the network namespace may mount sysfs.
+            fd = syscalls.open_tree(syscalls.AT_FDCWD, "/sys", "bind /sys", recursive=True)
+            syscalls.mount_setattr(fd, _SAFE | syscalls.ATTR_RDONLY, "bind /sys", recursive=True)
+            fresh = False
+        target = self._system_folder("sys")
+        syscalls.move_mount(fd, target, "mount on /sys")
+        os.close(target)
+        if fresh:
+            self._cgroup(fd, unified_cgroup, readonly)
+        if not self._insecure:
+            self._mask(fd, _MASKED_SYS)
+        os.close(fd)
+
+    def _cgroup(self, sys_fd: int, unified: bool, readonly: int) -> None:
+        """Control groups, for programs that size themselves by them; left out where not allowed."""
+        try:
+            if unified:
+                fd = syscalls.new_mount("cgroup2", (), _SAFE | readonly, "mount /sys/fs/cgroup")
+            else:
+                fd = syscalls.open_tree(
+                    syscalls.AT_FDCWD, "/sys/fs/cgroup", "bind /sys/fs/cgroup", recursive=True
+                )
+                attributes = _SAFE | syscalls.ATTR_RDONLY
+                syscalls.mount_setattr(fd, attributes, "bind /sys/fs/cgroup", recursive=True)
+            target = paths.open_exact(sys_fd, "fs/cgroup")
+            syscalls.move_mount(fd, target, "mount on /sys/fs/cgroup")
+        except OSError:
+            return
+        os.close(target)
+        os.close(fd)
+
+    def file(self, path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] = (0, 0)) -> None:
+        """`content` as a read-only file at `path`, in memory only."""
+        self._count += 1
+        name = f"{self._scratch}/{self._count}"
+        fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fchown(fd, *owner)
+        os.fchmod(fd, mode)
+        os.close(fd)
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, name, f"bind {path}")
+        syscalls.mount_setattr(tree, _SAFE | syscalls.ATTR_RDONLY, f"bind {path}")
+        self._attach(tree, path, folder=False)
+
+    def extra(self, mount: MountRequest) -> None:
+        """One mount that the step asks for."""
+        if mount["kind"] == "snapshot":
+            self._snapshot(mount)
+        elif mount["kind"] == "folder":
+            self._folder(mount)
+        elif mount["kind"] == "tmpfs":
+            size = (("size", str(mount["size"])),) if mount["size"] else ()
+            options = (("mode", "1777"), *size)
+            attributes = syscalls.ATTR_NOSUID | self._nodev
+            fd = syscalls.new_mount("tmpfs", options, attributes, f"mount tmpfs {mount['target']}")
+            self._attach(fd, mount["target"])
+        else:
+            owner = (mount["uid"], mount["gid"])
+            self.file(mount["target"], mount["content"], mount["mode"], owner)
+
+    def _snapshot(self, mount: SnapshotRequest) -> None:
+        what = mount["target"]
+        readonly = mount["readonly"]
+        upper = work = ""
+        if not readonly:
+            self._count += 1
+            base = f"{self._request['scratch'] or self._scratch}/rw{self._count}"
+            upper, work = f"{base}/upper", f"{base}/work"
+            for folder in (base, upper, work):
+                os.mkdir(folder, 0o755)
+        attributes = self._nodev | (syscalls.ATTR_RDONLY if readonly else 0)
+        place = f"{self._scratch}/place"
+        if not mount["lowers"] and readonly:
+            upper = f"{self._scratch}/empty"
+        fd = overlay.mount(mount["lowers"], upper, work, attributes, what, place)
+        if not mount["subpath"].strip("/"):
+            self._attach(fd, what)
+            return
+        # A folder inside a mount can be cloned only while the mount is attached somewhere.
+        self._cover(fd, place, f"attach {what}")
+        os.close(fd)
+        fd = os.open(place, os.O_PATH | os.O_DIRECTORY)
+        try:
+            inner = paths.open_in_root(fd, mount["subpath"])
+        except OSError as error:
+            raise OSError(error.errno, f"mount {what}: {mount['subpath']}: {error.strerror}") from None
+        tree = syscalls.open_tree(inner, "", f"bind {what}")
+        is_folder = stat.S_ISDIR(os.fstat(inner).st_mode)
+        os.close(inner)
+        os.close(fd)
+        syscalls.umount(place, f"detach {what}")
+        self._attach(tree, what, folder=is_folder)
+
+    def _folder(self, mount: FolderRequest) -> None:
+        make_folder(mount["source"], mount["mode"], mount["uid"], mount["gid"])
+        fd = os.open(mount["source"], os.O_PATH)
+        is_folder = stat.S_ISDIR(os.fstat(fd).st_mode)
+        tree = syscalls.open_tree(fd, "", f"bind {mount['target']}")
+        os.close(fd)
+        attributes = self._nodev | (syscalls.ATTR_RDONLY if mount["readonly"] else 0)
+        syscalls.mount_setattr(tree, attributes, f"bind {mount['target']}")
+        self._attach(tree, mount["target"], folder=is_folder)
+
+
+def make_folder(path: str, mode: int, uid: int, gid: int) -> None:
+    """Make `path` with owner and mode where it is missing; its parents belong to root, 0755.
+
+    Made under another name and renamed, so that no one meets it half done.
+    """
+    if os.path.lexists(path):
+        return
+    parent, _, name = path.rstrip("/").rpartition("/")
+    os.makedirs(parent, 0o755, exist_ok=True)
+    temporary = f"{parent}/.{name}.{os.urandom(8).hex()}"
+    os.mkdir(temporary, 0o700)
+    os.chown(temporary, uid, gid)
+    os.chmod(temporary, mode)
+    try:
+        syscalls.rename_exclusive(temporary, path)
+    except FileExistsError:
+        os.rmdir(temporary)
+
+
+def raise_loopback() -> None:
+    """Bring up lo, the one interface of a new network namespace."""
+    handle = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    name = b"lo".ljust(16, b"\0")
+    answer = fcntl.ioctl(handle.fileno(), _SIOCGIFFLAGS, name + bytes(24))
+    flags = int.from_bytes(answer[16:18], "little") | _IFF_UP
+    fcntl.ioctl(handle.fileno(), _SIOCSIFFLAGS, name + flags.to_bytes(2, "little") + bytes(22))
+    handle.close()

@@ -1,0 +1,126 @@
+"""What travels between the client and the holder.
+
+Control socket (SOCK_SEQPACKET): the client sends one byte, the kind of job, with the job's own socket
+and the descriptors the job works on. Job socket (SOCK_STREAM): frames, each a marshalled value behind
+its length; the request goes to the forked child, which answers; the holder adds how the child ended.
+The holder never sees a request, so secrets pass from the client to the one process that needs them.
+Marshal, not JSON: both ends are the same interpreter and requests carry bytes.
+"""
+
+from __future__ import annotations
+
+import _socket
+import marshal
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypedDict
+
+    class SnapshotRequest(TypedDict):
+        kind: Literal["snapshot"]
+        target: str
+        lowers: tuple[str, ...]
+        subpath: str
+        readonly: bool
+
+    class FolderRequest(TypedDict):
+        kind: Literal["folder"]
+        target: str
+        source: str
+        readonly: bool
+        mode: int
+        uid: int
+        gid: int
+
+    class TmpfsRequest(TypedDict):
+        kind: Literal["tmpfs"]
+        target: str
+        size: int
+
+    class SecretRequest(TypedDict):
+        kind: Literal["secret"]
+        target: str
+        content: bytes
+        mode: int
+        uid: int
+        gid: int
+
+    MountRequest = SnapshotRequest | FolderRequest | TmpfsRequest | SecretRequest
+
+    class RunRequest(TypedDict):
+        """What `ProcessSpec` and `Rootfs` say, in values that marshal knows."""
+
+        lowers: tuple[str, ...]
+        upper: str
+        work: str
+        scratch: str
+        argv: tuple[str, ...]
+        env: tuple[tuple[str, str], ...]
+        cwd: str
+        user: str
+        hostname: str
+        network: str
+        mounts: tuple[MountRequest, ...]
+        hosts: tuple[tuple[str, str], ...]
+        insecure: bool
+
+
+# Kinds of job on the control socket.
+RUN = b"r"
+TASK = b"t"
+
+# First elements of the frames on a job socket.
+RESULT = "result"
+ERROR = "error"
+EXIT = "exit"
+
+MAX_FDS = 8
+_INT = 4
+
+
+def pack(value: Any) -> bytes:
+    """One frame: length and marshalled value."""
+    data = marshal.dumps(value)
+    return len(data).to_bytes(4, "little") + data
+
+
+def send_frame(fd: int, value: Any) -> None:
+    """Write one frame to a blocking stream socket."""
+    view = memoryview(pack(value))
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def read_frame(fd: int) -> Any:
+    """Read one frame; raises `EOFError` when the other end is gone."""
+    return marshal.loads(_read_exactly(fd, int.from_bytes(_read_exactly(fd, 4), "little")))
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(fd, min(size, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def send_job(control: _socket.socket, kind: bytes, fds: tuple[int, ...]) -> None:
+    """Hand a job and its descriptors (the job's socket first) to the holder."""
+    packed = b"".join(fd.to_bytes(_INT, "little") for fd in fds)
+    control.sendmsg([kind], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)], _socket.MSG_NOSIGNAL)
+
+
+def receive_job(control: _socket.socket) -> tuple[bytes, list[int]]:
+    """The next job: its kind (empty when the client is gone) and its descriptors."""
+    kind, ancillary, _flags, _address = control.recvmsg(
+        16, _socket.CMSG_SPACE(MAX_FDS * _INT), _socket.MSG_CMSG_CLOEXEC
+    )
+    fds = []
+    for _level, _type, data in ancillary:
+        for start in range(0, len(data) - len(data) % _INT, _INT):
+            fds.append(int.from_bytes(data[start : start + _INT], "little"))
+    return kind, fds

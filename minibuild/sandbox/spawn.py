@@ -1,0 +1,117 @@
+"""Starting the holder: a fresh interpreter that loads a handful of modules and nothing of the caller's."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import minibuild_store
+
+import minibuild
+from minibuild.errors import SandboxError
+from minibuild.sandbox import exe, probe, userns
+
+# `minibuild` itself is put in place as an empty package: its public face would load the whole engine.
+_BOOT: Final = """
+import sys
+sys.path[:] = {path!r}
+package = type(sys)("minibuild")
+package.__path__ = {package!r}
+sys.modules["minibuild"] = package
+from minibuild.sandbox.holder import main
+main({fd}, {pid}, user_namespace={user_namespace})
+"""
+_START_SECONDS: Final = 30.0
+
+
+def start_holder(
+    control: socket.socket, theirs: socket.socket, mode: probe.Mode, machine: probe.Machine
+) -> subprocess.Popen[bytes]:
+    """Start the holder with `theirs` as its control socket and wait until it serves `control`.
+
+    Raises `SandboxError`.
+    """
+    tools = userns.require_tools() if mode is probe.Mode.SUBUID else ("", "")
+    errors_fd = os.memfd_create("errors", os.MFD_CLOEXEC)
+    try:
+        process = _start(theirs.fileno(), mode, errors_fd)
+        theirs.close()
+        try:
+            _shake_hands(control, process, mode, machine, tools, errors_fd)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    finally:
+        os.close(errors_fd)
+    return process
+
+
+def _start(fd: int, mode: probe.Mode, errors_fd: int) -> subprocess.Popen[bytes]:
+    code = _BOOT.format(
+        path=_search_path(),
+        package=list(minibuild.__path__),
+        fd=fd,
+        pid=os.getpid(),
+        user_namespace=mode is probe.Mode.SUBUID,
+    )
+    executable, executable_fd, environment = exe.interpreter()
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", code],
+            executable=executable,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors_fd,
+            pass_fds=(fd,) if executable_fd is None else (fd, executable_fd),
+            env=environment,
+            start_new_session=True,  # an interrupt from the terminal is the client's to handle
+        )
+    except OSError as error:
+        raise SandboxError(f"the sandbox could not start {sys.executable}: {error.strerror}") from None
+    finally:
+        if executable_fd is not None:
+            os.close(executable_fd)
+
+
+def _search_path() -> list[str]:
+    """The standard library first, then our own packages, then wherever dependencies come from."""
+    own = [str(Path(folder).parent) for folder in (*minibuild.__path__, *minibuild_store.__path__)]
+    library = str(Path(os.__file__).parent)
+    rest = [folder for folder in sys.path if folder]
+    standard = [folder for folder in rest if folder == library or folder.startswith(f"{library}/lib-dynload")]
+    return list(dict.fromkeys([*standard, *own, *rest]))
+
+
+def _shake_hands(
+    control: socket.socket,
+    process: subprocess.Popen[bytes],
+    mode: probe.Mode,
+    machine: probe.Machine,
+    tools: tuple[str, str],
+    errors_fd: int,
+) -> None:
+    control.settimeout(_START_SECONDS)
+    while True:
+        try:
+            message = control.recv(1 << 16)
+        except TimeoutError:
+            raise SandboxError(f"the sandbox did not start within {_START_SECONDS:.0f} s") from None
+        except ConnectionResetError:
+            message = b""
+        if message == b"M":
+            userns.write_maps(process.pid, machine.uid, machine.gid, machine.subuid, machine.subgid, tools)
+            control.send(b"m", socket.MSG_NOSIGNAL)
+        elif message == b"R":
+            control.settimeout(None)
+            return
+        elif message[:1] == b"E":
+            raise probe.explain(machine, mode, marshal.loads(message[1:])[1])
+        else:
+            text = os.pread(errors_fd, 1 << 16, 0).decode("utf-8", "replace").strip()
+            raise SandboxError(f"the sandbox ended while it started: {text or 'no message'}")

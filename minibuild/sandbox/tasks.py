@@ -1,0 +1,109 @@
+"""The jobs that need the owner's rights over ids but no sandbox: unpack, diff, remove, make a folder.
+
+They run in a child of the holder, with the host's file system in view.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from minibuild_store.digest import Digest
+
+from minibuild.layers.compress import Compression
+from minibuild.layers.diff import diff as diff_upper
+from minibuild.layers.unpack import unpack as unpack_layer
+from minibuild.layers.writer import LayerWriter
+from minibuild.sandbox import mounts, overlay, syscalls
+
+
+def run(name: str, arguments: dict[str, Any], fds: list[int]) -> Any:
+    """Do the task `name`; the answer is a value that marshal knows."""
+    return _TASKS[name](arguments, fds)
+
+
+def _unpack(arguments: dict[str, Any], fds: list[int]) -> bytes:
+    with io.FileIO(fds[0]) as raw:
+        index = unpack_layer(
+            raw,
+            arguments["media_type"],
+            Path(arguments["dest"]),
+            diff_id=Digest(arguments["diff_id"]),
+            skip_devices=arguments["skip_devices"],
+        )
+    return index.dump()
+
+
+def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
+    lowers: tuple[str, ...] = arguments["lowers"]
+    lower = Path(lowers[0]) if lowers else None
+    if len(lowers) > 1:
+        # The work folder is ours and unused now: cover it, in a mount namespace of this child's own.
+        syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
+        lower = Path(arguments["work"])
+        tree = overlay.mount(lowers, "", "", syscalls.ATTR_RDONLY, "the layers below", str(lower))
+        place = os.open(lower, os.O_PATH | os.O_DIRECTORY)
+        syscalls.move_mount(tree, place, "attach the layers below")
+        os.close(place)
+    algorithm, level = arguments["compression"]
+    compression = Compression(algorithm, level)
+    writer = LayerWriter(fds[0], compression, clamp_mtime_ns=arguments["clamp_mtime_ns"])
+    diff_upper(Path(arguments["upper"]), lower, writer)
+    return tuple(str(part) if isinstance(part, str) else part for part in writer.close())
+
+
+def _makedirs(arguments: dict[str, Any], _fds: list[int]) -> None:
+    mounts.make_folder(arguments["path"], arguments["mode"], arguments["uid"], arguments["gid"])
+
+
+def _remove(arguments: dict[str, Any], _fds: list[int]) -> None:
+    path: str = arguments["path"]
+    parent, _, name = path.rstrip("/").rpartition("/")
+    try:
+        os.chdir(parent or "/")
+        if not stat.S_ISDIR(os.lstat(name).st_mode):
+            os.unlink(name)
+            return
+    except FileNotFoundError:
+        return
+    _remove_tree(name)
+
+
+def _remove_tree(name: str) -> None:
+    """Remove a folder of any depth: one descriptor at a time, the current folder as the stack."""
+    stack: list[tuple[str, list[str]]] = []
+    folders = _enter(name)
+    stack.append((name, folders))
+    while stack:
+        name, folders = stack[-1]
+        if folders:
+            child = folders.pop()
+            stack.append((child, _enter(child)))
+            continue
+        stack.pop()
+        os.chdir("..")
+        os.rmdir(name)
+
+
+def _enter(name: str) -> list[str]:
+    """Step into the folder `name`, unlink all in it that is no folder, and name the folders."""
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchdir(fd)
+    finally:
+        os.close(fd)
+    folders = []
+    with os.scandir(".") as entries:
+        found = list(entries)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(entry.name)
+        else:
+            os.unlink(entry.name)
+    return folders
+
+
+_TASKS = {"unpack": _unpack, "diff": _diff, "makedirs": _makedirs, "remove": _remove}

@@ -1,0 +1,107 @@
+"""Subordinate ids of an ordinary user, and mapping them with newuidmap and newgidmap.
+
+Formats: subuid(5), user_namespaces(7). Runs in the client, outside the namespace.
+"""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from minibuild.errors import SandboxError
+
+_RANGES_WANTED: Final = 65536
+_MIN_IDS: Final = 1000
+
+
+class IdRange(NamedTuple):
+    """`size` ids from `first` on that a user may map into a namespace of their own."""
+
+    first: int
+    size: int
+
+
+def parse_ranges(text: str, names: Sequence[str]) -> tuple[IdRange, ...]:
+    """The ranges that lines of `text` give to any of `names` (a login and a uid); bad lines are skipped."""
+    ranges = []
+    for line in text.splitlines():
+        parts = line.split("#", 1)[0].strip().split(":")
+        if len(parts) == 3 and parts[0] in names and parts[1].isdigit() and parts[2].isdigit():
+            found = IdRange(int(parts[1]), int(parts[2]))
+            if found.size and found not in ranges:
+                ranges.append(found)
+    return tuple(ranges)
+
+
+def login_names(uid: int) -> tuple[str, ...]:
+    """What /etc/subuid may call the user: login name, and uid in digits."""
+    try:
+        return pwd.getpwuid(uid).pw_name, str(uid)
+    except KeyError:
+        return (str(uid),)
+
+
+def read_ranges(file: Path, uid: int) -> tuple[IdRange, ...]:
+    """The ranges of the user in /etc/subuid or /etc/subgid; none where the file is missing."""
+    try:
+        text = file.read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ()
+    return parse_ranges(text, login_names(uid))
+
+
+def id_map(own: int, ranges: Sequence[IdRange]) -> list[tuple[int, int, int]]:
+    """Rows of a map: 0 is the user, 1 and up the ranges one after the other (inside, outside, count)."""
+    rows = [(0, own, 1)]
+    inside = 1
+    for first, size in ranges:
+        rows.append((inside, first, size))
+        inside += size
+    return rows
+
+
+def require_ranges(uid: int, subuid: Sequence[IdRange], subgid: Sequence[IdRange]) -> None:
+    """Raise `SandboxError` where a user has too few subordinate ids."""
+    names = login_names(uid)
+    for file, ranges in (("/etc/subuid", subuid), ("/etc/subgid", subgid)):
+        if sum(found.size for found in ranges) < _MIN_IDS:
+            span = f"100000-{100000 + _RANGES_WANTED - 1}"
+            raise SandboxError(
+                f"user {names[0]} has no subordinate ids in {file}, so files of other users "
+                "cannot be made in a build",
+                cure=f"As root: usermod --add-subuids {span} --add-subgids {span} {names[0]}"
+                " (another free range where that one is taken).",
+            )
+
+
+def require_tools() -> tuple[str, str]:
+    """Paths of newuidmap and newgidmap; raises `SandboxError`."""
+    found = []
+    for name in ("newuidmap", "newgidmap"):
+        path = shutil.which(name) or shutil.which(name, path="/usr/bin:/usr/local/bin:/run/wrappers/bin")
+        if path is None:
+            raise SandboxError(
+                f"{name} is not installed; it maps the user's subordinate ids",
+                cure="Install it: apt-get install uidmap (shadow-utils on Fedora, shadow-uidmap on Alpine).",
+            )
+        found.append(path)
+    return found[0], found[1]
+
+
+def write_maps(
+    pid: int, uid: int, gid: int, subuid: Sequence[IdRange], subgid: Sequence[IdRange], tools: tuple[str, str]
+) -> None:
+    """Map the ids of the new user namespace of process `pid`; raises `SandboxError`."""
+    for tool, own, ranges in ((tools[0], uid, subuid), (tools[1], gid, subgid)):
+        numbers = [str(number) for row in id_map(own, ranges) for number in row]
+        done = subprocess.run([tool, str(pid), *numbers], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SandboxError(
+                f"{tool} refused the ids of this user: {done.stderr.strip() or f'exit {done.returncode}'}",
+                cure=f"{tool} must be setuid root (chmod u+s {tool}) or carry the capability, no_new_privs"
+                " must be off, and the ranges must be the user's own in /etc/subuid and /etc/subgid.",
+            )
