@@ -26,7 +26,12 @@ class SourceRange:
 
 
 class MinibuildError(Exception):
-    """Base of all errors; `cure` is one sentence on what to do, `where` the lines at fault."""
+    """Base of all errors; `cure` is one sentence on what to do, `where` the lines at fault.
+
+    `source` is the text that `where` points into, where whoever raised it had it.
+    """
+
+    source: str | None = None
 
     def __init__(self, message: str, *, cure: str = "", where: SourceRange | None = None) -> None:
         super().__init__(message)

@@ -1,0 +1,234 @@
+"""Content digests of what a COPY takes, without reading again what has not changed.
+
+Two tables, both kept by context folder, both only a proof that a local file is what was hashed
+before (design as git's index): *selections* hold, for a pattern, one hash over every row's stamp
+beside the content digest it stood for; *files* hold the stamp and SHA-256 of each file. A file
+that changed less than two seconds before it was looked at is "racy": a second write in the same
+clock tick would not show in its stamp, so it is never remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import xxhash
+
+from minibuild.context.rows import Match, Row
+from minibuild.errors import UsageError
+from minibuild.layers.entry import Kind
+
+_RACY_NS = 2_000_000_000
+_CHUNK = 1 << 20
+_PARALLEL_BYTES = 8 << 20
+_TABLE_VERSION = 1
+
+
+class Records(Protocol):
+    """The part of a store's records that the tables need."""
+
+    def get(self, name: str) -> bytes | None: ...
+
+    def put(self, name: str, data: bytes) -> None: ...
+
+
+class FileDigests:
+    """The tables of one context folder `root`."""
+
+    def __init__(self, root: str, selections: Records, files: Records, listings: Records) -> None:
+        self._name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
+        self._selections = selections
+        self._files = files
+        self._listings = listings
+        self._table: dict[str, list[str]] | None = None
+        self._changed = False
+
+    def digest(self, selection: str, matches: Sequence[Match]) -> str:
+        """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignore file)."""
+        stamp, newest = _stamp_of(matches)
+        name = f"{self._name}-{hashlib.sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"
+        known = self._selections.get(name)
+        if known is not None and known[:16] == stamp:
+            return known[16:].decode()
+        now = time.time_ns()
+        digests = self._file_digests(matches, now)
+        content = content_digest(matches, digests)
+        self._listings.put(content, listing(matches, digests))
+        if newest < now - _RACY_NS:
+            self._selections.put(name, stamp + content.encode())
+        return content
+
+    def save(self) -> None:
+        """Keep what was hashed for the next build."""
+        if self._changed and self._table is not None:
+            document = {"version": _TABLE_VERSION, "files": self._table}
+            self._files.put(self._name, json.dumps(document, separators=(",", ":")).encode())
+            self._changed = False
+
+    def _file_digests(self, matches: Sequence[Match], now: int) -> dict[bytes, str]:
+        """SHA-256 of every regular file among `matches`, by path."""
+        table = self._load()
+        found: dict[bytes, str] = {}
+        unknown: list[Row] = []
+        for match in matches:
+            for row in match.rows:
+                if row.entry.kind is not Kind.FILE:
+                    continue
+                known = table.get(os.fsdecode(row.where))
+                if known is not None and known[0] == row.stamp.decode():
+                    found[row.where] = known[1]
+                else:
+                    unknown.append(row)
+        for row, digest in zip(unknown, _hash_files(unknown), strict=True):
+            found[row.where] = digest
+            if _newest(row) < now - _RACY_NS:
+                table[os.fsdecode(row.where)] = [row.stamp.decode(), digest]
+                self._changed = True
+        return found
+
+    def _load(self) -> dict[str, list[str]]:
+        if self._table is None:
+            data = self._files.get(self._name)
+            document = json.loads(data) if data else {}
+            current = document.get("version") == _TABLE_VERSION
+            self._table = document["files"] if current else {}
+        return self._table
+
+
+def content_digest(matches: Iterable[Match], digests: dict[bytes, str]) -> str:
+    """SHA-256 (hex) over names, types, modes, owners, content digests and link targets; times do not enter."""
+    total = hashlib.sha256()
+    for match in matches:
+        lines = [b"match %d %b\n" % (len(match.name), match.name)]
+        inodes: dict[bytes, bytes] = {}
+        for row in match.rows:
+            entry = row.entry
+            if entry.kind is Kind.FILE:
+                content = digests[row.where].encode()
+                if row.inode:
+                    content += b" same as " + inodes.setdefault(row.inode, entry.path)
+            elif entry.kind in (Kind.CHAR, Kind.BLOCK):
+                content = b"%d:%d" % entry.device
+            else:
+                content = entry.link
+            lines.append(
+                b"%d %b %b %o %d:%d %d %b"
+                % (
+                    len(entry.path), entry.path, entry.kind.encode(), entry.mode,
+                    entry.uid, entry.gid, len(content), content,
+                )
+            )  # fmt: skip
+            for name, value in entry.xattrs:
+                lines.append(b" %d %b=%d %b" % (len(name), name, len(value), value))
+            lines.append(b"\n")
+        total.update(b"".join(lines))
+    return total.hexdigest()
+
+
+def listing(matches: Iterable[Match], digests: dict[bytes, str]) -> bytes:
+    """What stands behind a content digest, a line a path, for saying later what changed (zlib-compressed)."""
+    import zlib
+
+    lines = []
+    for match in matches:
+        for row in match.rows:
+            entry = row.entry
+            path = b"/".join(part for part in (match.name, entry.path) if part)
+            content = digests[row.where].encode() if entry.kind is Kind.FILE else entry.link
+            lines.append(b"%b\0%b %o %b" % (path, entry.kind.encode(), entry.mode, content))
+    return zlib.compress(b"\n".join(lines), 1)
+
+
+def read_listing(data: bytes) -> dict[bytes, bytes]:
+    """Path to what stood behind it, as `listing` wrote it down."""
+    import zlib
+
+    lines = (line.rpartition(b"\0") for line in zlib.decompress(data).split(b"\n") if line)
+    return {name: rest for name, _, rest in lines}
+
+
+def _stamp_of(matches: Sequence[Match]) -> tuple[bytes, int]:
+    """One hash over everything `lstat` says of the rows, and the newest time among them."""
+    total = xxhash.xxh3_128()
+    newest = 0
+    for match in matches:
+        total.update(b"match %b\n" % match.name)
+        for row in match.rows:
+            entry = row.entry
+            total.update(
+                b"%b\0%b %o %b %b\n" % (entry.path, entry.kind.encode(), entry.mode, row.stamp, entry.link)
+            )
+            if entry.kind is Kind.FILE:
+                newest = max(newest, _newest(row))
+    return total.digest(), newest
+
+
+def _newest(row: Row) -> int:
+    _size, mtime, ctime, _inode = row.stamp.split(b" ")
+    return max(int(mtime), int(ctime))
+
+
+def _hash_files(rows: Sequence[Row]) -> list[str]:
+    """Hash the files of `rows`; on two threads where there is enough to read (hashing releases the GIL)."""
+    results: list[str] = [""] * len(rows)
+    if sum(row.entry.size for row in rows) < _PARALLEL_BYTES or len(rows) < 2:
+        for index, row in enumerate(rows):
+            results[index] = hash_file(row.where)
+        return results
+    import threading
+
+    errors: list[BaseException] = []
+
+    def work(start: int) -> None:
+        try:
+            for index in range(start, len(rows), 2):
+                results[index] = hash_file(rows[index].where)
+        except BaseException as error:
+            errors.append(error)
+
+    other = threading.Thread(target=work, args=(1,))
+    other.start()
+    work(0)
+    other.join()
+    if errors:
+        raise errors[0]
+    return results
+
+
+def hash_file(path: bytes) -> str:
+    """The SHA-256 (hex) of a file's content, followed by its extended attributes where it has any that count."""
+    digest = hashlib.sha256()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {os.fsdecode(path)}: {error.strerror}",
+            cure="Change its mode, or leave it out of the build with a line in .dockerignore.",
+        ) from None
+    try:
+        while chunk := os.read(descriptor, _CHUNK):
+            digest.update(chunk)
+        for name, value in file_xattrs(descriptor):
+            digest.update(b"\0%b\0%d\0%b" % (name, len(value), value))
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
+
+
+def file_xattrs(target: int | bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The extended attributes that travel into an image (user.*, security.capability), sorted by name."""
+    try:
+        names = os.listxattr(target)
+    except OSError:
+        return ()
+    kept = [
+        name
+        for name in names
+        if name == "security.capability"
+        or (name.startswith("user.") and not name.startswith("user.overlay."))
+    ]
+    return tuple(sorted((os.fsencode(name), os.getxattr(target, name)) for name in kept))

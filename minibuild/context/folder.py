@@ -1,0 +1,160 @@
+"""A folder on this machine as a build context, with its ignore file applied."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from minibuild.context.links import follow
+from minibuild.context.rows import Row
+from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.errors import UsageError
+from minibuild.layers.entry import Entry, Kind
+
+_KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIR,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFCHR: Kind.CHAR,
+    stat.S_IFBLK: Kind.BLOCK,
+}
+
+
+class FolderView:
+    """The files below `root`, all owned by root as in every build context; sockets are left out.
+
+    A folder that the ignore file excludes still shows while something below it is not excluded.
+    """
+
+    def __init__(self, root: str, ignore: IgnoreFile | None = None) -> None:
+        self.root = os.fsencode(root)
+        self.ignore = ignore if ignore is not None and ignore.patterns else None
+
+    def path(self, relative: bytes) -> bytes:
+        return self.root + b"/" + relative if relative else self.root
+
+    def resolve(self, path: bytes) -> bytes:
+        return follow(path, self._readlink)
+
+    def _readlink(self, path: bytes) -> bytes | None:
+        try:
+            return os.readlink(self.path(path))
+        except OSError:
+            return None
+
+    def entry(self, path: bytes) -> Entry | None:
+        row = self._row(path, self.path(path))
+        if row is None or (path and self.ignore is not None and not self._visible(path, row)):
+            return None
+        return row.entry
+
+    def names(self, path: bytes) -> list[bytes]:
+        prefix = path + b"/" if path else b""
+        found = sorted(self._listdir(self.path(path)))
+        return [name for name in found if self.entry(prefix + name) is not None]
+
+    def walk(self, path: bytes) -> Iterator[Row]:
+        row = self._row(b"", self.path(path))
+        if row is None:
+            return
+        yield row
+        if row.entry.kind is Kind.DIR:
+            if self.ignore is None:
+                yield from self._walk_all(row.where, b"")
+            else:
+                yield from self._walk_visible(self.ignore, path, b"")
+
+    def _walk_all(self, folder: bytes, prefix: bytes) -> Iterator[Row]:
+        try:
+            with os.scandir(folder) as scan:
+                items = sorted(scan, key=_name)
+        except PermissionError as error:
+            raise _unreadable(error) from None
+        for item in items:
+            path = prefix + item.name
+            row = _row_of(path, item.path, item.stat(follow_symlinks=False))
+            if row is None:
+                continue
+            yield row
+            if row.entry.kind is Kind.DIR:
+                yield from self._walk_all(item.path, path + b"/")
+
+    def _walk_visible(self, ignore: IgnoreFile, base: bytes, prefix: bytes) -> Iterator[Row]:
+        """Like `_walk_all`; an ignored folder shows only once something below it does."""
+        full = b"/".join(part for part in (base, prefix.rstrip(b"/")) if part)
+        for name in sorted(self._listdir(self.path(full))):
+            path = full + b"/" + name if full else name
+            row = self._row(prefix + name, self.path(path))
+            if row is None:
+                continue
+            text = os.fsdecode(path)
+            ignored = ignore.ignores(text)
+            if row.entry.kind is not Kind.DIR:
+                if not ignored:
+                    yield row
+                continue
+            below: Iterator[Row] = iter(())
+            if not ignored or ignore.may_contain(text):
+                below = self._walk_visible(ignore, base, prefix + name + b"/")
+            if ignored:
+                first = next(below, None)
+                if first is None:
+                    continue
+                yield row
+                yield first
+            else:
+                yield row
+            yield from below
+
+    def _visible(self, path: bytes, row: Row) -> bool:
+        assert self.ignore is not None
+        text = os.fsdecode(path)
+        if not self.ignore.ignores(text):
+            return True
+        if row.entry.kind is not Kind.DIR or not self.ignore.may_contain(text):
+            return False
+        return next(self._walk_visible(self.ignore, path, b""), None) is not None
+
+    def _row(self, relative: bytes, path: bytes) -> Row | None:
+        try:
+            return _row_of(relative, path, os.lstat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _listdir(self, path: bytes) -> list[bytes]:
+        try:
+            return os.listdir(path)
+        except PermissionError as error:
+            raise _unreadable(error) from None
+
+
+def _row_of(relative: bytes, path: bytes, status: os.stat_result) -> Row | None:
+    mode = status.st_mode
+    kind = _KINDS.get(stat.S_IFMT(mode))
+    if kind is None:
+        return None
+    size, link, device, inode = 0, b"", (0, 0), b""
+    if kind is Kind.FILE:
+        size = status.st_size
+        if status.st_nlink > 1:
+            inode = b"%d:%d" % (status.st_dev, status.st_ino)
+    elif kind is Kind.SYMLINK:
+        link = os.readlink(path)
+    elif kind is Kind.CHAR or kind is Kind.BLOCK:
+        device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    mtime = status.st_mtime_ns
+    stamp = b"%d %d %d %d" % (size, mtime, status.st_ctime_ns, status.st_ino)
+    return Row(Entry(relative, kind, mode & 0o7777, 0, 0, size, mtime, link, device), path, stamp, inode)
+
+
+def _name(item: os.DirEntry[bytes]) -> bytes:
+    return item.name
+
+
+def _unreadable(error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot read {os.fsdecode(error.filename)}: permission denied",
+        cure="Change its mode, or leave it out of the build with a line in .dockerignore.",
+    )

@@ -1,0 +1,49 @@
+"""What a COPY takes: matches of its patterns, each a list of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from minibuild.layers.entry import Entry
+
+
+class Row(NamedTuple):
+    """A path below a match: `entry.path` is relative to the match (``b""`` is the match itself).
+
+    `where` names the content of a regular file to whoever gave the row (for a folder: the path to open).
+    `stamp` changes whenever the file may have changed since (sizes, times, inode), empty where content is known.
+    Rows of one match that share a non-empty `inode` are names of one file (hard links).
+    """
+
+    entry: Entry
+    where: bytes
+    stamp: bytes = b""
+    inode: bytes = b""
+
+
+class Match(NamedTuple):
+    """A path that a pattern selected. `name` is what it is called in a destination folder."""
+
+    name: bytes
+    rows: list[Row]
+
+    @property
+    def is_dir(self) -> bool:
+        return self.rows[0].entry.kind == "5"
+
+
+class View(Protocol):
+    """A tree of files to copy from. Paths are as in `Entry.path`; nothing outside the root is ever reached."""
+
+    def resolve(self, path: bytes) -> bytes:
+        """`path` with every symlink followed, the last one included."""
+
+    def entry(self, path: bytes) -> Entry | None:
+        """The entry at `path` (no symlink followed), or None."""
+
+    def names(self, path: bytes) -> list[bytes]:
+        """Names in the folder at `path`, sorted bytewise."""
+
+    def walk(self, path: bytes) -> Iterator[Row]:
+        """`path` itself, then everything below it, parents first, siblings sorted bytewise."""

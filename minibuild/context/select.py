@@ -1,0 +1,143 @@
+"""Which files a COPY takes from a view: patterns, ``--parents``, ``--exclude``, links followed inside the root.
+
+The rules are those of BuildKit's copy (fsutil): a pattern's wildcards match as Go's filepath.Match, a
+match that is a symlink is followed, links found below a match are copied as links.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+
+from minibuild.context.rows import Match, Row, View
+from minibuild.dockerfile.gomatch import match as go_match
+from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.errors import DockerfileError
+from minibuild.layers.entry import Kind
+
+_WILDCARDS = frozenset("*?[")
+
+
+class NothingThere(DockerfileError):
+    """A path that a COPY names is not in its source; `path` is relative to the source's root."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f'"/{path}": not found')
+        self.path = path
+
+
+def select(view: View, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> list[Match]:
+    """The matches of `pattern`, in order; raises `NothingThere` where a plain path does not exist."""
+    excluded = IgnoreFile.parse("\n".join(exclude), "--exclude") if exclude else None
+    if parents:
+        return [_with_parents(view, pattern, excluded)]
+    base, wild = split_wildcards(pattern)
+    paths = [base] if not wild else _glob(view, view.resolve(base), wild)
+    return [_match(view, path, excluded) for path in paths]
+
+
+def split_wildcards(pattern: str) -> tuple[bytes, str]:
+    """The leading part of `pattern` without wildcards, cleaned, and the rest from the first wildcard on."""
+    parts = posixpath.normpath("/" + pattern).lstrip("/").split("/")
+    for index, part in enumerate(parts):
+        if has_wildcard(part):
+            return os.fsencode("/".join(parts[:index])), "/".join(parts[index:])
+    return os.fsencode("/".join(parts)), ""
+
+
+def has_wildcard(text: str) -> bool:
+    escaped = False
+    for character in text:
+        if escaped:
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        elif character in _WILDCARDS:
+            return True
+    return False
+
+
+def _glob(view: View, base: bytes, wild: str) -> list[bytes]:
+    depth = wild.count("/")
+    found: list[bytes] = []
+
+    def search(folder: bytes, relative: str, level: int) -> None:
+        for name in view.names(folder):
+            path = folder + b"/" + name if folder else name
+            below = posixpath.join(relative, os.fsdecode(name))
+            if level == depth:
+                if go_match(wild, below):
+                    found.append(path)
+                continue
+            entry = view.entry(path)
+            if entry is not None and entry.kind == Kind.DIR:
+                search(path, below, level + 1)
+
+    entry = view.entry(base)
+    if entry is not None and entry.kind == Kind.DIR:
+        search(base, "", 0)
+    return found
+
+
+def _match(view: View, path: bytes, excluded: IgnoreFile | None) -> Match:
+    resolved = view.resolve(path)
+    if view.entry(resolved) is None:
+        raise NothingThere(os.fsdecode(path))
+    rows = view.walk(resolved)
+    if excluded is not None:
+        rows = _without(rows, excluded)
+    return Match(path.rpartition(b"/")[2], list(rows))
+
+
+def _without(rows: Iterator[Row], excluded: IgnoreFile) -> Iterator[Row]:
+    """Leave out what `excluded` matches; an excluded folder stays away unless something below it is kept."""
+    waiting: list[Row] = []
+    for row in rows:
+        path = row.entry.path
+        waiting = [parent for parent in waiting if path.startswith(parent.entry.path + b"/")]
+        if path and excluded.ignores(os.fsdecode(path)):
+            if row.entry.kind == Kind.DIR:
+                waiting.append(row)
+            continue
+        yield from waiting
+        waiting = []
+        yield row
+
+
+def _with_parents(view: View, pattern: str, excluded: IgnoreFile | None) -> Match:
+    """``--parents``: the folder before ``/./`` (or the root), reduced to what the rest matches and its parents."""
+    pivot, separator, rest = pattern.partition("/./")
+    if not separator:
+        pivot, rest = "", pattern
+    rest = posixpath.normpath("/" + rest).lstrip("/")
+    root = view.resolve(os.fsencode(posixpath.normpath("/" + pivot).lstrip("/")))
+    if view.entry(root) is None:
+        raise NothingThere(os.fsdecode(root))
+    if not has_wildcard(pivot) and not has_wildcard(rest):
+        wanted = root + b"/" + os.fsencode(rest) if root else os.fsencode(rest)
+        if view.entry(wanted) is None and view.entry(view.resolve(wanted)) is None:
+            raise NothingThere(os.fsdecode(wanted))
+    rows = view.walk(root)
+    if rest:
+        rows = _only(rows, IgnoreFile.parse(rest, "--parents"))
+    if excluded is not None:
+        rows = _without(rows, excluded)
+    return Match(b"", list(rows))
+
+
+def _only(rows: Iterator[Row], included: IgnoreFile) -> Iterator[Row]:
+    """The root, what `included` matches, and the folders that lead there."""
+    waiting: list[Row] = []
+    for row in rows:
+        path = row.entry.path
+        if not path:
+            yield row
+            continue
+        waiting = [parent for parent in waiting if path.startswith(parent.entry.path + b"/")]
+        if included.ignores(os.fsdecode(path)):
+            yield from waiting
+            waiting = []
+            yield row
+        elif row.entry.kind == Kind.DIR:
+            waiting.append(row)

@@ -1,0 +1,57 @@
+"""User and group names of an image, from its own passwd and group files (passwd(5), group(5))."""
+
+from __future__ import annotations
+
+from minibuild.context.place import Owner
+from minibuild.errors import DockerfileError
+
+_MAX_ID = 2**32 - 2
+
+
+def owner_of(text: str, passwd: bytes | None, group: bytes | None) -> tuple[Owner, list[str]]:
+    """The owner that ``user[:group]`` names, and the names that are not in the files.
+
+    A user by name brings its own group, a user by number the group of the same number. An unknown
+    name is root, as BuildKit has it.
+    """
+    user, _, group_name = text.partition(":")
+    unknown: list[str] = []
+    uid = gid = 0
+    number = _number(user)
+    if number is not None:
+        uid = gid = number
+    elif user:
+        found = _field(passwd, user, (2, 3))
+        if found is None:
+            unknown.append(user)
+        else:
+            uid, gid = found
+    if group_name:
+        number = _number(group_name)
+        entry = (number,) if number is not None else _field(group, group_name, (2,))
+        if entry is None:
+            unknown.append(group_name)
+        else:
+            gid = entry[0]
+    return Owner(uid, gid), unknown
+
+
+def _number(text: str) -> int | None:
+    if not text.isascii() or not text.isdigit():
+        return None
+    value = int(text)
+    if value > _MAX_ID:
+        raise DockerfileError(f"{text} is not a user or group id", cure=f"Ids go up to {_MAX_ID}.")
+    return value
+
+
+def _field(table: bytes | None, name: str, columns: tuple[int, ...]) -> tuple[int, ...] | None:
+    wanted = name.encode("utf-8", "surrogateescape")
+    for line in (table or b"").splitlines():
+        fields = line.split(b":")
+        if fields[0] == wanted and len(fields) > max(columns):
+            try:
+                return tuple(int(fields[column]) for column in columns)
+            except ValueError:
+                continue
+    return None

@@ -1,0 +1,81 @@
+"""Base images by name: from this machine's own images, else pinned at their registry."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from minibuild.engine.images import LocalImages
+from minibuild.engine.session import Session
+from minibuild.errors import UsageError
+from minibuild.oci.config import ImageConfig
+from minibuild.oci.image import ResolvedImage
+from minibuild.oci.platform import Platform
+from minibuild.oci.reference import Reference
+from minibuild.plan.steps import FromContext, FromImage, Source
+
+
+class ImageBases:
+    """Resolves names once a build; used by the lowering (`plan.lower.Bases`)."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._images = LocalImages(session.store)
+        self._known: dict[tuple[str, Platform], ResolvedImage] = {}
+        self._mutex = threading.Lock()
+        self._contexts = {name.lower(): value for name, value in session.request.contexts.items()}
+
+    def image(self, name: str, platform: Platform) -> ResolvedImage:
+        with self._mutex:
+            found = self._known.get((name, platform))
+            if found is None:
+                found = self._resolve(name, platform)
+                self._session.layers.know(found)
+                self._known[name, platform] = found
+            return found
+
+    def _resolve(self, name: str, platform: Platform) -> ResolvedImage:
+        reference = Reference.parse(name)
+        if not self._session.request.pull or reference.digest is not None:
+            local = self._images.find(reference, platform)
+            if local is not None:
+                return local
+        with self._session.step(f"[internal] load metadata for {reference}") as running:
+            resolved = self._session.registry().resolve(reference, platform)
+            config = ImageConfig.parse(resolved.config_bytes)
+            image = ResolvedImage(
+                name=str(reference),
+                digest=resolved.manifest.digest,
+                config=config,
+                layers=resolved.manifest.layers,
+                origin=resolved.source,
+            )
+            self._images.remember(reference, platform, image, resolved.manifest_bytes, resolved.config_bytes)
+            running.cached = False
+            return image
+
+    def named_context(self, name: str, platform: Platform) -> Source | None:
+        value = self._contexts.get(name.lower())
+        if value is None and ":" not in name.rpartition("/")[2] and "@" not in name:
+            value = self._contexts.get(f"{name.lower()}:latest")
+        if value is None:
+            return None
+        if value.startswith("docker-image://"):
+            return FromImage(self.image(value.removeprefix("docker-image://"), platform))
+        if value.startswith("oci-layout://"):
+            from minibuild.engine.layout_context import layout_image
+
+            image = layout_image(self._session.store, value.removeprefix("oci-layout://"), platform)
+            return FromImage(image)
+        if "://" in value and not value.startswith("file://"):
+            raise UsageError(
+                f"--build-context {name}={value}: not a folder, docker-image:// or oci-layout://",
+                cure="Fetch it first and name the folder.",
+            )
+        if not Path(value.removeprefix("file://")).is_dir():
+            raise UsageError(f"--build-context {name}={value}: no such folder", cure="Check the path.")
+        return FromContext(name.lower())
+
+    def context_folder(self, name: str) -> Path:
+        value = self._contexts.get(name.lower()) or self._contexts[f"{name.lower()}:latest"]
+        return Path(value.removeprefix("file://"))

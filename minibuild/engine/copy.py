@@ -1,0 +1,250 @@
+"""COPY, ADD and WORKDIR: a layer written straight from its sources, with no root filesystem."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from minibuild_store.blobs import BlobInfo
+
+from minibuild.context.place import Lower, Nothing, Owner, Placed, Placement
+from minibuild.context.rows import Match
+from minibuild.context.select import NothingThere, select
+from minibuild.engine.accounts import owner_of
+from minibuild.engine.fetch import Fetched, fetch
+from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.engine.session import Session
+from minibuild.engine.sources import ContextFiles, Files, TreeFiles
+from minibuild.errors import DockerfileError
+from minibuild.layers.entry import Entry, Kind
+from minibuild.oci.descriptor import Descriptor
+from minibuild.plan import chmod, steps
+
+if TYPE_CHECKING:
+    from minibuild.layers.tree import Tree
+
+_INLINE_MODE = 0o644
+_FETCHED_MODE = 0o600
+
+
+class TreeLower:
+    """A filesystem's merged tree, asked only when something must be known of it."""
+
+    def __init__(self, session: Session, filesystem: Filesystem) -> None:
+        self._session = session
+        self._filesystem = filesystem
+
+    @property
+    def tree(self) -> Tree:
+        return self._session.layers.tree(self._filesystem)
+
+    def entry(self, path: bytes) -> Entry | None:
+        node = self.tree.get(path)
+        return None if node is None else node.entry
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The sources of a step, found and digested: `contents` by item position, the rest to write the layer from."""
+
+    contents: dict[int, str]
+    files: Files
+    matches: dict[int, list[Match]]
+    fetched: dict[int, Fetched]
+
+
+def gather(session: Session, step: steps.CopyStep, files: Files) -> Gathered:
+    """Find what `step` copies and what it is, by content. Raises `DockerfileError` for what is not there."""
+    gathered = Gathered({}, files, {}, {})
+    for number, item in enumerate(step.items):
+        match item:
+            case steps.PathItem(pattern):
+                gathered.contents[number] = _path_digest(gathered, number, step, pattern)
+            case steps.InlineItem(_, content):
+                data = content.encode("utf-8", "surrogateescape")
+                gathered.contents[number] = hashlib.sha256(data).hexdigest()
+            case steps.UrlItem() | steps.GitItem():
+                gathered.fetched[number] = fetch(session, item)
+                gathered.contents[number] = gathered.fetched[number].identity
+    return gathered
+
+
+def _selection(step: steps.CopyStep, pattern: str) -> str:
+    return f"{pattern}\n{step.exclude}\n{step.parents}"
+
+
+def _path_digest(gathered: Gathered, number: int, step: steps.CopyStep, pattern: str) -> str:
+    files = gathered.files
+    selection = _selection(step, pattern)
+    if isinstance(files, TreeFiles):
+        known = files.known_digest(selection)
+        if known is not None:
+            return known
+    matches = _matches(gathered, number, step, pattern)
+    return files.digest(selection, matches)
+
+
+def _matches(gathered: Gathered, number: int, step: steps.CopyStep, pattern: str) -> list[Match]:
+    """The matches of an item, selected once."""
+    if number not in gathered.matches:
+        try:
+            found = select(gathered.files.view, pattern, exclude=step.exclude, parents=step.parents)
+        except NothingThere as error:
+            raise _not_found(error, gathered.files) from None
+        gathered.matches[number] = found
+    return gathered.matches[number]
+
+
+def _not_found(error: NothingThere, files: Files) -> DockerfileError:
+    if not isinstance(files, ContextFiles):
+        return DockerfileError(
+            f'"/{error.path}": not found', cure="The stage or image it is copied from lacks it."
+        )
+    if files.ignore is not None:
+        ignored, line = files.ignore.decision(error.path)
+        if ignored and line is not None and os.path.lexists(files.root / error.path):
+            return DockerfileError(
+                f'"/{error.path}": excluded by {files.ignore.name}',
+                cure=f"Line {line.number} ({line.text}) leaves it out; add !{error.path} below that line.",
+            )
+    return DockerfileError(
+        f'"/{error.path}": not found in the build context {files.root}', cure=_near_miss(files, error.path)
+    )
+
+
+def _near_miss(files: ContextFiles, path: str) -> str:
+    from minibuild.dockerfile.suggest import did_you_mean
+
+    parent, name = os.path.split(path)
+    try:
+        names = os.listdir(files.root / parent)
+    except OSError:
+        names = []
+    hint = did_you_mean(name, names)
+    return hint.strip() or "Paths are relative to the build context, not to the Dockerfile."
+
+
+def write_copy(
+    session: Session, step: steps.CopyStep, parent: Filesystem, gathered: Gathered, made_ns: int
+) -> Layer:
+    """Write the layer of `step` on `parent`."""
+    lower: Lower = Nothing() if step.link else TreeLower(session, parent)
+    octal = chmod.octal(step.chmod) if step.chmod else None
+    placement = Placement(
+        lower,
+        owner=_owner(session, step.chown, lower),
+        chmod=chmod.changer(step.chmod) if step.chmod else None,
+        folder_mode=0o755 if octal is None else octal,
+        made_ns=made_ns,
+    )
+    with ExitStack() as stack:
+        for number, item in enumerate(step.items):
+            match item:
+                case steps.PathItem(pattern):
+                    for match in _matches(gathered, number, step, pattern):
+                        if not (
+                            step.unpack and _unpack(session, stack, gathered.files, match, step, placement)
+                        ):
+                            placement.copy(match, step.dest)
+                case steps.InlineItem(name, content):
+                    data = content.encode("utf-8", "surrogateescape")
+                    entry = Entry(b"", Kind.FILE, _INLINE_MODE, size=len(data), mtime_ns=made_ns)
+                    placement.put_file(name, step.dest, entry, data=data)
+                case steps.UrlItem() | steps.GitItem():
+                    _place_fetched(stack, session, gathered.fetched[number], step, placement)
+        return write_layer(session, placement.finish(), gathered.files)
+
+
+def _owner(session: Session, text: str, lower: Lower) -> Owner | None:
+    if not text:
+        return None
+    passwd = group = None
+    if not all(part.isdigit() for part in text.split(":") if part) and isinstance(lower, TreeLower):
+        passwd, group = lower.tree.file(b"etc/passwd"), lower.tree.file(b"etc/group")
+    owner, unknown = owner_of(text, passwd, group)
+    for name in unknown:
+        session.notice(
+            "warning", f"{name!r} is not in the image's passwd or group file; root is used instead"
+        )
+    return owner
+
+
+def _unpack(
+    session: Session, stack: ExitStack, files: Files, match: Match, step: steps.CopyStep, placement: Placement
+) -> bool:
+    """Extract `match` where it is an archive; False where it is none."""
+    from minibuild.engine.archive import extract_archive
+
+    row = match.rows[0]
+    if row.entry.kind is not Kind.FILE or not row.entry.size:
+        return False
+    path = row.where
+    if isinstance(files, TreeFiles):
+        path = os.fsencode(stack.enter_context(files.extracted(iter([row.where])))[row.where])
+    return extract_archive(session, stack, path, step.dest, placement)
+
+
+def _place_fetched(
+    stack: ExitStack, session: Session, fetched: Fetched, step: steps.CopyStep, placement: Placement
+) -> None:
+    from minibuild.engine.archive import extract_archive
+
+    if fetched.tree is not None:
+        for match in select(fetched.tree, "/", exclude=step.exclude):
+            placement.copy(match, step.dest)
+        return
+    path = os.fsencode(fetched.path)
+    if step.unpack and fetched.unpack and extract_archive(session, stack, path, step.dest, placement):
+        return
+    entry = Entry(b"", Kind.FILE, _FETCHED_MODE, size=fetched.size, mtime_ns=fetched.mtime_ns)
+    placement.put_file(fetched.name, step.dest, entry, where=path)
+
+
+def write_workdir(session: Session, step: steps.WorkdirStep, parent: Filesystem, made_ns: int) -> Layer:
+    """Write the layer of a WORKDIR: the folders that are missing, for the stage's user."""
+    lower = TreeLower(session, parent)
+    placement = Placement(lower, owner=_owner(session, step.user, lower), made_ns=made_ns)
+    placement.make_folders(placement.resolve(os.fsencode(step.path)))
+    return write_layer(session, placement.finish(), None)
+
+
+def write_layer(session: Session, placed: list[Placed], files: Files | None) -> Layer:
+    """Write `placed` to a blob of the store and keep its index."""
+    from minibuild.layers.writer import LayerWriter
+
+    clamp = None if session.request.epoch is None else session.request.epoch * 1_000_000_000
+    outside = [item for item in placed if item.entry.kind is Kind.FILE and item.data is None]
+    with ExitStack() as stack:
+        blob = stack.enter_context(session.store.blobs.writer())
+        writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
+        writing = (
+            stack.enter_context(files.writing([p for p in outside if p.stamp or p.inode])) if files else None
+        )
+        check: Callable[[], None] = session.check
+        for number, item in enumerate(placed):
+            if not number % 1000:
+                check()
+            if item.entry.kind is not Kind.FILE:
+                writer.add(item.entry)
+            elif item.data is not None:
+                writer.add(item.entry, item.data)
+            elif writing is not None and (item.stamp or item.inode):
+                writing.write(writer, item)
+            else:
+                _write_file(writer.add, item)
+        result = writer.close()
+        blob.commit_hashed(BlobInfo(result.digest, result.size))
+    session.layers.keep_index(result.diff_id, result.index)
+    return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
+
+
+def _write_file(add: Callable[[Entry, int], None], item: Placed) -> None:
+    fd = os.open(item.where, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        add(item.entry, fd)
+    finally:
+        os.close(fd)

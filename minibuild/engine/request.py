@@ -1,0 +1,91 @@
+"""What a caller asks of the engine and what it answers: frozen values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minibuild_store.digest import Digest
+
+from minibuild.exporters.image import ExportResult
+from minibuild.exporters.spec import OutputSpec
+from minibuild.oci.config import ImageConfig
+from minibuild.oci.platform import Platform
+from minibuild.oci.reference import Reference
+from minibuild.registry.options import RegistryOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret's name and where its value comes from: a file, or the value itself (never shown)."""
+
+    id: str
+    source: Path | None = None
+    value: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """One build. `context` is a folder, or None for a Dockerfile that needs none.
+
+    `dockerfile` is a path (default: ``Dockerfile`` in the context) unless `dockerfile_text` gives the
+    text itself. `pull` asks the registry even for bases known here. `epoch` is SOURCE_DATE_EPOCH in
+    seconds. `contexts` are named contexts as written after ``NAME=``.
+    """
+
+    context: Path | None
+    dockerfile: Path | None = None
+    dockerfile_text: bytes | None = None
+    target: str = ""
+    tags: tuple[Reference, ...] = ()
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform | None = None
+    no_cache: bool = False
+    no_cache_stages: tuple[str, ...] = ()
+    pull: bool = False
+    network: str = ""
+    hosts: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[OutputSpec, ...] = ()
+    epoch: int | None = None
+    registry: RegistryOptions = field(default_factory=RegistryOptions)
+    isolation: str = "auto"
+    allow_insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """How one step went; `reason` says why it was not cached, "" where it was."""
+
+    name: str
+    cached: bool
+    seconds: float
+    bytes: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """The image: its manifest's and configuration's digests, what was exported, how each step went."""
+
+    manifest: Digest
+    image_id: Digest
+    config: ImageConfig
+    tags: tuple[Reference, ...]
+    exports: tuple[ExportResult, ...]
+    steps: tuple[StepReport, ...]
+
+
+def default_root(environ: Mapping[str, str]) -> Path:
+    """Where the store is: ``$MINIBUILD_ROOT``, else below ``$XDG_DATA_HOME`` or ``~/.local/share``."""
+    if environ.get("MINIBUILD_ROOT"):
+        return Path(environ["MINIBUILD_ROOT"])
+    base = environ.get("XDG_DATA_HOME", "")
+    if not base.startswith("/"):
+        home = environ.get("HOME") or os.path.expanduser("~")
+        base = os.path.join(home, ".local", "share")
+    return Path(base) / "minibuild"

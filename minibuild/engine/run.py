@@ -1,0 +1,185 @@
+"""RUN: a process in the sandbox, on the stage's filesystem; its changes become a layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minibuild_store.blobs import BlobInfo
+from minibuild_store.errors import StoreBusy
+
+from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.engine.secrets import secret_value
+from minibuild.engine.session import Running, Session
+from minibuild.errors import Cancelled, DockerfileError, RunFailed
+from minibuild.oci.descriptor import Descriptor
+from minibuild.plan import steps
+from minibuild.sandbox.spec import (
+    FolderMount,
+    Mount,
+    ProcessSpec,
+    Rootfs,
+    SecretFile,
+    SnapshotMount,
+    TmpfsMount,
+)
+
+if TYPE_CHECKING:
+    from minibuild.sandbox.client import Sandbox
+
+_SCRIPT_MODE = 0o755
+
+Mounted = Mapping[int, Filesystem]
+"""The filesystems that bind and cache mounts read from, by the mount's position."""
+
+
+def execute(
+    session: Session, running: Running, step: steps.RunStep, parent: Filesystem, mounted: Mounted
+) -> Layer:
+    """Run the step's command and return the layer of what it changed; raises `RunFailed`."""
+    session.check()
+    sandbox = session.sandbox()
+    lowers = session.layers.snapshots(parent)
+    with ExitStack() as stack:
+        work = stack.enter_context(session.store.snapshots.workspace(remove=sandbox.remove))
+        rootfs = Rootfs(lowers, work / "upper", work / "work")
+        rootfs.upper.mkdir(mode=0o755)
+        rootfs.work.mkdir(mode=0o700)
+        spec = _spec(session, stack, step, mounted)
+        status = sandbox.run(rootfs, spec, output=running.output, stdio=None, cancel=session.stop)
+        if session.stop.is_set():
+            raise Cancelled
+        if status.code:
+            raise _failure(step, status.code)
+        return _keep_changes(session, sandbox, rootfs)
+
+
+def _failure(step: steps.RunStep, code: int) -> RunFailed:
+    shown = " ".join(step.args)
+    cure = {
+        126: "The file is there but cannot be executed: check its mode and its #! line.",
+        127: "The command was not found: install it in an earlier step, or check PATH and spelling.",
+        137: "It was killed, often for want of memory.",
+    }.get(code, "")
+    return RunFailed(
+        f'process "{shown}" did not complete successfully: exit code: {code}', exit_code=code, cure=cure
+    )
+
+
+def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs) -> Layer:
+    """Turn the upper folder into a layer blob, and itself into that layer's snapshot."""
+    from minibuild.layers.compress import DEFAULT
+
+    clamp = None if session.request.epoch is None else session.request.epoch * 1_000_000_000
+    with session.store.blobs.writer() as blob:
+        result = sandbox.diff(rootfs, blob.fd, DEFAULT, clamp)
+        blob.commit_hashed(BlobInfo(result.digest, result.size))
+    session.layers.keep_index(result.diff_id, result.index)
+    session.store.snapshots.commit(rootfs.upper, result.diff_id.hex)
+    return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
+
+
+def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Mounted) -> ProcessSpec:
+    network = step.network or session.request.network or "default"
+    if network not in ("default", "host", "none"):
+        raise DockerfileError(f"unsupported network mode {network!r}", cure="Use default, host or none.")
+    insecure = step.security == "insecure"
+    if insecure and not session.request.allow_insecure:
+        raise DockerfileError(
+            "security.insecure is not allowed", cure="Allow it with --allow security.insecure."
+        )
+    env = dict(step.env)
+    for name, value in step.proxy:
+        env.setdefault(name, value)
+    mounts: list[Mount] = []
+    for number, mount in enumerate(step.mounts):
+        made = _mount(session, stack, mount, mounted.get(number), env)
+        if made is not None:
+            mounts.append(made)
+    return ProcessSpec(
+        argv=step.args,
+        env=tuple(env.items()),
+        cwd=step.cwd,
+        user=step.user,
+        network="none" if network == "none" else "host",
+        mounts=tuple(mounts),
+        hosts=session.request.hosts,
+        insecure=insecure,
+    )
+
+
+def _mount(
+    session: Session, stack: ExitStack, mount: steps.Mount, source: Filesystem | None, env: dict[str, str]
+) -> Mount | None:
+    match mount:
+        case steps.BindMount():
+            assert source is not None
+            lowers = session.layers.snapshots(source)
+            return SnapshotMount(mount.target, lowers, mount.subpath, mount.readonly)
+        case steps.CacheMount():
+            return _cache_mount(session, stack, mount, source)
+        case steps.TmpfsMount():
+            return TmpfsMount(mount.target, mount.size)
+        case steps.ScriptMount():
+            data = mount.content.encode("utf-8", "surrogateescape")
+            return SecretFile(mount.target, data, _SCRIPT_MODE)
+        case steps.SecretMount():
+            return _secret_mount(session, mount, env)
+        case steps.SshMount():
+            raise DockerfileError(
+                "RUN --mount=type=ssh is not supported yet",
+                cure="Give the key as a secret: --mount=type=secret.",
+            )
+
+
+def _secret_mount(session: Session, mount: steps.SecretMount, env: dict[str, str]) -> Mount | None:
+    value = secret_value(session.request.secrets, mount.id)
+    if value is None:
+        if mount.required:
+            raise DockerfileError(
+                f"secret {mount.id}: not found",
+                cure=f"Pass it with --secret id={mount.id},src=FILE or ,env=NAME.",
+            )
+        return None
+    if mount.env:
+        env[mount.env] = value.decode("utf-8", "surrogateescape")
+    if not mount.target:
+        return None
+    target = posixpath.join("/", mount.target)
+    return SecretFile(target, value, mount.mode, mount.uid, mount.gid)
+
+
+def _cache_mount(
+    session: Session, stack: ExitStack, mount: steps.CacheMount, source: Filesystem | None
+) -> Mount:
+    """The folder of a cache mount; locked and private ones are this step's alone while it runs."""
+    folder = cache_folder(session, mount)
+    if mount.sharing == "locked":
+        stack.enter_context(session.store.lock(f"cache {folder}", waiting=session.check))
+    elif mount.sharing == "private":
+        folder = _private(session, stack, folder)
+    return FolderMount(mount.target, folder, mount.readonly, mount.mode, mount.uid, mount.gid)
+
+
+def cache_folder(session: Session, mount: steps.CacheMount) -> Path:
+    """Where the content of a cache mount lives: one folder an id."""
+    name = hashlib.sha256(json.dumps([mount.id, mount.subpath]).encode()).hexdigest()[:32]
+    session.store.records("mounts").put(name, json.dumps({"id": mount.id}).encode())
+    return session.store.caches / name
+
+
+def _private(session: Session, stack: ExitStack, folder: Path) -> Path:
+    """The first folder of the family that nobody uses right now."""
+    number = 0
+    while True:
+        candidate = folder if not number else folder.with_name(f"{folder.name}-{number}")
+        try:
+            stack.enter_context(session.store.lock(f"cache {candidate}", timeout=0))
+            return candidate
+        except StoreBusy:
+            number += 1

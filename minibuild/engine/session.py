@@ -1,0 +1,162 @@
+"""One build while it runs: the parts it uses, made when first needed, and its voice."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minibuild_store.store import Store
+
+from minibuild.engine.cache import StepCache
+from minibuild.engine.filesystem import Layers
+from minibuild.engine.request import BuildRequest, StepReport
+from minibuild.errors import Cancelled
+from minibuild.events import (
+    EventSink,
+    Notice,
+    StepFailed,
+    StepFinished,
+    StepMissed,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+)
+from minibuild.oci.descriptor import Descriptor
+
+if TYPE_CHECKING:
+    from minibuild.registry.client import Registry
+    from minibuild.sandbox.client import Sandbox
+
+
+class Stop(threading.Event):
+    """Set when a stage has failed, or when the caller's own event is set."""
+
+    def __init__(self, outer: threading.Event | None) -> None:
+        super().__init__()
+        self._outer = outer
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._outer is not None and self._outer.is_set())
+
+
+class Session:
+    """Shared by all threads of one build. Close it, or use it as a context manager."""
+
+    def __init__(
+        self, store: Store, request: BuildRequest, sink: EventSink, cancel: threading.Event | None = None
+    ) -> None:
+        self.store = store
+        self.request = request
+        self.stop = Stop(cancel)
+        self.cache = StepCache(store)
+        self.layers = Layers(store, registry=self.registry, sandbox=self.sandbox, pulled=self._pulled)
+        self.reports: list[StepReport] = []
+        self.seconds_saved = 0.0
+        self._sink = sink
+        self._mutex = threading.RLock()
+        self._ids = itertools.count(1)
+        self._registry: Registry | None = None
+        self._sandbox: Sandbox | None = None
+        self._current = threading.local()
+        self._said: set[str] = set()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._mutex:
+            if self._sandbox is not None:
+                self._sandbox.close()
+                self._sandbox = None
+            if self._registry is not None:
+                self._registry.close()
+                self._registry = None
+
+    def registry(self) -> Registry:
+        with self._mutex:
+            if self._registry is None:
+                from minibuild.registry.client import Registry
+
+                self._registry = Registry(self.request.registry)
+            return self._registry
+
+    def sandbox(self) -> Sandbox:
+        with self._mutex:
+            if self._sandbox is None:
+                from minibuild.sandbox.client import Sandbox
+
+                self._sandbox = Sandbox.start(self.request.isolation)
+            return self._sandbox
+
+    def remove(self, folder: Path) -> None:
+        """Delete a folder that may hold files of subordinate users."""
+        self.sandbox().remove(folder)
+
+    def check(self) -> None:
+        """Raise `Cancelled` where the caller, or a failing stage, has stopped the build."""
+        if self.stop.is_set():
+            raise Cancelled
+
+    def emit(self, event: object) -> None:
+        with self._mutex:
+            self._sink(event)  # type: ignore[arg-type]
+
+    def notice(self, kind: str, text: str) -> None:
+        """Say something once a build."""
+        with self._mutex:
+            if text not in self._said:
+                self._said.add(text)
+                self.emit(Notice(kind, text))
+
+    def step(self, name: str) -> Running:
+        return Running(self, next(self._ids), name)
+
+    def _pulled(self, descriptor: Descriptor, done: int) -> None:
+        running = getattr(self._current, "step", None)
+        identity = running.id if running is not None else 0
+        self.emit(StepProgress(identity, str(descriptor.digest), done, descriptor.size))
+
+
+class Running:
+    """A step in progress: started when the block is entered, finished or failed when it is left."""
+
+    def __init__(self, session: Session, identity: int, name: str) -> None:
+        self._session = session
+        self.id = identity
+        self.name = name
+        self.cached = False
+        self.bytes = 0
+        self.reason = ""
+        self.saved = 0.0
+        self._start = 0.0
+
+    def __enter__(self) -> Running:
+        self._start = time.monotonic()
+        self._session._current.step = self
+        self._session.emit(StepStarted(self.id, self.name))
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        seconds = time.monotonic() - self._start
+        self._session._current.step = None
+        if error is not None:
+            self._session.emit(StepFailed(self.id, seconds, str(error)))
+            return
+        self._session.emit(StepFinished(self.id, seconds, self.cached, self.bytes))
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def missed(self, reason: str) -> None:
+        self.reason = reason
+        self._session.emit(StepMissed(self.id, reason))
+
+    def output(self, stream: int, data: bytes) -> None:
+        self._session.emit(StepOutput(self.id, stream, data))

@@ -1,0 +1,383 @@
+"""Bring the stages of a plan into being: look each step up by its key, execute what is missing.
+
+Every stage runs on its own thread and waits for the stages it builds on or copies from; steps of one
+stage run in order, since each needs to know what the one before it left. The first failure stops
+the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.engine import copy, run
+from minibuild.engine.bases import ImageBases
+from minibuild.engine.cache import StepRecord
+from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
+from minibuild.engine.request import StepReport
+from minibuild.engine.session import Running, Session
+from minibuild.engine.sources import ContextFiles, Files, NoFiles, TreeFiles
+from minibuild.errors import Cancelled, MinibuildError, UsageError
+from minibuild.plan import keys, steps
+from minibuild.plan.steps import FromContext, FromImage, FromScratch, FromStage, Plan, Source, StagePlan, Step
+
+# What we make ourselves must not carry the clock. A base's own time is as good as any; without one, a
+# time that zip archives can hold in every time zone (they begin in 1980).
+_NO_TIME_NS = 315_619_200 * 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """A finished stage; `created` are the times its steps' layers were made, in order (seconds)."""
+
+    filesystem: Filesystem
+    created: tuple[float, ...]
+
+
+class Solver:
+    """`place` names the Dockerfile; `now` is the one moment that new layers of this build are dated with."""
+
+    def __init__(
+        self, session: Session, plan: Plan, bases: ImageBases, ignore: IgnoreFile | None, *, place: str
+    ) -> None:
+        self.session = session
+        self.plan = plan
+        self.now = time.time()
+        self._bases = bases
+        self._ignore = ignore
+        self._place = place
+        self._platform = str(plan.target.config.platform)
+        self._results: dict[int, StageResult] = {}
+        self._done = {stage.index: threading.Event() for stage in plan.stages}
+        self._errors: list[BaseException] = []
+        self._contexts: dict[str, ContextFiles] = {}
+        self._trees: dict[str, TreeFiles] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._mutex = threading.Lock()
+
+    def run(self) -> dict[int, StageResult]:
+        """Solve all stages; raises the first error once every thread has stopped."""
+        stages = self.plan.stages
+        if len(stages) == 1:
+            self._guarded(stages[0])
+        else:
+            threads = [threading.Thread(target=self._guarded, args=(stage,)) for stage in stages]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        for context in self._contexts.values():
+            context.save()
+        if self._errors:
+            raise next((e for e in self._errors if not isinstance(e, Cancelled)), self._errors[0])
+        return self._results
+
+    def _guarded(self, stage: StagePlan) -> None:
+        try:
+            self._results[stage.index] = self._solve(stage)
+        except BaseException as error:
+            with self._mutex:
+                self._errors.append(error)
+            self.session.stop.set()
+        finally:
+            self._done[stage.index].set()
+
+    def _wait(self, index: int) -> StageResult:
+        self._done[index].wait()
+        result = self._results.get(index)
+        if result is None:
+            raise Cancelled
+        return result
+
+    def _solve(self, stage: StagePlan) -> StageResult:
+        filesystem = self._filesystem(stage.base)
+        made_ns = self._made_ns(stage)
+        created: list[float] = []
+        changed = False
+        for number, step in enumerate(stage.steps):
+            self.session.check()
+            try:
+                record, hit = self._step(stage, number, step, filesystem, made_ns, changed)
+            except MinibuildError as error:
+                raise error.at(step.where) from None
+            changed = changed or not hit
+            filesystem = filesystem.extended(record.layer)
+            created.append(record.created)
+        return StageResult(filesystem, tuple(created))
+
+    def _made_ns(self, stage: StagePlan) -> int:
+        if self.plan.epoch is not None:
+            return self.plan.epoch * 1_000_000_000
+        base = stage.base
+        while isinstance(base, FromStage):
+            base = self.plan.stage(base.index).base
+        if isinstance(base, FromImage):
+            return _created_ns(base.image.config.created)
+        return _NO_TIME_NS
+
+    def _filesystem(self, source: Source) -> Filesystem:
+        match source:
+            case FromStage(index):
+                return self._wait(index).filesystem
+            case FromImage(image):
+                self.session.layers.know(image)
+                return image_filesystem(image)
+            case FromContext(name):
+                return self._context_layer(name)
+            case FromScratch():
+                return Filesystem()
+
+    def _context(self, name: str) -> ContextFiles:
+        with self._mutex:
+            known = self._contexts.get(name)
+            if known is None:
+                known = self._open_context(name)
+                self._contexts[name] = known
+            return known
+
+    def _open_context(self, name: str) -> ContextFiles:
+        if name:
+            folder = self._bases.context_folder(name)
+            try:
+                ignore = IgnoreFile.parse((folder / ".dockerignore").read_bytes(), ".dockerignore")
+            except OSError:
+                ignore = None
+            return ContextFiles(folder, ignore, self.session.store)
+        root = self.session.request.context
+        if root is None:
+            raise UsageError(
+                "this build has no context to copy from", cure="Give a folder as the last argument."
+            )
+        return ContextFiles(root, self._ignore, self.session.store)
+
+    def _files(self, source: Source) -> Files:
+        match source:
+            case FromContext(name):
+                return self._context(name)
+            case FromScratch():
+                return NoFiles()
+        filesystem = self._filesystem(source)
+        with self._mutex:
+            known = self._trees.get(filesystem.chain)
+            if known is None:
+                known = TreeFiles(filesystem, self.session.layers, self.session.store)
+                self._trees[filesystem.chain] = known
+            return known
+
+    def _context_layer(self, name: str) -> Filesystem:
+        """A build context as a filesystem of one layer, for ``FROM context`` and for bind mounts."""
+        where = self.plan.target.where
+        step = steps.CopyStep(
+            name=f"[internal] load context {name or 'files'}",
+            instruction="COPY . /",
+            where=where,
+            source=FromContext(name),
+            items=(steps.PathItem("/"),),
+            dest="/",
+            link=True,
+        )
+        with self._mutex_for(f"context {name}"):
+            record, _ = self._copy(step, Filesystem(), _NO_TIME_NS, None)
+        return Filesystem().extended(record.layer)
+
+    def _mutex_for(self, name: str) -> threading.Lock:
+        with self._mutex:
+            return self._locks.setdefault(name, threading.Lock())
+
+    def _step(
+        self,
+        stage: StagePlan,
+        number: int,
+        step: Step,
+        parent: Filesystem,
+        made_ns: int,
+        changed: bool,
+    ) -> tuple[StepRecord, bool]:
+        """One step, from the cache or executed; the flag says that it was a hit."""
+        place = f"{self._place}\n{stage.name}\n{number}"
+        waits = self._sources(step)
+        for source in waits:
+            self._filesystem(source)
+        with self.session.step(step.name) as running:
+            match step:
+                case steps.RunStep():
+                    record, hit = self._run(step, parent, running, place, changed)
+                case steps.CopyStep():
+                    record, hit = self._copy(step, parent, made_ns, running, place, changed)
+                case steps.WorkdirStep():
+                    record, hit = self._workdir(step, parent, made_ns, running, place, changed)
+            running.cached = hit
+            running.bytes = 0 if hit else record.layer.descriptor.size
+            report = StepReport(step.name, hit, running.seconds, running.bytes, running.reason)
+        with self._mutex:
+            self.session.reports.append(report)
+            if hit:
+                self.session.seconds_saved += record.seconds
+        return record, hit
+
+    def _sources(self, step: Step) -> list[Source]:
+        """The stages and images whose files the step reads: waited for before its clock starts."""
+        match step:
+            case steps.CopyStep():
+                found = [step.source]
+            case steps.RunStep():
+                found = [m.source for m in step.mounts if isinstance(m, steps.BindMount | steps.CacheMount)]
+            case _:
+                found = []
+        return [source for source in found if isinstance(source, FromStage)]
+
+    def _run(
+        self, step: steps.RunStep, parent: Filesystem, running: Running, place: str, changed: bool
+    ) -> tuple[StepRecord, bool]:
+        mounted: dict[int, Filesystem] = {}
+        contents: dict[int, str] = {}
+        for number, mount in enumerate(step.mounts):
+            if isinstance(mount, steps.BindMount):
+                mounted[number] = self._mounted(mount)
+                contents[number] = self._mount_content(mount, mounted[number])
+        parts = keys.run_parts(
+            step, parent=parent.chain, platform=self._platform, epoch=self._epoch, mounts=contents
+        )
+        for host in self.session.request.hosts:
+            parts[f"host {host[1]}"] = host[0]
+
+        def execute() -> Layer:
+            return run.execute(self.session, running, step, parent, mounted)
+
+        return self._cached(step, parts, execute, running, place, changed)
+
+    def _mounted(self, mount: steps.BindMount) -> Filesystem:
+        if isinstance(mount.source, FromContext):
+            return self._context_mount(mount)
+        return self._filesystem(mount.source)
+
+    def _context_mount(self, mount: steps.BindMount) -> Filesystem:
+        """The part of a context that a bind mount shows, at its own path, as a layer."""
+        source = mount.source
+        assert isinstance(source, FromContext)
+        pattern = mount.subpath.strip("/")
+        step = steps.CopyStep(
+            name="[internal] load files to mount",
+            instruction="COPY",
+            where=self.plan.target.where,
+            source=source,
+            items=(steps.PathItem(pattern or "/"),),
+            dest=f"/{pattern}",
+            link=True,
+        )
+        with self._mutex_for(f"mount {source.name} {pattern}"):
+            record, _ = self._copy(step, Filesystem(), _NO_TIME_NS, None)
+        return Filesystem().extended(record.layer)
+
+    def _mount_content(self, mount: steps.BindMount, filesystem: Filesystem) -> str:
+        """What a bind mount shows, by content, so that only a change of that re-runs the step."""
+        if isinstance(mount.source, FromContext):
+            return filesystem.chain
+        if isinstance(mount.source, FromScratch):
+            return ""
+        files = self._files(mount.source)
+        assert isinstance(files, TreeFiles)
+        selection = f"mount {mount.subpath}"
+        known = files.known_digest(selection)
+        if known is not None:
+            return known
+        from minibuild.context.select import select
+
+        return files.digest(selection, select(files.view, mount.subpath))
+
+    def _copy(
+        self,
+        step: steps.CopyStep,
+        parent: Filesystem,
+        made_ns: int,
+        running: Running | None,
+        place: str = "",
+        changed: bool = False,
+    ) -> tuple[StepRecord, bool]:
+        gathered = copy.gather(self.session, step, self._files(step.source))
+        parts = keys.copy_parts(
+            step,
+            parent=parent.chain,
+            platform=self._platform,
+            epoch=f"{self._epoch} {made_ns}",
+            contents=gathered.contents,
+        )
+
+        def execute() -> Layer:
+            return copy.write_copy(self.session, step, parent, gathered, made_ns)
+
+        return self._cached(step, parts, execute, running, place, changed)
+
+    def _workdir(
+        self,
+        step: steps.WorkdirStep,
+        parent: Filesystem,
+        made_ns: int,
+        running: Running,
+        place: str,
+        changed: bool,
+    ) -> tuple[StepRecord, bool]:
+        parts = keys.workdir_parts(
+            step, parent=parent.chain, platform=self._platform, epoch=f"{self._epoch} {made_ns}"
+        )
+
+        def execute() -> Layer:
+            return copy.write_workdir(self.session, step, parent, made_ns)
+
+        return self._cached(step, parts, execute, running, place, changed)
+
+    @property
+    def _epoch(self) -> str:
+        return "" if self.plan.epoch is None else str(self.plan.epoch)
+
+    def _cached(
+        self,
+        step: Step,
+        parts: keys.Parts,
+        execute: Callable[[], Layer],
+        running: Running | None,
+        place: str,
+        changed: bool,
+    ) -> tuple[StepRecord, bool]:
+        """Look the key up; else execute, while other builds of the same key wait for the result."""
+        cache = self.session.cache
+        key = keys.key_of(parts)
+        if step.cacheable:
+            record = self._lookup(key)
+            if record is not None:
+                return record, True
+        with self.session.store.lock(f"step {key}", waiting=self.session.check):
+            if step.cacheable:
+                record = self._lookup(key)
+                if record is not None:
+                    return record, True
+            if running is not None:
+                reason = cache.reason(place, key, parts, parent_changed=changed)
+                running.missed("not to be cached" if not step.cacheable else reason)
+            start = time.monotonic()
+            layer = execute()
+            record = StepRecord(layer, self.now, time.monotonic() - start)
+            cache.put(key, record)
+        if place:
+            cache.remember(place, key, parts)
+        return record, False
+
+    def _lookup(self, key: str) -> StepRecord | None:
+        record = self.session.cache.get(key)
+        if record is None or not self.session.layers.present(record.layer):
+            return None
+        return record
+
+
+def _created_ns(created: str) -> int:
+    """An image's creation time in whole seconds, as nanoseconds; a usable stand-in where it has none."""
+    import datetime
+
+    try:
+        moment = datetime.datetime.fromisoformat(created[:19]).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        return _NO_TIME_NS
+    return max(int(moment.timestamp()) * 1_000_000_000, _NO_TIME_NS)

@@ -1,0 +1,221 @@
+"""Where a step's files come from, whatever they come from: selection, content digest, bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from minibuild_store.store import Store
+
+from minibuild.context.digests import FileDigests, content_digest, file_xattrs
+from minibuild.context.folder import FolderView
+from minibuild.context.place import Placed
+from minibuild.context.rows import Match, Row, View
+from minibuild.context.treeview import TreeView, content_place
+from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.engine.filesystem import Filesystem, Layers
+from minibuild.errors import UsageError
+from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.writer import LayerWriter
+
+
+class Files(Protocol):
+    """Something to copy from."""
+
+    @property
+    def view(self) -> View: ...
+
+    def digest(self, selection: str, matches: Sequence[Match]) -> str:
+        """The content digest of `matches`, which `selection` (pattern and flags) picked."""
+
+    def writing(self, placed: Sequence[Placed]) -> Writing:
+        """A context in which the contents of `placed` can be written."""
+
+
+class Writing(Protocol):
+    def __enter__(self) -> Writing: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def write(self, writer: LayerWriter, placed: Placed) -> None:
+        """Add one regular file with its content to the layer."""
+
+
+class ContextFiles:
+    """A folder of this machine."""
+
+    def __init__(self, root: Path, ignore: IgnoreFile | None, store: Store) -> None:
+        self.view = FolderView(str(root), ignore)
+        self.root = root
+        self.ignore = ignore
+        self._ignore_text = "" if ignore is None else "\n".join(line.text for line in ignore.patterns)
+        self._digests = FileDigests(
+            str(root), store.records("selections"), store.records("files"), store.records("listings")
+        )
+
+    def digest(self, selection: str, matches: Sequence[Match]) -> str:
+        return self._digests.digest(f"{selection}\n{self._ignore_text}", matches)
+
+    def writing(self, placed: Sequence[Placed]) -> Writing:
+        return _FromDisk()
+
+    def save(self) -> None:
+        self._digests.save()
+
+
+class _FromDisk:
+    def __enter__(self) -> _FromDisk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def write(self, writer: LayerWriter, placed: Placed) -> None:
+        """Write the file and make sure that it is still the one that was hashed."""
+        entry = placed.entry
+        fd = os.open(placed.where, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            xattrs = file_xattrs(fd)
+            if xattrs:
+                entry = entry._replace(xattrs=xattrs)
+            writer.add(entry, fd)
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        stamp = b"%d %d %d %d" % (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        if stamp != placed.stamp:
+            raise UsageError(
+                f"{os.fsdecode(placed.where)} changed while it was being copied",
+                cure="Build again once nothing writes to the build context.",
+            )
+
+
+class TreeFiles:
+    """The filesystem of a stage or an image, read from its layers' blobs; needs no privileges."""
+
+    def __init__(self, filesystem: Filesystem, layers: Layers, store: Store) -> None:
+        self.filesystem = filesystem
+        self._layers = layers
+        self._store = store
+        self._memo = store.records("selections")
+        self._view: TreeView | None = None
+
+    @property
+    def view(self) -> TreeView:
+        if self._view is None:
+            self._view = TreeView(self._layers.tree(self.filesystem))
+        return self._view
+
+    def known_digest(self, selection: str) -> str | None:
+        """The digest that `selection` had for this very filesystem before, if it was ever asked for."""
+        data = self._memo.get(self._name(selection))
+        return None if data is None else data.decode()
+
+    def digest(self, selection: str, matches: Sequence[Match]) -> str:
+        content = content_digest(matches, self._file_digests(matches))
+        self._memo.put(self._name(selection), content.encode())
+        return content
+
+    def _name(self, selection: str) -> str:
+        text = f"{self.filesystem.chain}\n{selection}"
+        return "tree-" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _file_digests(self, matches: Sequence[Match]) -> dict[bytes, str]:
+        from minibuild.layers.scan import digests
+
+        found: dict[bytes, str] = {}
+        for number, positions in _by_layer(row.where for match in matches for row in match.rows).items():
+            layer = self.filesystem.layers[number]
+            known = self._known(layer.diff_id)
+            missing = [position for position in positions if position not in known]
+            if missing:
+                with self._layers.path(layer.descriptor).open("rb") as blob:
+                    known.update(digests(blob, layer.descriptor.media_type, missing))
+                table = {str(position): digest for position, digest in known.items()}
+                self._store.records("contents").put(layer.diff_id, json.dumps(table).encode())
+            for position in positions:
+                found[b"%d:%d" % (number, position)] = known[position]
+        return found
+
+    def _known(self, diff_id: str) -> dict[int, str]:
+        data = self._store.records("contents").get(diff_id)
+        return {int(position): digest for position, digest in json.loads(data).items()} if data else {}
+
+    def writing(self, placed: Sequence[Placed]) -> Writing:
+        return _FromBlobs(self, placed)
+
+    @contextmanager
+    def extracted(self, names: Iterator[bytes]) -> Iterator[dict[bytes, Path]]:
+        """The contents called `names`, as files in a folder that goes away afterwards."""
+        from minibuild.layers.scan import extract
+
+        with self._store.workspace() as folder:
+            files: dict[bytes, Path] = {}
+            for number, positions in _by_layer(names).items():
+                layer = self.filesystem.layers[number]
+                wanted = {position: folder / f"{number}-{position}" for position in positions}
+                with self._layers.path(layer.descriptor).open("rb") as blob:
+                    extract(blob, layer.descriptor.media_type, wanted)
+                files.update({b"%d:%d" % (number, position): path for position, path in wanted.items()})
+            yield files
+
+
+class _FromBlobs:
+    def __init__(self, source: TreeFiles, placed: Sequence[Placed]) -> None:
+        self._source = source
+        self._placed = placed
+        self._stack = ExitStack()
+        self._files: dict[bytes, Path] = {}
+
+    def __enter__(self) -> _FromBlobs:
+        names = (item.where for item in self._placed if item.entry.kind is Kind.FILE)
+        self._files = self._stack.enter_context(self._source.extracted(names))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def write(self, writer: LayerWriter, placed: Placed) -> None:
+        writer.add(placed.entry, self._files[placed.where])
+
+
+class NoFiles:
+    """An empty filesystem (``--from=scratch``)."""
+
+    @property
+    def view(self) -> View:
+        return _EmptyView()
+
+    def digest(self, selection: str, matches: Sequence[Match]) -> str:
+        return content_digest(matches, {})
+
+    def writing(self, placed: Sequence[Placed]) -> Writing:
+        return _FromDisk()
+
+
+class _EmptyView:
+    def resolve(self, path: bytes) -> bytes:
+        return path
+
+    def entry(self, path: bytes) -> Entry | None:
+        return None if path else Entry(b"", Kind.DIR, 0o755)
+
+    def names(self, path: bytes) -> list[bytes]:
+        return []
+
+    def walk(self, path: bytes) -> Iterator[Row]:
+        return iter(())
+
+
+def _by_layer(names: Iterator[bytes]) -> dict[int, list[int]]:
+    grouped: dict[int, set[int]] = {}
+    for name in names:
+        if name:
+            number, position = content_place(name)
+            grouped.setdefault(number, set()).add(position)
+    return {number: sorted(positions) for number, positions in grouped.items()}

@@ -1,0 +1,118 @@
+"""COPY and ADD, as a `CopyStep`."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from minibuild.dockerfile import instruction as ast
+from minibuild.dockerfile.words import expand_raw
+from minibuild.errors import DockerfileError
+from minibuild.plan.chmod import check_chmod
+from minibuild.plan.giturl import parse_git_url
+from minibuild.plan.stagestate import Lookup, StageState
+from minibuild.plan.steps import CopyItem, CopyStep, FromContext, GitItem, InlineItem, PathItem, UrlItem
+
+_URL = re.compile(r"https?://")
+_CHECKSUM = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z")
+
+
+def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[[str], str]) -> None:
+    """Add the step of `node` to `state`, with its history line."""
+    word = "ADD" if node.add else "COPY"
+    sources = [expander(source) for source in node.sources]
+    written_dest = expander(node.dest)
+    chown, chmod = expander(node.chown), expander(node.chmod)
+    checksum = expander(node.checksum)
+    if chmod:
+        check_chmod(chmod, node.where)
+    if node.from_ and expander(node.from_) != node.from_:
+        raise DockerfileError(
+            "variable expansion is not supported for --from",
+            where=node.where,
+            cure="Define a stage with FROM using an ARG from the global scope, and copy from that stage.",
+        )
+    items = [_item(source, node, checksum) for source in sources]
+    _check_checksum(checksum, items, node)
+    inline = [
+        InlineItem(
+            doc.name, expand_raw(doc.content, state.scope.variables).text if doc.expand else doc.content
+        )
+        for doc in node.heredocs
+    ]
+    text = word
+    text += " --parents" if node.parents else ""
+    text += f" --chown={chown}" if chown else ""
+    text += f" --chmod={chmod}" if chmod else ""
+    text += "".join(f" {source}" for source in sources) + "".join(f" <<{doc.name}" for doc in inline)
+    shown = (
+        f"{word} {expander(node.code.partition(' ')[2])}" if not node.heredocs else f"{text} {written_dest}"
+    )
+    state.steps.append(
+        CopyStep(
+            name=state.prefix() + shown,
+            instruction=node.code,
+            where=node.where,
+            cacheable=state.cacheable,
+            source=lookup(node.from_, state, node.where) if node.from_ else FromContext(),
+            items=(*items, *inline),
+            dest=destination(state.config.working_dir, written_dest),
+            chown=chown,
+            chmod=chmod,
+            link=node.link,
+            parents=node.parents,
+            exclude=node.exclude,
+            unpack=node.add if node.unpack is None else node.unpack,
+        )
+    )
+    state.record(f"{text} {written_dest} # buildkit", layer=True)
+
+
+def destination(working_dir: str, written: str) -> str:
+    """`written` made absolute; a trailing slash (or ``/.``) stays as a trailing slash, since it means a folder."""
+    folder = written in ("", ".") or written.endswith(("/", "/."))
+    path = posixpath.normpath(posixpath.join("/", working_dir or "/", written))
+    path = "/" + path.lstrip("/")
+    return path if not folder or path == "/" else f"{path}/"
+
+
+def _item(source: str, node: ast.Copy, checksum: str) -> CopyItem:
+    git = parse_git_url(source, where=node.where)
+    if git is not None:
+        if not node.add:
+            raise DockerfileError("source can't be a git ref for COPY", where=node.where, cure="Use ADD.")
+        return _git_item(git, node, checksum)
+    if _URL.match(source):
+        if not node.add:
+            raise DockerfileError("source can't be a URL for COPY", where=node.where, cure="Use ADD.")
+        name = posixpath.basename(urlsplit(source).path)
+        return UrlItem(source, name or "__unnamed__", checksum)
+    return PathItem(source)
+
+
+def _git_item(git: GitItem, node: ast.Copy, checksum: str) -> GitItem:
+    if git.checksum and checksum and git.checksum != checksum:
+        raise DockerfileError(f"checksum mismatch {checksum!r} != {git.checksum!r}", where=node.where)
+    return replace(
+        git, checksum=checksum or git.checksum, keep_git_dir=bool(node.keep_git_dir) or git.keep_git_dir
+    )
+
+
+def _check_checksum(checksum: str, items: list[CopyItem], node: ast.Copy) -> None:
+    if not checksum:
+        return
+    if not node.add:
+        raise DockerfileError("checksum can't be specified for COPY", where=node.where, cure="Use ADD.")
+    if len(items) != 1:
+        raise DockerfileError("checksum can't be specified for multiple sources", where=node.where)
+    if isinstance(items[0], PathItem):
+        raise DockerfileError("checksum requires HTTP(S) or Git sources", where=node.where)
+    if isinstance(items[0], UrlItem) and not _CHECKSUM.match(checksum):
+        raise DockerfileError(
+            f"invalid checksum digest format: {checksum!r}",
+            where=node.where,
+            cure="Write it as sha256:<64 hex digits>.",
+        )

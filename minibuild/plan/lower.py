@@ -1,0 +1,352 @@
+"""From a parsed Dockerfile to the graph of steps: stages the target needs, in the order they build on each other.
+
+Only the documents of base images are asked for (through `Bases`); nothing is executed or read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+from minibuild.dockerfile import instruction as ast
+from minibuild.dockerfile.parse import parse_onbuild
+from minibuild.dockerfile.stage import find_stage, unknown_stage
+from minibuild.dockerfile.words import expand, expand_words
+from minibuild.errors import DockerfileError, MinibuildError, SourceRange
+from minibuild.oci.config import ImageConfig
+from minibuild.oci.image import ResolvedImage
+from minibuild.oci.platform import Platform
+from minibuild.plan import copystep, metadata, runstep
+from minibuild.plan.scope import DEFAULT_PATH, Scope, platform_args, proxy_variables
+from minibuild.plan.stagestate import StageState
+from minibuild.plan.steps import FromImage, FromScratch, FromStage, Plan, Source, StagePlan, WorkdirStep
+
+_T = TypeVar("_T")
+
+
+class Bases(Protocol):
+    """Where images come from. Both raise a `MinibuildError` that names what is missing."""
+
+    def image(self, name: str, platform: Platform) -> ResolvedImage:
+        """The image called `name`, pinned."""
+
+    def named_context(self, name: str, platform: Platform) -> Source | None:
+        """What the caller gave under `name` (``--build-context``), or None; case does not matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowerOptions:
+    """What the caller asked for. `epoch` is SOURCE_DATE_EPOCH in seconds."""
+
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target_platform: Platform = field(default_factory=Platform.of_host)
+    build_platform: Platform = field(default_factory=Platform.of_host)
+    explicit_platform: bool = False
+    no_cache: bool = False
+    no_cache_stages: tuple[str, ...] = ()
+    network: str = ""
+    cache_namespace: str = ""
+    epoch: int | None = None
+
+
+def lower(dockerfile: ast.Dockerfile, options: LowerOptions, bases: Bases) -> Plan:
+    """The plan for `options.target` (default: the last stage); raises `DockerfileError`."""
+    return _Lowering(dockerfile, options, bases).plan()
+
+
+class _Lowering:
+    def __init__(self, dockerfile: ast.Dockerfile, options: LowerOptions, bases: Bases) -> None:
+        self.dockerfile = dockerfile
+        self.options = options
+        self.bases = bases
+        self.escape = dockerfile.escape
+        self._run_options = runstep.RunOptions(
+            escape=dockerfile.escape,
+            network=options.network,
+            cache_namespace=options.cache_namespace,
+            proxy=proxy_variables(options.build_args),
+        )
+        self._plans: dict[int, StagePlan] = {}
+        self._states: dict[int, StageState] = {}
+        self._open: list[int] = []
+        self._globals = self._global_scope()
+
+    def plan(self) -> Plan:
+        target = self._target()
+        self._stage(target)
+        last = self._plans.pop(target)
+        config = last.config
+        if self.options.labels:
+            config = replace(config, labels={**config.labels, **self.options.labels})
+        if self.options.explicit_platform:
+            config = replace(config, platform=self.options.target_platform)
+        return Plan((*self._plans.values(), replace(last, config=config)), epoch=self.options.epoch)
+
+    def _global_scope(self) -> dict[str, str]:
+        options = self.options
+        target = options.target or (self.dockerfile.stages[-1].name if self.dockerfile.stages else "")
+        scope = platform_args(options.build_platform, options.target_platform, target, options.build_args)
+        for node in self.dockerfile.global_args:
+            for name, default in node.args:
+                if name in options.build_args:
+                    scope[name] = options.build_args[name]
+                elif default is not None:
+                    scope[name] = self._expander(scope, node.where)(default)
+        return scope
+
+    def _expander(self, variables: Mapping[str, str], where: SourceRange) -> Callable[[str], str]:
+        def expander(text: str) -> str:
+            if "$" not in text and '"' not in text and "'" not in text and self.escape not in text:
+                return text
+            return _placed(lambda: expand(text, variables, escape=self.escape).text, where)
+
+        return expander
+
+    def _target(self) -> int:
+        stages = self.dockerfile.stages
+        if not self.options.target:
+            return len(stages) - 1
+        index = find_stage(stages, self.options.target)
+        if index is None:
+            raise unknown_stage(stages, self.options.target, what="target stage")
+        return index
+
+    def _stage(self, index: int) -> StagePlan:
+        """Lower stage `index` once; `_plans` keeps the order in which stages were finished."""
+        if index in self._plans:
+            return self._plans[index]
+        stage = self.dockerfile.stages[index]
+        if index in self._open:
+            raise DockerfileError(
+                f"circular dependency detected on stage: {stage.name or index}",
+                where=stage.origin.where,
+                cure="A stage can only use stages that do not use it.",
+            )
+        self._open.append(index)
+        base, state = self._start(stage)
+        self._states[index] = state
+        triggers = self._triggers(base, stage)
+        state.total = self._count(stage, base, triggers)
+        if not isinstance(base, FromScratch | FromStage):
+            state.done = 1
+        state.onbuild = True
+        for node in triggers:
+            self._apply(node, state)
+        state.onbuild = False
+        for node in stage.instructions:
+            self._apply(node, state)
+        self._open.pop()
+        plan = StagePlan(
+            index=index,
+            name=stage.name or f"stage-{index}",
+            base=base,
+            steps=tuple(state.steps),
+            history=tuple(state.history),
+            config=replace(state.config, env=tuple(state.scope.image_env)),
+            where=stage.origin.where,
+            from_name=stage.origin.base,
+        )
+        self._plans[index] = plan
+        return plan
+
+    def _start(self, stage: ast.Stage) -> tuple[Source, StageState]:
+        origin = stage.origin
+        expander = self._expander(self._globals, origin.where)
+        name = expander(origin.base)
+        if not name:
+            raise DockerfileError(
+                f"base name ({origin.base}) should not be blank",
+                where=origin.where,
+                cure="Give the ARG a default before the first FROM, or pass it with --build-arg.",
+            )
+        platform = self.options.target_platform
+        if origin.platform:
+            platform = self._platform(origin, expander)
+        base = self._base(stage, name, platform)
+        scope = Scope()
+        config = ImageConfig(platform=platform, working_dir="/")
+        match base:
+            case FromStage(index):
+                parent = self._states[index]
+                scope, config = parent.scope.inherit(), self._plans[index].config
+                config = replace(config, onbuild=())
+            case FromImage(image):
+                config = replace(image.config, onbuild=())
+                scope.image_env = list(config.env)
+        if not any(entry.startswith("PATH=") for entry in scope.image_env):
+            scope.image_env.append(f"PATH={DEFAULT_PATH}")
+        for entry in scope.image_env:
+            key, _, value = entry.partition("=")
+            scope.variables[key] = value
+        alone = len(self.dockerfile.stages) == 1
+        return base, StageState(
+            index=stage.index,
+            display="" if alone else (stage.origin.name_as_written or stage.name or f"stage-{stage.index}"),
+            scope=scope,
+            config=config,
+            platform=platform,
+            where=origin.where,
+            cacheable=not self.options.no_cache and stage.name not in self.options.no_cache_stages,
+        )
+
+    def _platform(self, origin: ast.From, expander: Callable[[str], str]) -> Platform:
+        text = expander(origin.platform)
+        try:
+            if not text:
+                raise ValueError(f"empty platform value from expression {origin.platform}")
+            return Platform.parse(text)
+        except ValueError as error:
+            raise DockerfileError(
+                f"failed to parse platform {origin.platform}: {error}",
+                where=origin.where,
+                cure="Write it as linux/amd64, or use $BUILDPLATFORM or $TARGETPLATFORM.",
+            ) from None
+
+    def _base(self, stage: ast.Stage, name: str, platform: Platform) -> Source:
+        where = stage.origin.where
+        if stage.name:
+            named = _placed(lambda: self.bases.named_context(stage.name, platform), where)
+            if named is not None:
+                return named
+        if name == "scratch":
+            return FromScratch()
+        earlier = find_stage(self.dockerfile.stages[: stage.index], name, by_index=False)
+        if earlier is not None:
+            self._stage(earlier)
+            return FromStage(earlier)
+        return self._outside(name, platform, where)
+
+    def _outside(self, name: str, platform: Platform, where: SourceRange) -> Source:
+        named = _placed(lambda: self.bases.named_context(name, platform), where)
+        if named is not None:
+            return named
+        return FromImage(_placed(lambda: self.bases.image(name, platform), where))
+
+    def source(self, name: str, state: StageState, where: SourceRange) -> Source:
+        """What ``--from=name`` means: a stage by name or index, a named context, or an image."""
+        if name == "scratch":
+            return FromScratch()
+        index = find_stage(self.dockerfile.stages, name)
+        if index is None and name.isdigit():
+            raise DockerfileError(
+                f"invalid stage index {name}",
+                where=where,
+                cure="Stages are counted from 0; better name them with AS.",
+            )
+        if index is None:
+            return self._outside(name, state.platform, where)
+        if index == state.index:
+            raise DockerfileError(
+                f"circular dependency detected on stage: {name}",
+                where=where,
+                cure="A stage cannot copy from itself.",
+            )
+        if index > state.index:
+            raise DockerfileError(
+                f'cannot copy from stage "{name}", it needs to be defined before current stage',
+                where=where,
+                cure="Move that stage above this one.",
+            )
+        self._stage(index)
+        return FromStage(index)
+
+    def _triggers(self, base: Source, stage: ast.Stage) -> list[ast.Instruction]:
+        """The ONBUILD instructions that the base leaves for this stage."""
+        match base:
+            case FromImage(image):
+                expressions = image.config.onbuild
+            case FromStage(index):
+                expressions = self._plans[index].config.onbuild
+            case _:
+                expressions = ()
+        return [parse_onbuild(text, where=stage.origin.where) for text in expressions]
+
+    def _count(self, stage: ast.Stage, base: Source, triggers: list[ast.Instruction]) -> int:
+        counted = (ast.Copy, ast.Run, ast.Workdir)
+        nodes = sum(isinstance(node, counted) for node in stage.instructions)
+        return nodes + len(triggers) + (not isinstance(base, FromScratch | FromStage))
+
+    def _apply(self, node: ast.Instruction, state: StageState) -> None:
+        try:
+            self._dispatch(node, state)
+        except MinibuildError as error:
+            raise error.at(node.where) from None
+
+    def _dispatch(self, node: ast.Instruction, state: StageState) -> None:
+        expander = self._expander(state.scope.variables, node.where)
+        match node:
+            case ast.Env():
+                state.record(metadata.apply_env(node, state.scope, expander))
+            case ast.Arg():
+                self._arg(node, state)
+            case ast.Run():
+                runstep.apply(node, state, self.source, self._run_options)
+            case ast.Copy():
+                copystep.apply(node, state, self.source, expander)
+            case ast.Workdir():
+                self._workdir(node, state, expander)
+            case ast.Cmd():
+                state.cmd_set = True
+                self._metadata(metadata.apply_cmd(node, state.config), state)
+            case ast.Entrypoint():
+                change = metadata.apply_entrypoint(node, state.config, keep_cmd=state.cmd_set)
+                self._metadata(change, state)
+            case ast.Expose():
+                words = [
+                    word
+                    for port in node.ports
+                    for word in expand_words(port, state.scope.variables, escape=self.escape)
+                ]
+                self._metadata(metadata.apply_expose(node, state.config, words), state)
+            case _:
+                applied = metadata.apply_metadata(node, state.config, expander)
+                if applied is None:
+                    raise DockerfileError(f"instruction not supported here: {node.code}", where=node.where)
+                self._metadata(applied, state)
+
+    def _metadata(self, change: tuple[ImageConfig, str], state: StageState) -> None:
+        state.config, text = change
+        if text:
+            state.record(text)
+
+    def _arg(self, node: ast.Arg, state: StageState) -> None:
+        texts = []
+        for written, default in node.args:
+            value = default
+            if written in self.options.build_args:
+                value = self.options.build_args[written]
+            elif default is not None:
+                value = self._expander(state.scope.variables, node.where)(default)
+            elif written in self._globals:
+                value = self._globals[written]
+            state.scope.set_arg(written, value)
+            texts.append(written if value is None else f"{written}={value}")
+        state.record("ARG " + " ".join(texts))
+
+    def _workdir(self, node: ast.Workdir, state: StageState, expander: Callable[[str], str]) -> None:
+        path = metadata.working_dir(state.config.working_dir, expander(node.path))
+        state.config = replace(state.config, working_dir=path)
+        layer = path != "/"
+        name = state.prefix() + f"WORKDIR {path}"
+        if layer:
+            state.steps.append(
+                WorkdirStep(
+                    name=name,
+                    instruction=node.code,
+                    where=node.where,
+                    cacheable=state.cacheable,
+                    path=path,
+                    user=state.config.user,
+                )
+            )
+        state.record(f"WORKDIR {path}", layer=layer)
+
+
+def _placed(work: Callable[[], _T], where: SourceRange) -> _T:
+    try:
+        return work()
+    except MinibuildError as error:
+        raise error.at(where) from None
