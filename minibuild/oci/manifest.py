@@ -180,7 +180,7 @@ class Index:
         best: Descriptor | None = None
         best_rank = len(ranks) + 1
         for one in self.images:
-            rank = len(ranks) if one.platform is None else ranks.get(normal(one.platform), best_rank)
+            rank = len(ranks) if one.platform is None else ranks.get(one.platform.normal(), best_rank)
             if rank < best_rank:
                 best, best_rank = one, rank
         return best
@@ -200,16 +200,9 @@ def is_attestation(descriptor: Descriptor) -> bool:
     return platform is not None and platform.os == "unknown" and platform.architecture == "unknown"
 
 
-def normal(platform: Platform) -> Platform:
-    """`platform` with aliases and default variants folded (containerd platforms, ``Normalize``)."""
-    try:
-        return Platform.parse(f"{platform}".strip("/"))
-    except ValueError:
-        return platform
-
-
 def compatible(platform: Platform) -> tuple[Platform, ...]:
     """Every platform whose images run on `platform`, best first (containerd's ``platformVector``)."""
+    platform = platform.normal()
     os_name, architecture, variant = platform.os, platform.architecture, platform.variant
     if architecture == "amd64":
         older = [f"v{n}" for n in range(_number(variant) - 1, 0, -1)]
@@ -222,7 +215,7 @@ def compatible(platform: Platform) -> tuple[Platform, ...]:
         vector += [("arm", f"v{n}") for n in range(8, 4, -1)]
     else:
         vector = [(architecture, variant)]
-    ordered = dict.fromkeys(normal(Platform(os_name, name, one)) for name, one in vector)
+    ordered = dict.fromkeys(Platform(os_name, name, one).normal() for name, one in vector)
     return tuple(ordered)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 _MACHINES = {
@@ -17,7 +18,13 @@ _MACHINES = {
     "riscv64": ("riscv64", ""),
     "loongarch64": ("loong64", ""),
 }
-_ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
+_ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386"}
+_SYSTEMS = ("linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "wasip1")
+_PROCESSORS = (
+    *("386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le"),
+    *("ppc64", "ppc64le", "riscv64", "s390x", "wasm"),
+)
+_PART = re.compile(r"[a-z0-9_.-]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +38,31 @@ class Platform:
         """``os/arch[/variant]``, ``arch`` or ``os`` alone; raises `ValueError` on anything else."""
         host = cls.of_host()
         parts = text.lower().split("/")
-        if not all(parts) or len(parts) > 3:
-            raise ValueError(f"{text!r} is not a platform: want os/arch or os/arch/variant, as linux/amd64")
-        if len(parts) == 1:
-            if parts[0] in ("linux", "windows", "darwin", "freebsd"):
-                return cls(parts[0], host.architecture, host.variant)
-            parts.insert(0, "linux")
-        os_name, architecture, variant = (*parts, "")[:3]
-        if architecture == "armhf" and not variant:
-            variant = "v7"
+        if len(parts) <= 3 and all(map(_PART.match, parts)):
+            if len(parts) > 1:
+                os_name, architecture, variant = (*parts, "")[:3]
+                return cls(os_name, architecture, variant).normal()
+            os_name = "darwin" if parts[0] == "macos" else parts[0]
+            if os_name in _SYSTEMS:
+                return cls(os_name, host.architecture, host.variant)
+            alone = cls("linux", parts[0]).normal()
+            if alone.architecture in _PROCESSORS:
+                return alone
+        raise ValueError(f"{text!r} is not a platform: want os/arch or os/arch/variant, as linux/amd64")
+
+    def normal(self) -> Platform:
+        """The same platform by its usual names, default variants left out (containerd's ``Normalize``)."""
+        architecture, variant = self.architecture, self.variant
+        if architecture in ("armhf", "armel"):
+            architecture, variant = "arm", "v7" if architecture == "armhf" else "v6"
         architecture = _ALIASES.get(architecture, architecture)
+        if architecture in ("arm", "arm64") and variant[:1].isdigit():
+            variant = f"v{variant}"
         if architecture == "arm" and not variant:
             variant = "v7"
-        if (architecture, variant) in (("arm64", "v8"), ("amd64", "v1")):
+        if (architecture, variant) in (("arm64", "v8"), ("arm64", "v8.0"), ("amd64", "v1")):
             variant = ""
-        return cls(os_name, architecture, variant)
+        return Platform("darwin" if self.os == "macos" else self.os, architecture, variant)
 
     @classmethod
     def of_host(cls) -> Platform:

@@ -14,6 +14,8 @@ DEFAULT_REGISTRY = "docker.io"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}\Z")
+_LONGEST = 255
 _REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?\Z")
 
 
@@ -28,10 +30,10 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read a name as Docker does (``ubuntu`` is ``docker.io/library/ubuntu:latest``); raises `UsageError`."""
-        rest, _, digest_text = text.partition("@")
+        """Read a name as Docker does (``x`` is ``docker.io/library/x:latest``); raises `UsageError`."""
+        rest, at, digest_text = text.partition("@")
         try:
-            digest = Digest.parse(digest_text) if digest_text else None
+            digest = Digest.parse(digest_text) if at else None
         except InvalidDigest as error:
             raise _invalid(text, str(error)) from None
         first, slash, remainder = rest.partition("/")
@@ -49,6 +51,10 @@ class Reference:
         if not _REPOSITORY.match(repository) or repository == "library/":
             hint = " (repository names are lower case)" if repository.lower() != repository else ""
             raise _invalid(text, f"{repository.removeprefix('library/')!r} is not a repository name{hint}")
+        if len(repository) > _LONGEST:
+            raise _invalid(text, f"the repository name is longer than {_LONGEST} characters")
+        if not slash and not colon and digest is None and _IMAGE_ID.match(rest):
+            raise _invalid(text, "64 hex digits are the ID of an image and not a name")
         if colon and not _TAG.match(tag):
             raise _invalid(text, f"{tag!r} is not a tag")
         if not tag and digest is None:

@@ -23,7 +23,6 @@ from minibuild.oci.manifest import (
     InvalidManifest,
     Manifest,
     compatible,
-    normal,
     parse_document,
 )
 from minibuild.oci.mediatype import DOCKER_CONFIG, INDEXES, MANIFESTS, OCI_CONFIG
@@ -332,7 +331,7 @@ def _check_platform(ref: Reference, config: bytes, platform: Platform) -> None:
         found = Platform(document["os"], document["architecture"], document.get("variant", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return
-    if normal(found) not in compatible(platform):
+    if found.normal() not in compatible(platform):
         raise NotFound(
             f"{ref.familiar} has no image for {platform}; it has {found}",
             cure="Choose one of these with --platform, or another base image.",

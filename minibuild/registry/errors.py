@@ -19,7 +19,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from minibuild.errors import MinibuildError, SourceRange
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
 _URL = re.compile(r"https?://[^\s\"'<>]+")
 
 
@@ -129,7 +128,8 @@ def redact_text(text: str) -> str:
 
 def printable(text: str, limit: int = 300) -> str:
     """What a server said, safe on a terminal: one line, no control characters, at most `limit` of them."""
-    line = " ".join(redact_text(_UNPRINTABLE.sub(" ", text)).split())
+    plain = "".join(char if char.isprintable() else " " for char in text[: 16 * limit])
+    line = " ".join(redact_text(plain).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     import urllib3
 
-USER_AGENT = "minibuild/0.1.0"
 DOCKER_HOSTS = ("registry-1.docker.io", "index.docker.io")
 CHUNK = 1 << 20
 _BLOCK = 256 << 10
@@ -190,7 +190,7 @@ class Transport:
 
     def _follow(self, request: Request) -> Response:
         method, url, body = request.method, request.url, request.body
-        headers = {"User-Agent": USER_AGENT, **request.headers}
+        headers = {"User-Agent": user_agent(), **request.headers}
         for _ in range(_MAX_REDIRECTS):
             response = self._once(method, url, headers, body)
             location = response.header("Location")
@@ -258,7 +258,10 @@ class Transport:
         if url.startswith("https://") or proxy.startswith("https://"):
             from minibuild.registry.tls import tls_context
 
-            context = tls_context(options, registry_of(url))
+            registry = registry_of(url)
+            context = tls_context(options, registry)
+            if not options.host(registry).verify:  # who sets that has been warned
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         keywords: dict[str, Any] = {
             "num_pools": 4,
             "maxsize": options.connections,
@@ -274,6 +277,17 @@ class Transport:
             login = f"{user.username}:{user.password or ''}"
             keywords["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
         return urllib3.ProxyManager(proxy, **keywords)
+
+
+@cache
+def user_agent() -> str:
+    """``minibuild/<version>``, as installed."""
+    from importlib import metadata
+
+    try:
+        return "minibuild/" + metadata.version("minibuild")
+    except metadata.PackageNotFoundError:  # run from a bare checkout
+        return "minibuild"
 
 
 def registry_of(url: str) -> str:
