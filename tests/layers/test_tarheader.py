@@ -230,7 +230,7 @@ def test_gnu_tar_restores_attributes_and_odd_names(tmp_path: Path) -> None:
     archive.write_bytes(b"".join(header(entry) for entry in entries) + END)
     root = tmp_path / "root"
     root.mkdir()
-    options = ["--xattrs", "--xattrs-include=*", "--no-same-owner", "--delay-directory-restore"]
+    options = ["--xattrs", "--xattrs-include=*", "--no-same-owner", "-p", "--delay-directory-restore"]
     subprocess.run(["tar", "-xf", archive, "-C", root, *options], check=True)
     for entry in entries:
         path = os.path.join(os.fsencode(root), entry.path)

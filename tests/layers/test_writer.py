@@ -135,6 +135,12 @@ def test_a_source_is_read_relative_to_a_folder(tmp_path: Path) -> None:
     assert blob[512:516] == b"here"
 
 
+def test_a_file_of_another_owner_is_read(tmp_path: Path) -> None:
+    users = Path("/etc/passwd")
+    _, blob = write(tmp_path, [(file(b"f", users.stat().st_size), users)])
+    assert users.read_bytes() in blob
+
+
 @pytest.mark.parametrize("have", [0, 3, 5, 600])
 @pytest.mark.parametrize("path", [b"src/f", b"etc/passwd"])
 def test_a_source_of_another_length_is_a_layer_error_that_names_it(
