@@ -249,9 +249,9 @@ def _document(data: bytes, media_type: str) -> tuple[dict[str, object], str]:
     if not isinstance(own, str):
         _bad("mediaType", own, "a string")
     version = document.get("schemaVersion")
-    if version == 1 or media_type in SCHEMA_1 or own in SCHEMA_1:
+    if (version == 1 and version is not True) or media_type in SCHEMA_1 or own in SCHEMA_1:
         raise InvalidManifest(
-            "the image has a Docker schema 1 manifest, a format withdrawn in 2019",
+            "the image has a Docker schema 1 manifest, a format that is no longer read",
             cure="Push the image again with a current tool, or use another tag of it.",
         )
     if version != 2 or isinstance(version, bool):
