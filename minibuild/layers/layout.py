@@ -214,11 +214,9 @@ class Layout:
             found += [child for child in self.folders[folder] if child in self.folders]
         for folder in reversed(found):
             for child in sorted(self.folders[folder]):
-                if child not in self.folders:
+                if child in self.others:
                     self._forget(child, folder=False)
-                    self.hidden.discard(child)
-            if folder != path:
-                self.hidden.discard(folder)
+                self.hidden.discard(child)
             self._forget(folder, folder=True)
 
     def _forget(self, path: bytes, folder: bool) -> None:

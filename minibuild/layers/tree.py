@@ -216,10 +216,11 @@ class Tree:
         self._rows.update(table)
 
     def _remove(self, path: bytes) -> None:
-        if self._rows.pop(path, None) is not None:
+        if path in self._rows:
             self._remove_below(path)
             self._veiled.discard(path)
             self._child_map()[path.rpartition(b"/")[0]].discard(path)
+            del self._rows[path]
 
     def _remove_below(self, path: bytes) -> None:
         """Forget all in the directory `path`, but not itself."""
@@ -285,7 +286,14 @@ class _Shape(NamedTuple):
 def _shape(index: LayerIndex) -> _Shape:
     paths = index.paths
     table = dict(zip(paths, range(len(paths)), strict=True))
-    if len(table) != len(paths):
+    parents = {path.rpartition(b"/")[0] for path in paths} - {b""}
+    for path in list(parents - table.keys()):
+        while (path := path.rpartition(b"/")[0]) and path not in parents:
+            parents.add(path)
+    entries = index.entries
+    if len(table) != len(paths) or any(
+        entries[table[path]].kind is not Kind.DIR for path in parents & table.keys()
+    ):
         return _replay(index)
     hidden, opaque = [], []
     for mark in [path for path in paths if WHITEOUT in path]:
@@ -298,15 +306,11 @@ def _shape(index: LayerIndex) -> _Shape:
             continue
         del table[mark]
     table.pop(b"", None)
-    missing = {path.rpartition(b"/")[0] for path in paths} - table.keys() - {b""}
-    for path in list(missing):
-        while (path := path.rpartition(b"/")[0]) and path not in table and path not in missing:
-            missing.add(path)
-    return _Shape(table, hidden, opaque, missing, None)
+    return _Shape(table, hidden, opaque, parents - table.keys(), None)
 
 
 def _replay(index: LayerIndex) -> _Shape:
-    """The shape of a layer that names a path more than once."""
+    """The shape of a layer of which some entries replace others."""
     state = _Replay()
     layout = Layout(state)
     links: dict[int, int] = {}
