@@ -76,10 +76,11 @@ def _build(session: Session, dockerfile: Dockerfile) -> BuildResult:
         epoch=request.epoch,
     )
     plan = lower(dockerfile, options, bases)
+    session.epoch = plan.epoch
     ignore = read_ignore_file(request)
     solver = Solver(session, plan, bases, ignore, place=_place(request, dockerfile))
     stages = solver.run()
-    config = finished_config(plan, stages, epoch=request.epoch)
+    config = finished_config(plan, stages, epoch=plan.epoch)
     filesystem = stages[plan.target.index].filesystem
     manifest, image_id, exports = export_all(session, config, filesystem)
     return BuildResult(

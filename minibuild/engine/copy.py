@@ -216,7 +216,7 @@ def write_layer(session: Session, placed: list[Placed], files: Files | None) -> 
     """Write `placed` to a blob of the store and keep its index."""
     from minibuild.layers.writer import LayerWriter
 
-    clamp = None if session.request.epoch is None else session.request.epoch * 1_000_000_000
+    clamp = None if session.epoch is None else session.epoch * 1_000_000_000
     outside = [item for item in placed if item.entry.kind is Kind.FILE and item.data is None]
     with ExitStack() as stack:
         blob = stack.enter_context(session.store.blobs.writer())

@@ -71,7 +71,7 @@ def _manifest(folder: Path, digest: Digest, platform: Platform) -> tuple[Manifes
     if isinstance(document, Index):
         chosen = document.select(platform)
         if chosen is None:
-            there = ", ".join(document.platforms()) or "none"
+            there = ", ".join(document.platforms) or "none"
             raise UsageError(f"{folder} has no image for {platform}", cure=f"Platforms there: {there}.")
         return _manifest(folder, chosen.digest, platform)
     return document, data

@@ -75,7 +75,7 @@ def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs) -> Layer:
     """Turn the upper folder into a layer blob, and itself into that layer's snapshot."""
     from minibuild.layers.compress import DEFAULT
 
-    clamp = None if session.request.epoch is None else session.request.epoch * 1_000_000_000
+    clamp = None if session.epoch is None else session.epoch * 1_000_000_000
     with session.store.blobs.writer() as blob:
         result = sandbox.diff(rootfs, blob.fd, DEFAULT, clamp)
         blob.commit_hashed(BlobInfo(result.digest, result.size))

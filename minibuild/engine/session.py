@@ -52,9 +52,10 @@ class Session:
         self.request = request
         self.stop = Stop(cancel)
         self.cache = StepCache(store)
-        self.layers = Layers(store, registry=self.registry, sandbox=self.sandbox, pulled=self._pulled)
+        self.layers = Layers(store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled)
         self.reports: list[StepReport] = []
         self.seconds_saved = 0.0
+        self.epoch = request.epoch
         self._sink = sink
         self._mutex = threading.RLock()
         self._ids = itertools.count(1)
@@ -117,7 +118,8 @@ class Session:
     def step(self, name: str) -> Running:
         return Running(self, next(self._ids), name)
 
-    def _pulled(self, descriptor: Descriptor, done: int) -> None:
+    def pulled(self, descriptor: Descriptor, done: int) -> None:
+        """Tell how much of a blob has come, as progress of the step that this thread works on."""
         running = getattr(self._current, "step", None)
         identity = running.id if running is not None else 0
         self.emit(StepProgress(identity, str(descriptor.digest), done, descriptor.size))

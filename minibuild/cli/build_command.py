@@ -1,0 +1,137 @@
+"""``minibuild build``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minibuild.cli import options
+from minibuild.cli.exits import reported
+from minibuild.cli.progress import sink_for
+from minibuild.engine.build import build
+from minibuild.engine.request import BuildRequest, BuildResult
+from minibuild.errors import UsageError
+from minibuild.exporters.spec import OutputSpec, parse_output
+from minibuild.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from minibuild.engine.remote_context import OpenedContext
+
+_Texts = list[str] | None
+
+
+def register(app: typer.Typer) -> None:
+    app.command("build", help="Build an image from a Dockerfile.")(command)
+
+
+def command(
+    context: Annotated[str, typer.Argument(help="Folder with the files, or - for a Dockerfile on stdin.")],
+    file: Annotated[str, typer.Option("-f", "--file", help="Dockerfile (default: CONTEXT/Dockerfile).")] = "",
+    tag: Annotated[_Texts, typer.Option("-t", "--tag", help="Name for the image.")] = None,
+    target: Annotated[str, typer.Option("--target", help="Stage to build.")] = "",
+    build_arg: Annotated[_Texts, typer.Option("--build-arg", help="NAME=VALUE for an ARG.")] = None,
+    build_context: Annotated[_Texts, typer.Option("--build-context", help="NAME=FOLDER or image.")] = None,
+    label: Annotated[_Texts, typer.Option("--label", help="NAME=VALUE on the image.")] = None,
+    secret: Annotated[_Texts, typer.Option("--secret", help="id=NAME,src=FILE or id=NAME,env=VAR.")] = None,
+    output: Annotated[
+        _Texts, typer.Option("-o", "--output", help="type=oci|docker|local|tar|image,...")
+    ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Push the image under its tags.")] = False,
+    platform: Annotated[str, typer.Option("--platform", help="Platform to build for.")] = "",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Execute every step.")] = False,
+    no_cache_filter: Annotated[_Texts, typer.Option("--no-cache-filter", help="Stage to execute.")] = None,
+    pull: Annotated[bool, typer.Option("--pull", help="Ask for newer base images.")] = False,
+    network: Annotated[str, typer.Option("--network", help="default, host or none, for every RUN.")] = "",
+    add_host: Annotated[_Texts, typer.Option("--add-host", help="NAME:ADDRESS for /etc/hosts.")] = None,
+    allow: Annotated[_Texts, typer.Option("--allow", help="security.insecure or network.host.")] = None,
+    registry_mirror: Annotated[_Texts, typer.Option("--registry-mirror", help="REGISTRY=MIRROR.")] = None,
+    insecure_registry: Annotated[_Texts, typer.Option("--insecure-registry", help="Plain http.")] = None,
+    isolation: Annotated[str, typer.Option("--isolation", help="auto, root or userns.")] = "auto",
+    progress: Annotated[str, typer.Option("--progress", help="auto, plain, tty, rawjson or quiet.")] = "auto",
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the image ID.")] = False,
+    iidfile: Annotated[str, typer.Option("--iidfile", help="Write the image ID to a file.")] = "",
+    metadata_file: Annotated[str, typer.Option("--metadata-file", help="Write digests as JSON.")] = "",
+) -> None:
+    with reported():
+        tags = tuple(Reference.parse(name) for name in tag or ())
+        outputs = [parse_output(text) for text in output or ()]
+        if push:
+            if not tags:
+                raise UsageError("--push without a name", cure="Name the image with -t REGISTRY/NAME:TAG.")
+            outputs.append(OutputSpec("image", push=True))
+        args = options.pairs(build_arg, "--build-arg", from_environment=True)
+        epoch = args.setdefault("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+        if not epoch:
+            del args["SOURCE_DATE_EPOCH"]
+        for word in allow or ():
+            if word not in ("security.insecure", "network.host"):
+                raise UsageError(f"--allow {word}", cure="Known are security.insecure and network.host.")
+        with _opened(context, file) as opened:
+            request = BuildRequest(
+                context=opened.folder,
+                dockerfile=opened.dockerfile,
+                dockerfile_text=opened.text,
+                target=target,
+                tags=tags,
+                build_args=args,
+                labels=options.pairs(label, "--label"),
+                platform=options.platform(platform),
+                no_cache=no_cache,
+                no_cache_stages=tuple(name.lower() for name in no_cache_filter or ()),
+                pull=pull,
+                network=network,
+                hosts=tuple(options.host(text) for text in add_host or ()),
+                secrets=tuple(options.secret(text) for text in secret or ()),
+                contexts=options.pairs(build_context, "--build-context"),
+                outputs=tuple(outputs),
+                registry=options.registry_options(registry_mirror, insecure_registry),
+                isolation=isolation,
+                allow_insecure="security.insecure" in (allow or ()),
+            )
+            result = _build(request, "quiet" if quiet else progress)
+        _report(result, quiet, iidfile, metadata_file)
+
+
+def _opened(context: str, file: str) -> OpenedContext:
+    from minibuild.engine.remote_context import open_context
+
+    return open_context(context, file, sys.stdin.buffer)
+
+
+def _build(request: BuildRequest, progress: str) -> BuildResult:
+    cancel = threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        if cancel.is_set():
+            os._exit(128 + number)
+        cancel.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with options.open_store() as store, sink_for(progress, sys.stderr) as sink:
+            return build(request, store=store, sink=sink, cancel=cancel)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(result: BuildResult, quiet: bool, iidfile: str, metadata_file: str) -> None:
+    if iidfile:
+        Path(iidfile).write_text(str(result.image_id))
+    if metadata_file:
+        document: dict[str, object] = {
+            "containerimage.config.digest": result.image_id,
+            "containerimage.digest": result.manifest,
+        }
+        if result.tags:
+            document["image.name"] = ",".join(str(name) for name in result.tags)
+        Path(metadata_file).write_text(json.dumps(document, indent=2) + "\n")
+    if quiet:
+        print(result.image_id)

@@ -1,0 +1,79 @@
+"""From an error to a message and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+
+from minibuild_store.errors import StoreError
+
+from minibuild.errors import (
+    Cancelled,
+    LayerError,
+    MinibuildError,
+    OutputError,
+    RunFailed,
+    SandboxError,
+    UsageError,
+)
+
+_CODES: tuple[tuple[type[MinibuildError], int], ...] = (
+    (RunFailed, 1),
+    (UsageError, 2),
+    (SandboxError, 3),
+    (OutputError, 5),
+    (LayerError, 1),
+)
+
+
+def exit_code(error: MinibuildError) -> int:
+    if isinstance(error, Cancelled):
+        return 130
+    if type(error).__module__.startswith("minibuild.registry"):
+        return 4
+    return next((code for family, code in _CODES if isinstance(error, family)), 1)
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Turn the errors of a command into one message on standard error and the exit code."""
+    try:
+        yield
+    except MinibuildError as error:
+        print(message(error), file=sys.stderr)
+        raise SystemExit(exit_code(error)) from None
+    except StoreError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        raise SystemExit(5) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        print(
+            f"ERROR: {error.strerror}{where}\nFree some space and build again; nothing is lost.",
+            file=sys.stderr,
+        )
+        raise SystemExit(5) from None
+
+
+def message(error: MinibuildError) -> str:
+    """The lines at fault, what happened, what to do."""
+    parts = []
+    if error.where is not None and error.source is not None:
+        from minibuild.dockerfile.excerpt import excerpt
+
+        parts.append(excerpt(error.source, error.where).rstrip("\n"))
+    elif error.where is not None:
+        parts.append(f"{error.where.file}:{error.where.first}")
+    parts.append(f"ERROR: {error.message}")
+    if error.cure:
+        parts.append(error.cure)
+    return "\n".join(parts)

@@ -1,0 +1,67 @@
+"""The entry point: picks the command's module, so that a build never loads what it does not use.
+
+Exit codes: 0 done; 1 the Dockerfile, a RUN or the build failed; 2 wrong usage; 3 this machine cannot
+run the step; 4 a registry refused, failed or lied; 5 a result could not be written; 130 interrupted.
+`minibuild run` ends with the exit code of what it ran.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "build": "Build an image from a Dockerfile.",
+    "run": "Run an image's command in the sandbox.",
+    "images": "List the images in the store.",
+    "history": "Show how an image was made, line by line.",
+    "inspect": "Print an image's configuration as JSON.",
+    "tag": "Give an image another name.",
+    "rmi": "Remove a name from the store.",
+    "push": "Push an image to its registry.",
+    "pull": "Fetch an image from its registry.",
+    "save": "Write an image to an archive.",
+    "load": "Read an image from an archive or layout.",
+}
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    arguments = sys.argv[1:]
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    if name in COMMANDS and arguments[0] == name:
+        _run([name], arguments)
+    if arguments[:1] == ["--version"]:
+        from minibuild.cli.version import version
+
+        print(f"minibuild {version()}")
+        raise SystemExit(0)
+    if name and arguments[0] == name:
+        from minibuild.dockerfile.suggest import did_you_mean
+
+        hint = did_you_mean(name, COMMANDS)
+        print(f"minibuild: no command {name!r}{hint}; minibuild --help lists them", file=sys.stderr)
+        raise SystemExit(2)
+    _run(list(COMMANDS), arguments)
+
+
+def _run(names: list[str], arguments: list[str]) -> None:
+    import typer
+
+    app = typer.Typer(
+        name="minibuild",
+        help="Build OCI images from Dockerfiles with no daemon and no root.",
+        add_completion=len(names) > 1,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback(epilog=" ".join((__doc__ or "").partition("Exit codes")[1:]).replace("\n", " "))
+    def _root() -> None:
+        """Build OCI images from Dockerfiles with no daemon and no root."""
+
+    for name in names:
+        import_module(f"minibuild.cli.{name}_command").register(app)
+    app(args=arguments, prog_name="minibuild")

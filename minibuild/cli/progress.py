@@ -1,0 +1,186 @@
+"""Build events as people and programs read them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import AbstractContextManager
+from typing import TextIO
+
+from minibuild.errors import UsageError
+from minibuild.events import (
+    BuildFinished,
+    Event,
+    Notice,
+    StepFailed,
+    StepFinished,
+    StepMissed,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+)
+
+_KINDS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
+
+
+class Sink(AbstractContextManager["Sink"]):
+    """Takes events; leaving the block ends the display."""
+
+    def __call__(self, event: Event) -> None:
+        raise NotImplementedError
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+def sink_for(kind: str, stream: TextIO) -> Sink:
+    """The display called `kind`; ``auto`` is ``tty`` on a terminal and ``plain`` elsewhere."""
+    if kind not in _KINDS:
+        raise UsageError(f"--progress {kind}", cure=f"Known are {', '.join(_KINDS)}.")
+    if kind == "auto":
+        kind = "tty" if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" else "plain"
+    if kind == "plain":
+        return Plain(stream)
+    if kind == "tty":
+        from minibuild.cli.terminal import Terminal
+
+        return Terminal(stream)
+    if kind == "rawjson":
+        return RawJson(stream)
+    return Quiet(stream)
+
+
+class Quiet(Sink):
+    """Only warnings."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Notice) and event.kind == "warning":
+            print(f"WARNING: {event.text}", file=self._stream)
+
+
+class RawJson(Sink):
+    """One JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, event: Event) -> None:
+        import json
+        from dataclasses import asdict
+
+        document = {"event": type(event).__name__, "time": time.time(), **asdict(event)}
+        if isinstance(event, StepOutput):
+            document["data"] = event.data.decode("utf-8", "replace")
+        print(json.dumps(document), file=self._stream, flush=True)
+
+
+class Plain(Sink):
+    """Numbered steps and their output as it comes, in BuildKit's manner."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._names: dict[int, str] = {}
+        self._started: dict[int, float] = {}
+        self._rest: dict[int, bytes] = {}
+        self._pulled: dict[tuple[int, str], float] = {}
+        self._last = 0
+        self._mutex = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._mutex:
+            self._show(event)
+            self._stream.flush()
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self._names[event.id] = event.name
+                self._started[event.id] = time.monotonic()
+                self._turn(event.id)
+            case StepMissed():
+                self._line(event.id, f"not cached: {event.reason}")
+            case StepOutput():
+                self._output(event)
+            case StepProgress():
+                self._progress(event)
+            case StepFinished():
+                self._flush(event.id)
+                size = f", {human_size(event.bytes)}" if event.bytes else ""
+                self._line(event.id, "CACHED" if event.cached else f"DONE {event.seconds:.1f}s{size}")
+            case StepFailed():
+                self._flush(event.id)
+                self._line(event.id, f"ERROR: {event.message}")
+            case Notice():
+                self._write(f"\n{event.kind.upper()}: {event.text}\n")
+                self._last = 0
+            case BuildFinished():
+                self._write(f"\n{summary(event)}\n")
+
+    def _turn(self, step: int) -> None:
+        """Say which step the next lines belong to, where that changes."""
+        if self._last != step:
+            blank = "\n" if self._last else ""
+            self._write(f"{blank}#{step} {self._names.get(step, '')}\n")
+            self._last = step
+
+    def _line(self, step: int, text: str) -> None:
+        if step not in self._names:
+            return
+        self._turn(step)
+        self._write(f"#{step} {text}\n")
+
+    def _output(self, event: StepOutput) -> None:
+        lines = (self._rest.pop(event.id, b"") + event.data).split(b"\n")
+        self._rest[event.id] = lines.pop()
+        seconds = time.monotonic() - self._started.get(event.id, 0.0)
+        for line in lines:
+            text = line.rstrip(b"\r").decode("utf-8", "replace")
+            self._line(event.id, f"{seconds:.3f} {text}")
+
+    def _flush(self, step: int) -> None:
+        rest = self._rest.pop(step, b"")
+        if rest:
+            self._output(StepOutput(step, 1, rest + b"\n"))
+
+    def _progress(self, event: StepProgress) -> None:
+        """A line a blob when it starts, then one every five seconds, then one when it is whole."""
+        key = (event.id, event.what)
+        now = time.monotonic()
+        done = event.total and event.done >= event.total
+        if done:
+            if self._pulled.get(key) == -1.0:
+                return
+            self._pulled[key] = -1.0
+        elif now - self._pulled.get(key, -9.0) < 5.0:
+            return
+        else:
+            self._pulled[key] = now
+        size = f"{human_size(event.done)} / {human_size(event.total)}"
+        self._line(event.id, f"{event.what} {size}{' done' if done else ''}")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+
+
+def human_size(count: float) -> str:
+    """Bytes as people read them: ``12.3MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f}{unit}" if unit == "B" else f"{count:.1f}{unit}"
+        count /= 1000
+    return f"{count:.1f}TB"
+
+
+def summary(event: BuildFinished) -> str:
+    saved = f", {event.seconds_saved:.1f}s saved" if event.seconds_saved >= 0.05 else ""
+    return (
+        f"{event.steps} steps, {event.hits} cached, {event.seconds:.1f}s{saved}, "
+        f"{human_size(event.bytes)} of new layers"
+    )

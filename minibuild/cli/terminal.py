@@ -1,0 +1,150 @@
+"""The live view: steps that run, redrawn in place, above them what is done."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from minibuild.cli.progress import Sink, human_size, summary
+from minibuild.events import (
+    BuildFinished,
+    Event,
+    Notice,
+    StepFailed,
+    StepFinished,
+    StepMissed,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+)
+
+_REDRAW_SECONDS = 0.1
+_TAIL_LINES = 6
+
+
+@dataclass(slots=True)
+class _Step:
+    name: str
+    started: float
+    reason: str = ""
+    log: list[bytes] = field(default_factory=list)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+    partial: str = ""
+    pulls: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class Terminal(Sink):
+    """Finished steps scroll by as single lines; running ones show seconds, progress and their last output.
+
+    A step that fails leaves its whole output.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._running: dict[int, _Step] = {}
+        self._drawn = 0
+        self._mutex = threading.Lock()
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._ticker.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._ticker.join()
+        with self._mutex:
+            self._erase()
+            self._stream.flush()
+
+    def __call__(self, event: Event) -> None:
+        with self._mutex:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self._running[event.id] = _Step(event.name, time.monotonic())
+            case StepMissed():
+                self._running[event.id].reason = event.reason
+            case StepOutput():
+                self._output(event)
+            case StepProgress():
+                if event.id in self._running:
+                    self._running[event.id].pulls[event.what] = (event.done, event.total)
+            case StepFinished():
+                step = self._running.pop(event.id)
+                state = "CACHED" if event.cached else f"{event.seconds:.1f}s"
+                reason = f"  ({step.reason})" if step.reason else ""
+                self._above(f" => {'CACHED ' if event.cached else ''}{step.name}{reason}", state)
+            case StepFailed():
+                step = self._running.pop(event.id)
+                self._above(f" => ERROR {step.name}", f"{event.seconds:.1f}s")
+                self._print(b"".join(step.log).decode("utf-8", "replace"))
+            case Notice():
+                self._above(f" {event.kind.upper()}: {event.text}", "")
+            case BuildFinished():
+                self._above(summary(event), "")
+
+    def _output(self, event: StepOutput) -> None:
+        step = self._running[event.id]
+        step.log.append(event.data)
+        lines = (step.partial + event.data.decode("utf-8", "replace")).split("\n")
+        step.partial = lines.pop()
+        step.tail.extend(line.rpartition("\r")[2] or line.strip("\r") for line in lines)
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_REDRAW_SECONDS):
+            with self._mutex:
+                self._erase()
+                self._draw()
+                self._stream.flush()
+
+    def _above(self, text: str, state: str) -> None:
+        """Print a line that stays."""
+        self._erase()
+        self._print(_justified(text, state, _width()))
+        self._draw()
+        self._stream.flush()
+
+    def _print(self, text: str) -> None:
+        if text:
+            self._stream.write(text if text.endswith("\n") else text + "\n")
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._stream.write(f"\x1b[{self._drawn}A\x1b[J")
+            self._drawn = 0
+
+    def _draw(self) -> None:
+        width, height = shutil.get_terminal_size()
+        lines: list[str] = []
+        for step in self._running.values():
+            seconds = f"{time.monotonic() - step.started:.1f}s"
+            lines.append(_justified(f" => {step.name}", seconds, width))
+            for what, (done, total) in step.pulls.items():
+                if done < total:
+                    lines.append(f" =>   {what[:19]} {human_size(done)} / {human_size(total)}"[:width])
+            lines.extend(f" =>   {_printable(line)}"[: width - 1] for line in step.tail)
+        for line in lines[: height - 2]:
+            self._stream.write(line + "\n")
+        self._drawn = min(len(lines), height - 2)
+
+
+def _justified(text: str, state: str, width: int) -> str:
+    room = max(width - len(state) - 2, 10)
+    line = _printable(text.split("\n")[0])
+    if len(line) > room and state:
+        line = line[: room - 1] + "…"
+    return f"{line:<{room}} {state}" if state else line
+
+
+def _printable(text: str) -> str:
+    """`text` without the escape sequences a command may send to move the cursor about."""
+    return "".join(character for character in text if character.isprintable() or character == "\t")
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns

@@ -1,0 +1,88 @@
+"""`run`: an image's command in the sandbox, on a throw-away copy of its filesystem."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from minibuild_store.store import Store
+
+from minibuild.engine.bases import ImageBases
+from minibuild.engine.filesystem import image_filesystem
+from minibuild.engine.images import LocalImages
+from minibuild.engine.request import BuildRequest
+from minibuild.engine.session import Session
+from minibuild.errors import UsageError
+from minibuild.events import EventSink, silent
+from minibuild.oci.config import ImageConfig
+from minibuild.oci.platform import Platform
+from minibuild.oci.reference import Reference
+from minibuild.plan.scope import DEFAULT_PATH
+from minibuild.registry.options import RegistryOptions
+from minibuild.sandbox.spec import ExitStatus, ProcessSpec, Rootfs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What to run. `args` replace CMD, `entrypoint` replaces ENTRYPOINT (and drops CMD)."""
+
+    image: Reference
+    args: tuple[str, ...] = ()
+    entrypoint: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    user: str | None = None
+    workdir: str | None = None
+    hostname: str = "minibuild"
+    network: str = "host"
+    registry: RegistryOptions = field(default_factory=RegistryOptions)
+    isolation: str = "auto"
+    insecure: bool = False
+
+
+def run_image(
+    request: RunRequest,
+    *,
+    store: Store,
+    stdio: tuple[int, int, int],
+    sink: EventSink = silent,
+    cancel: threading.Event | None = None,
+) -> ExitStatus:
+    """Run it with the given descriptors and wait; the image is pulled first if it is not here."""
+    build = BuildRequest(context=None, registry=request.registry, isolation=request.isolation)
+    with Session(store, build, sink, cancel) as session:
+        image = LocalImages(store).find(request.image)
+        if image is None:
+            image = ImageBases(session).image(str(request.image), Platform.of_host())
+        session.layers.know(image)
+        sandbox = session.sandbox()
+        lowers = session.layers.snapshots(image_filesystem(image))
+        with store.snapshots.workspace(remove=sandbox.remove) as work:
+            rootfs = Rootfs(lowers, work / "upper", work / "work")
+            rootfs.upper.mkdir(mode=0o755)
+            rootfs.work.mkdir(mode=0o700)
+            return sandbox.run(rootfs, process(request, image.config), stdio=stdio, cancel=session.stop)
+
+
+def process(request: RunRequest, config: ImageConfig) -> ProcessSpec:
+    """The process that `request` asks for on an image of `config`; raises `UsageError` where there is none."""
+    entrypoint, cmd = config.entrypoint or (), config.cmd or ()
+    if request.entrypoint is not None:
+        entrypoint, cmd = ((request.entrypoint,) if request.entrypoint else ()), ()
+    argv = (*entrypoint, *(request.args or cmd))
+    if not argv:
+        raise UsageError(
+            f"{request.image.familiar} has neither ENTRYPOINT nor CMD",
+            cure="Say what to run behind its name.",
+        )
+    env = config.environment()
+    env.setdefault("PATH", DEFAULT_PATH)
+    env.update(request.env)
+    return ProcessSpec(
+        argv=argv,
+        env=tuple(env.items()),
+        cwd=request.workdir or config.working_dir or "/",
+        user=config.user if request.user is None else request.user,
+        hostname=request.hostname,
+        network="none" if request.network == "none" else "host",
+        insecure=request.insecure,
+    )

@@ -1,0 +1,156 @@
+"""Images between this store and elsewhere: pull, push, save, load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from minibuild_store.digest import Digest
+from minibuild_store.store import Store
+
+from minibuild.engine.bases import ImageBases
+from minibuild.engine.filesystem import image_filesystem
+from minibuild.engine.images import LocalImages
+from minibuild.engine.layout_context import layout_image
+from minibuild.engine.request import BuildRequest
+from minibuild.engine.session import Session
+from minibuild.errors import UsageError
+from minibuild.events import EventSink, silent
+from minibuild.exporters.export import export
+from minibuild.exporters.image import ExportResult, Image, ImageLayer
+from minibuild.exporters.spec import OutputSpec
+from minibuild.oci.image import ResolvedImage
+from minibuild.oci.platform import Platform
+from minibuild.oci.reference import Reference
+from minibuild.registry.options import RegistryOptions
+
+
+def pull(
+    store: Store,
+    name: Reference,
+    *,
+    platform: Platform | None = None,
+    options: RegistryOptions | None = None,
+    sink: EventSink = silent,
+) -> ResolvedImage:
+    """Fetch `name` with all its layers, and let the name stand for it here."""
+    request = BuildRequest(context=None, pull=True, registry=options or RegistryOptions())
+    with Session(store, request, sink) as session:
+        image = ImageBases(session).image(str(name), platform or Platform.of_host())
+        with session.step(f"pulling {name.familiar}"):
+            if image.origin is not None:
+                session.registry().fetch_blobs(image.origin, image.layers, store.blobs, session.pulled)
+    images = LocalImages(store)
+    images.tag(
+        replace(name, digest=None) if name.tag else name, image, store.blobs.put(_config(store, image)).digest
+    )
+    return image
+
+
+def _config(store: Store, image: ResolvedImage) -> bytes:
+    from minibuild.oci.manifest import Manifest
+
+    manifest = Manifest.parse(store.blobs.get(image.digest))
+    return store.blobs.get(manifest.config.digest)
+
+
+def push(
+    store: Store,
+    name: Reference,
+    *,
+    options: RegistryOptions | None = None,
+    spec: OutputSpec | None = None,
+    sink: EventSink = silent,
+) -> ExportResult:
+    """Push the image called `name` under that name."""
+    return _export(store, [name], spec or OutputSpec("image", push=True), options, sink, None)
+
+
+def save(
+    store: Store,
+    names: Sequence[Reference],
+    spec: OutputSpec,
+    *,
+    options: RegistryOptions | None = None,
+    sink: EventSink = silent,
+    stdout: BinaryIO | None = None,
+) -> ExportResult:
+    """Write the image called ``names[0]`` as `spec` says, under all of `names`."""
+    return _export(store, names, spec, options, sink, stdout)
+
+
+def _export(
+    store: Store,
+    names: Sequence[Reference],
+    spec: OutputSpec,
+    options: RegistryOptions | None,
+    sink: EventSink,
+    stdout: BinaryIO | None,
+) -> ExportResult:
+    images = LocalImages(store)
+    found = images.find(names[0])
+    if found is None:
+        raise images.unknown(names[0])
+    for name in names[1:]:
+        other = images.find(name)
+        if other is None:
+            raise images.unknown(name)
+        if other.digest != found.digest:
+            raise UsageError(
+                f"{names[0].familiar} and {name.familiar} are different images", cure="Save them one by one."
+            )
+    request = BuildRequest(context=None, registry=options or RegistryOptions())
+    with Session(store, request, sink) as session:
+        session.layers.know(found)
+        layers = tuple(
+            ImageLayer(layer.diff_id, layer.descriptor, base=not store.blobs.has(layer.descriptor.digest))
+            for layer in image_filesystem(found).layers
+        )
+        what = f"pushing {names[0].familiar}" if spec.push else f"saving {names[0].familiar}"
+        with session.step(what):
+            return export(
+                [Image(found.config, layers)],
+                spec,
+                blobs=session.layers,
+                store=store,
+                names=names,
+                registry=session.registry() if spec.push else None,
+                stdout=stdout,
+                progress=session.pulled,
+            )
+
+
+def load(store: Store, path: Path, name: Reference | None = None) -> list[tuple[Reference, Digest]]:
+    """Read an OCI layout (folder or archive) or docker archive; returns the names it brought."""
+    import tarfile
+
+    if path.is_dir():
+        return [_load_layout(store, path, name)]
+    try:
+        with store.workspace() as folder, tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+            return [_load_layout(store, folder, name)]
+    except (tarfile.TarError, OSError) as error:
+        raise UsageError(f"cannot read {path}: {error}", cure="Name an OCI layout or archive.") from None
+
+
+def _load_layout(store: Store, folder: Path, name: Reference | None) -> tuple[Reference, Digest]:
+    image = layout_image(store, str(folder), Platform.of_host())
+    found = name or _written_name(folder)
+    if found is None:
+        raise UsageError("the image has no name", cure="Give it one with -t.")
+    LocalImages(store).tag(found, image, store.blobs.put(_config(store, image)).digest)
+    return found, image.digest
+
+
+def _written_name(folder: Path) -> Reference | None:
+    import json
+
+    entries = json.loads((folder / "index.json").read_bytes()).get("manifests") or []
+    for entry in entries:
+        text = (entry.get("annotations") or {}).get("io.containerd.image.name")
+        if text:
+            return Reference.parse(text)
+    return None
