@@ -200,6 +200,11 @@ def is_attestation(descriptor: Descriptor) -> bool:
     return platform is not None and platform.os == "unknown" and platform.architecture == "unknown"
 
 
+def normal(platform: Platform) -> Platform:
+    """`platform` with aliases and default variants folded, as `Platform.normal`."""
+    return platform.normal()
+
+
 def compatible(platform: Platform) -> tuple[Platform, ...]:
     """Every platform whose images run on `platform`, best first (containerd's ``platformVector``)."""
     platform = platform.normal()
