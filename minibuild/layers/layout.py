@@ -48,8 +48,8 @@ class Effects(Protocol):
 class Layout:
     """The state of one layer; feed entries in archive order to `place`.
 
-    `folders` maps each directory to the paths in it; `others` every other path to its entry, a
-    whiteout to None; `opaque` are the directories that show nothing of the layers below, `hidden` the
+    `folders` maps each directory to the paths in it; `others` every other path to its entry, a hard
+    link to that of its file, a whiteout to None; `opaque` are the directories that show nothing of the layers below, `hidden` the
     paths that whiteouts name.
     """
 
@@ -92,15 +92,16 @@ class Layout:
             if path in self.hidden:
                 self.opaque.add(path)
         else:
-            if kind is Kind.HARDLINK and self.others.get(entry.link) is None:
+            target = self.others.get(entry.link) if kind is Kind.HARDLINK else entry
+            if target is None:
                 raise _no_target(entry)
-            self.others[path] = entry
+            self.others[path] = target
         return entry
 
     def holds_file(self, path: bytes) -> bool:
-        """Whether a regular file lies at `path`."""
+        """Whether the entry at `path` is a regular file itself, not a hard link to one."""
         entry = self.others.get(path)
-        return entry is not None and entry.kind is Kind.FILE
+        return entry is not None and entry.kind is Kind.FILE and entry.path == path
 
     # -- whiteouts
 

@@ -251,11 +251,13 @@ class _Unpacker:
 
     def _set_xattrs(self, at: int | bytes, entry: Entry) -> None:
         for name, value in entry.xattrs:
+            if self._content_only and not name.startswith(b"user."):
+                continue
             try:
                 os.setxattr(at, name, value, follow_symlinks=isinstance(at, int))
             except OSError as error:
-                needed = name == b"security.capability" and not self._content_only
-                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP) or needed:
+                needed = name == b"security.capability"
+                if needed or error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
                     raise LayerError(
                         f"cannot set the attribute {show(name)} of {show(entry.path)}: {error.strerror}",
                         cure="Keep the store on a filesystem with extended attributes (ext4, xfs, btrfs).",
