@@ -17,7 +17,7 @@ from typing import Any
 
 from minibuild_store.digest import Digest
 
-from minibuild.errors import SandboxError
+from minibuild.errors import SandboxError, UsageError
 from minibuild.layers.compress import Compression
 from minibuild.layers.writer import LayerResult
 from minibuild.sandbox import probe, protocol, spawn
@@ -110,6 +110,8 @@ class Sandbox:
         or in `scratch`, an empty folder. A program that cannot be executed says so on its standard
         error and gives 127 or 126. Raises `SandboxError`, `UsageError` (no such user), `Cancelled`.
         """
+        if not spec.argv:
+            raise UsageError("a process needs a program to run", cure="Give at least one argument.")
         if stdio is not None:
             with self._job(protocol.RUN, stdio) as job:
                 job.request(_run_request(rootfs, spec, scratch))

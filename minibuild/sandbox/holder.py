@@ -74,7 +74,8 @@ def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID, "make mount and process namespaces")
     # Mounts of the host still arrive, ours never leave.
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE, "", "make mounts private")
-    gc.collect()
+    # A collection in a child would write to, and so copy, every page of the heap.
+    gc.disable()
     gc.freeze()
     pid = os.fork()
     if pid == 0:
@@ -126,18 +127,15 @@ class Holder:
         try:
             if kind == protocol.RUN:
                 notes_fd = os.memfd_create("notes")
-                syscalls.unshare(syscalls.CLONE_NEWPID, "make a process namespace")
             elif self._tasks is None:
                 # Loaded here, once, so that no child loads it again.
                 from minibuild.sandbox import tasks
 
                 self._tasks = tasks.run
                 gc.freeze()
-            pid = os.fork()
+            pid = self._fork(own_processes=kind == protocol.RUN)
             if pid == 0:
                 _child(kind, fds, notes_fd, self._host, self._tasks)
-            if kind == protocol.RUN:
-                syscalls.setns(self._pid_namespace, syscalls.CLONE_NEWPID, "return to the process namespace")
         except OSError as error:
             protocol.send_frame(fds[0], (protocol.ERROR, "SandboxError", error.strerror or str(error), ""))
             for fd in (*fds, notes_fd):
@@ -151,6 +149,19 @@ class Holder:
         self._by_socket[job.socket_fd] = job
         self._poll.register(job.process_fd, select.POLLIN)
         self._poll.register(job.socket_fd, select.POLLRDHUP)
+
+    def _fork(self, *, own_processes: bool) -> int:
+        """fork(2); `own_processes` makes the child process 1 of a process namespace of its own."""
+        if not own_processes:
+            return os.fork()
+        syscalls.unshare(syscalls.CLONE_NEWPID, "make a process namespace")
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                syscalls.setns(self._pid_namespace, syscalls.CLONE_NEWPID, "return to the process namespace")
+        return pid
 
     def _finish(self, job: Job) -> None:
         """Reap a child whose whole process namespace has ended and tell the client how."""
@@ -199,6 +210,7 @@ def _child(kind: bytes, fds: list[int], notes_fd: int, host: process.Host, tasks
         if kind == protocol.RUN:
             code = _run(fds, notes_fd, host)
         elif tasks is not None:
+            gc.enable()
             _task(fds, tasks)
             code = 0
     except (EOFError, BrokenPipeError):

@@ -166,8 +166,8 @@ class Table:
         os.close(tree)
         os.close(target)
 
-    def dev(self, terminal: int | None) -> None:
-        """A small /dev; `terminal` is a descriptor that becomes /dev/console."""
+    def dev(self, terminal: str) -> None:
+        """A small /dev; `terminal` is the path of a terminal that becomes /dev/console, or ""."""
         options = (("mode", "755"), ("size", "67108864"))
         attributes = syscalls.ATTR_NOSUID | syscalls.ATTR_STRICTATIME | self._nodev
         fd = syscalls.new_mount("tmpfs", options, attributes, "mount /dev")
@@ -176,8 +176,8 @@ class Table:
         os.close(target)
         for name in _DEVICES:
             self._bind_device(fd, f"/dev/{name}", name)
-        if terminal is not None:
-            self._bind_device(fd, f"/proc/self/fd/{terminal}", "console")
+        if terminal:
+            self._bind_device(fd, terminal, "console")
         for source, name in _DEVICE_LINKS:
             os.symlink(source, name, dir_fd=fd)
         for fstype, name, mode, choices, attributes in _DEV_MOUNTS:

@@ -40,6 +40,7 @@ def mount(
         return _bind(lowers[0] if lowers else upper, attributes, what)
     if upper:
         _forget_volatile(work)
+        _adopt_root(upper, lowers[-1])
     try:
         return _mount_by_context(lowers, upper, work, attributes, what)
     except OSError as error:
@@ -63,6 +64,18 @@ def _forget_volatile(work: str) -> None:
     except FileNotFoundError:
         return
     os.rmdir(mark)
+
+
+def _adopt_root(upper: str, lower: str) -> None:
+    """A new upper folder's owner and mode become those of / inside: take the layer's below."""
+    with os.scandir(upper) as entries:
+        if next(entries, None) is not None:
+            return
+    below, now = os.stat(lower), os.stat(upper)
+    if (below.st_uid, below.st_gid) != (now.st_uid, now.st_gid):
+        os.chown(upper, below.st_uid, below.st_gid)
+    if below.st_mode != now.st_mode:
+        os.chmod(upper, below.st_mode & 0o7777)
 
 
 def _mount_by_context(lowers: tuple[str, ...], upper: str, work: str, attributes: int, what: str) -> int:

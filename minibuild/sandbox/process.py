@@ -98,8 +98,14 @@ class Launch:
         for mount in sorted(request["mounts"], key=lambda mount: mount["target"].split("/")):
             table.extra(mount)
 
-    def _terminal(self) -> int | None:
-        return self._stdio[0] if len(self._stdio) == 3 and os.isatty(self._stdio[0]) else None
+    def _terminal(self) -> str:
+        """The path of the terminal that is the standard input, "" where it is none."""
+        if len(self._stdio) < 3:
+            return ""
+        try:
+            return os.ttyname(self._stdio[0])
+        except OSError:
+            return ""
 
     def _resolve_user(self) -> None:
         root_fd = self._table.root_fd
