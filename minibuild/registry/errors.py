@@ -143,7 +143,7 @@ def refusal(
     line = f"{method} {redact(url)}: {status} {printable(reason, 60)}".rstrip()
     if detail and not detail.startswith("<"):  # an HTML page of some proxy says nothing on one line
         line += f" ({detail})"
-    host = urlsplit(url).netloc.rpartition("@")[2]
+    host = urlsplit(url).netloc.rpartition("@")[2].replace("registry-1.docker.io", "docker.io")
     kind: type[RegistryError] = Refused
     temporary = status in (408, 425, 429) or status >= 500
     if status in (401, 403):
@@ -155,7 +155,7 @@ def refusal(
         kind, line = RateLimited, f"{host} limits the rate of requests: {line}"
         cure = cure or f"Wait, run 'docker login {host}' for a higher limit, or use a --registry-mirror."
     elif status == 400 and b"HTTP request to an HTTPS server" in body:
-        cure = f"{host} speaks TLS: do not name it as an insecure registry, or write https:// before it."
+        cure = f'{host} speaks TLS: set insecure = false under [registry."{host}"] in the config file.'
     elif temporary:
         cure = cure or f"{host} is in trouble: try again later or use a --registry-mirror."
     return kind(line, cure=cure, method=method, url=url, status=status, codes=codes, temporary=temporary)

@@ -20,7 +20,7 @@ def first_of(session: Session, ref: Reference, ask: Callable[[Place], Result]) -
     one for each blob.
     """
     candidates = places(ref, session.options)
-    alive = [place for place in candidates if not session.is_down(place)] or list(candidates[-1:])
+    alive = [place for place in candidates if not session.is_down(place)] or list(candidates)
     failures: list[tuple[Place, RegistryError]] = []
     for place in alive:
         try:

@@ -15,9 +15,14 @@ class Backoff:
         self._wait = wait
         self.tries = 1
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether no further try is allowed."""
+        return self.tries >= self._options.attempts
+
     def again(self, retry_after: str = "", date: str = "") -> bool:
         """Wait and return True if another try is due; `retry_after` and `date` are headers of the answer."""
-        if self.tries >= self._options.attempts:
+        if self.exhausted:
             return False
         asked = parse_retry_after(retry_after, date)
         if asked is not None:

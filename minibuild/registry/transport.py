@@ -5,6 +5,7 @@ Nothing here knows of repositories or tokens. urllib3 and ssl load with the firs
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 import time
@@ -133,10 +134,9 @@ class Response:
 
     def refusal(self, *, what: str = "", cure: str = "") -> RegistryError:
         """Read the error body and make the error of it."""
-        try:
-            body = self._raw.read(64 << 10, decode_content=False)
-        except Exception:  # the status alone must do
-            body = b""
+        body = b""
+        with contextlib.suppress(RegistryError):  # without it the status alone must do
+            body = next(self.chunks(64 << 10), b"")
         self.close()
         return refusal(self.method, self.url, self.status, self.reason, body, what=what, cure=cure)
 
@@ -175,11 +175,10 @@ class Transport:
                 if request.once or not error.temporary or not backoff.again():
                     raise
                 continue
-            if response.status not in _RETRIED or request.once:
+            if response.status not in _RETRIED or request.once or backoff.exhausted:
                 return response
-            if not backoff.again(response.header("Retry-After"), response.header("Date")):
-                return response
-            response.close()
+            response.close()  # no connection is held while waiting
+            backoff.again(response.header("Retry-After"), response.header("Date"))
 
     def close(self) -> None:
         """Close every pooled connection."""

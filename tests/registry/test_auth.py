@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -14,10 +15,11 @@ from minibuild_store.store import Store
 from minibuild.oci.reference import Reference
 from minibuild.registry.client import Registry
 from minibuild.registry.errors import BadAnswer, Unauthorized
-from minibuild.registry.options import RegistryOptions
+from minibuild.registry.options import HostOptions, RegistryOptions
 from tests.registry.conftest import Connect, Patience
+from tests.servers.certificates import make_certificates
 from tests.servers.images import AMD64, SmallImage, small_image
-from tests.servers.registry import Doorkeeper, FakeRegistry, status
+from tests.servers.registry import Doorkeeper, FakeRegistry, slow, status
 
 
 @pytest.fixture
@@ -65,6 +67,30 @@ def test_one_token_serves_all_requests_of_its_scope(
     client.fetch_blobs(ref, small_image().manifest.layers, store.blobs)
     assert guarded.count("GET", "/token") == 1
     assert [seen.status for seen in guarded.seen].count(401) == 1
+
+
+def test_many_threads_share_one_token(guarded: FakeRegistry, connect: Connect, tmp_path: Path) -> None:
+    ref = app(guarded)
+    guarded.fault(slow(0.05), path="/token")
+    client = connect(credential_files=(login(tmp_path, guarded.host),))
+    threads = [threading.Thread(target=client.resolve, args=(ref, AMD64)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert guarded.count("GET", "/token") == 1
+
+
+def test_a_login_is_not_sent_in_the_clear_on_behalf_of_a_tls_registry(
+    connect: Connect, tmp_path: Path
+) -> None:
+    certificates = make_certificates(tmp_path)
+    door = Doorkeeper(realm="http://tokens.invalid/token")
+    with FakeRegistry(door=door, tls=certificates.server()) as server:
+        hosts = {server.host: HostOptions(ca=certificates.ca)}
+        client = connect(hosts=hosts, credential_files=(login(tmp_path, server.host),))
+        with pytest.raises(Unauthorized, match=r"in the clear to http://tokens\.invalid/token"):
+            client.resolve(app(server), AMD64)
 
 
 def test_a_push_asks_for_a_wider_token(guarded: FakeRegistry, connect: Connect, tmp_path: Path) -> None:

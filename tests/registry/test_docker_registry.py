@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from minibuild_store.store import Store
@@ -10,10 +12,10 @@ from minibuild_store.store import Store
 from minibuild.oci.manifest import Index, Manifest
 from minibuild.oci.reference import Reference
 from minibuild.registry.client import Registry
-from minibuild.registry.errors import NotFound
+from minibuild.registry.errors import NotFound, Unauthorized
 from minibuild.registry.options import RegistryOptions
 from minibuild.registry.push import PushBlob
-from tests.servers.docker_registry import DockerRegistry
+from tests.servers.docker_registry import PROGRAM, DockerRegistry, docker_registry
 from tests.servers.images import AMD64, ARM64, SmallImage, small_image
 
 
@@ -151,3 +153,21 @@ def test_an_empty_blob_is_pushed(real: DockerRegistry, client: Registry) -> None
     ref = Reference.parse(f"{real.host}/empty")
     blobs: list[PushBlob] = image.push_blobs()
     assert client.push(ref, image.manifest.raw, image.manifest.media_type, blobs).uploaded == 2
+
+
+# bcrypt of "secret", cheapest cost
+HTPASSWD = "bob:$2b$04$Snz2qsZ/CYrP66RYoE.uauJr/dSVK.h5f8xUw4ptPoeBxNT4tqp/e\n"
+
+
+def test_a_login_opens_a_closed_registry(tmp_path: Path) -> None:
+    if PROGRAM is None:
+        pytest.skip("docker-registry is not installed")
+    with docker_registry(tmp_path, htpasswd=HTPASSWD) as server:
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"auths": {server.host: {"username": "bob", "password": "secret"}}}))
+        image = small_image(15)
+        with Registry(RegistryOptions(credential_files=(config,))) as client:
+            ref = push(client, f"{server.host}/closed", image)
+            assert client.resolve(ref, AMD64).manifest == image.manifest
+        with Registry() as stranger, pytest.raises(Unauthorized, match="no credentials"):
+            stranger.check_push(ref)

@@ -10,6 +10,7 @@ from minibuild_store.errors import BlobDamaged
 
 from minibuild.errors import Cancelled
 from minibuild.oci.descriptor import Descriptor
+from minibuild.oci.manifest import ForeignDescriptor
 from minibuild.oci.reference import Reference
 from minibuild.registry.client import Registry
 from minibuild.registry.errors import DigestMismatch, RegistryError, Unauthorized, Unreachable
@@ -245,6 +246,17 @@ def test_a_progress_that_raises_cancels_the_push(
     with pytest.raises(Cancelled):
         connect().push(ref, image.manifest.raw, image.manifest.media_type, image.push_blobs(), cancel)
     assert server.repository("team/app").tags == {}
+
+
+def test_a_foreign_layer_is_left_to_its_makers(
+    server: FakeRegistry, ref: Reference, image: SmallImage, connect: Connect
+) -> None:
+    layer = image.manifest.layers[1]
+    foreign = ForeignDescriptor(layer.media_type, layer.digest, layer.size, urls=("https://h.example/x",))
+    blobs = [*image.push_blobs()[:2], PushBlob(foreign)]
+    done = connect().push(ref, image.manifest.raw, image.manifest.media_type, blobs)
+    assert done.uploaded == 2
+    assert server.repository("team/app").tags == {"1": image.manifest.digest}
 
 
 def test_uploads_keep_to_the_bound(server: FakeRegistry, ref: Reference, connect: Connect) -> None:

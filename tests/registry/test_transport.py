@@ -15,8 +15,9 @@ import pytest
 
 from minibuild.errors import UsageError
 from minibuild.oci.reference import Reference
+from minibuild.registry.client import Registry
 from minibuild.registry.errors import BadAnswer, RegistryError, Unreachable, redact, redact_text
-from minibuild.registry.options import HostOptions, Proxies
+from minibuild.registry.options import HostOptions, Proxies, RegistryOptions
 from minibuild.registry.proxy import exempt, proxy_for
 from minibuild.registry.transport import user_agent
 from tests.registry.conftest import Connect, Patience
@@ -127,6 +128,56 @@ def test_a_server_that_says_nothing_is_given_up(server: FakeRegistry, connect: C
     server.fault(slow(1.0), times=2)
     with pytest.raises(Unreachable, match="no data came"):
         connect(read_timeout=0.1, attempts=2).resolve(app(server), AMD64)
+
+
+def test_tls_registries_spoken_to_in_plain_http_say_how_to_set_that(
+    server: FakeRegistry, connect: Connect
+) -> None:
+    server.fault(status(400, b"Client sent an HTTP request to an HTTPS server.\n"))
+    with pytest.raises(RegistryError) as caught:
+        connect().resolve(app(server), AMD64)
+    assert (
+        f'{server.host} speaks TLS: set insecure = false under [registry."{server.host}"]'
+        in caught.value.cure
+    )
+
+
+def test_connections_to_one_registry_keep_to_the_cap(server: FakeRegistry, connect: Connect) -> None:
+    server.add("app", small_image(), "latest")
+    server.fault(slow(0.02))
+    client = connect(connections=2)
+    threads = [threading.Thread(target=client.resolve, args=(app(server), AMD64)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.count() == 16
+    assert server.most_at_once <= 2
+
+
+def test_no_connection_is_held_while_waiting(server: FakeRegistry) -> None:
+    server.add("app", small_image(), "latest")
+    server.fault(status(503, b"x" * 1000), path="/manifests/", times=1)
+    inner: list[int] = []
+
+    def wait(seconds: float) -> None:
+        inner.append(len(client.resolve(app(server), AMD64).manifest_bytes))
+
+    with Registry(RegistryOptions(connections=1), wait=wait) as client:
+        client.resolve(app(server), AMD64)
+    assert len(inner) == 1
+
+
+def test_connections_are_used_again(server: FakeRegistry, connect: Connect) -> None:
+    server.add("app", small_image(), "latest")
+    client = connect()
+    client.resolve(app(server), AMD64)
+    client.head(app(server))
+    client.tags(app(server))
+    with pytest.raises(RegistryError):
+        client.resolve(Reference.parse(f"{server.host}/app:gone"), AMD64)
+    client.resolve(app(server), AMD64)
+    assert server.connections == 1
 
 
 class _Proxy(http.server.BaseHTTPRequestHandler):

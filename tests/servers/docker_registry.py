@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ class DockerRegistry:
 
 
 @contextlib.contextmanager
-def docker_registry(folder: Path) -> Iterator[DockerRegistry]:
-    """A registry that keeps its data in `folder` and allows deletion."""
+def docker_registry(folder: Path, *, htpasswd: str = "") -> Iterator[DockerRegistry]:
+    """A registry that keeps its data in `folder` and allows deletion; `htpasswd` says who may come in."""
     assert PROGRAM is not None
     port = _free_port()
     config = folder / "config.yml"
@@ -48,6 +49,11 @@ def docker_registry(folder: Path) -> Iterator[DockerRegistry]:
         "  delete: {enabled: true}\n"
         f"http: {{addr: '127.0.0.1:{port}', secret: none}}\n"
     )
+    if htpasswd:
+        (folder / "htpasswd").write_text(htpasswd)
+        config.write_text(
+            f"{config.read_text()}auth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}\n"
+        )
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -75,7 +81,12 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for _ in range(500):
         assert process.poll() is None, log.read_text()
-        with contextlib.suppress(OSError), direct.open(url, timeout=5):
+        try:
+            with direct.open(url, timeout=5):
+                return
+        except urllib.error.HTTPError:  # not let in, but it is there
             return
+        except OSError:
+            pass
         time.sleep(0.02)
     raise AssertionError(f"docker-registry did not answer: {log.read_text()}")

@@ -128,6 +128,7 @@ class FakeRegistry:
         self.repositories: dict[str, Repository] = {}
         self.uploads: dict[str, bytearray] = {}
         self.seen: list[Seen] = []
+        self.connections = 0
         self.most_at_once = 0
         self.absolute_locations = False
         self.page = 1000
@@ -212,6 +213,7 @@ class _Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._guard:
             self._open.add(request)
+            self.registry.connections += 1
             self.registry.most_at_once = max(self.registry.most_at_once, len(self._open))
         super().process_request(request, client_address)
 
