@@ -133,10 +133,10 @@ class Authorizer:
                 url=realm,
             )
         request = self._request(realm, challenge.get("service"), scopes, login)
-        response = self._transport.send(request)
+        response, body = self._transport.whole(lambda: self._transport.send(request), _TOKEN_LIMIT)
         if response.status != 200:
             raise self._denied(place, response)
-        return self._read(response, scopes)
+        return self._read(response, body, scopes)
 
     def _request(self, realm: str, service: str, scopes: Scopes, login: Credentials | None) -> Request:
         if login is not None and login.identity_token:
@@ -158,10 +158,10 @@ class Authorizer:
         joint = "&" if urlsplit(realm).query else "?"
         return Request("GET", realm + joint + urlencode(query) if query else realm, headers)
 
-    def _read(self, response: Response, scopes: Scopes) -> Token:
+    def _read(self, response: Response, body: bytes, scopes: Scopes) -> Token:
         now = self._clock()
         try:
-            document = json.loads(response.read(_TOKEN_LIMIT))
+            document = json.loads(body)
             value = document.get("token") or document.get("access_token")
             life = document.get("expires_in") or _DEFAULT_LIFE
             good = isinstance(value, str) and value.isascii() and value.isprintable()

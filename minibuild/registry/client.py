@@ -29,7 +29,7 @@ from minibuild.oci.mediatype import DOCKER_CONFIG, INDEXES, MANIFESTS, OCI_CONFI
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.registry.challenge import delete_scope, next_link, pull_scope
-from minibuild.registry.errors import BadAnswer, DigestMismatch, NotFound, RegistryError, redact
+from minibuild.registry.errors import BadAnswer, DigestMismatch, NotFound, Refused, RegistryError, redact
 from minibuild.registry.mirrors import Place, origin
 from minibuild.registry.options import RegistryOptions
 from minibuild.registry.places import first_of
@@ -204,19 +204,18 @@ class Registry:
         if known is not None:
             try:
                 head = self._head(place, ref) if digest is None else None
-            except NotFound:  # the GET will say it in more words
+            except (NotFound, Refused):  # the GET will say it in more words
                 head = None
             if head is not None:
                 digest, media_type = head.digest, head.media_type
             if digest is not None and (data := known(digest)) is not None:
                 return Document(_parse(ref, data, media_type), digest, place)
         url = place.url(f"manifests/{digest or ref.tag}")
-        response = self._get(place, url, _ACCEPT)
+        response, data = self._get(place, url, _ACCEPT, MAX_DOCUMENT)
         if response.status != 200:
             raise self._missing(place, ref, response)
         media_type = response.header("Content-Type").partition(";")[0].strip()
         promised = digest or _digest_header(response)
-        data = response.read(MAX_DOCUMENT)
         got = _digest_of(data, promised)
         if promised is not None and got != promised:
             raise DigestMismatch(
@@ -250,10 +249,9 @@ class Registry:
                 cure="Name an image; this is another kind of artifact.",
             )
         url = place.url(f"blobs/{descriptor.digest}")
-        response = self._get(place, url, "*/*")
+        response, data = self._get(place, url, "*/*", _CONFIG_LIMIT)
         if response.status != 200:
             raise self._session.refused(place, response, what=f"config blob {descriptor.digest}")
-        data = response.read(_CONFIG_LIMIT)
         got = _digest_of(data, descriptor.digest)
         if got != descriptor.digest or len(data) != descriptor.size:
             raise DigestMismatch(
@@ -268,12 +266,12 @@ class Registry:
         found: list[str] = []
         url = place.url("tags/list?n=1000")
         for _ in range(pages):
-            response = self._get(place, url, "application/json")
+            response, data = self._get(place, url, "application/json", MAX_DOCUMENT)
             if response.status != 200:
                 raise self._session.refused(place, response, what=f"repository {place.repository}")
             link = next_link(response.header("Link"))
             try:
-                names = json.loads(response.read(MAX_DOCUMENT)).get("tags") or []
+                names = json.loads(data).get("tags") or []
             except (ValueError, AttributeError, RecursionError):
                 raise BadAnswer(f"GET {redact(url)}: the answer is no list of tags", url=url) from None
             found += [name for name in names if isinstance(name, str)]
@@ -282,8 +280,11 @@ class Registry:
             url = urljoin(response.url, link)
         return tuple(found)
 
-    def _get(self, place: Place, url: str, accept: str) -> Response:
-        return self._session.send(place, "GET", url, pull_scope(place.repository), headers={"Accept": accept})
+    def _get(self, place: Place, url: str, accept: str, limit: int) -> tuple[Response, bytes]:
+        scopes, headers = pull_scope(place.repository), {"Accept": accept}
+        return self._session.transport.whole(
+            lambda: self._session.send(place, "GET", url, scopes, headers=headers), limit
+        )
 
     def _missing(self, place: Place, ref: Reference, response: Response) -> RegistryError:
         """The error for a manifest that did not come: is repository or tag wrong, and what is near?"""

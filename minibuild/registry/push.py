@@ -16,7 +16,6 @@ from typing import IO
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from minibuild_store.digest import Digest
-from minibuild_store.errors import BlobDamaged
 
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.manifest import ForeignDescriptor
@@ -39,6 +38,7 @@ from minibuild.registry.session import Session
 from minibuild.registry.transport import Response, Upload
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)\Z")
+_NO_PATCH = (400, 404, 405, 411, 413, 415, 501)
 _OCTETS = "application/octet-stream"
 
 
@@ -74,6 +74,7 @@ class Pusher:
         self._place = origin(ref, session.options)
         self._scopes = push_scope(self._place.repository)
         self._progress = progress or silent
+        self._least_chunk = 0
         self._counts = Counter[str]()
         self._lock = threading.Lock()
 
@@ -174,6 +175,9 @@ class Pusher:
         if response.status != 202:
             raise self._refused(response)
         response.close()
+        least = response.header("OCI-Chunk-Min-Length")
+        if least.isascii() and least.isdigit():
+            self._least_chunk = int(least)
         return self._location(response)
 
     def _upload_whole(
@@ -215,41 +219,50 @@ class Pusher:
         backoff = self._session.transport.backoff()
         location = location or self._begin()
         offset = 0
-        with opener() as source:
-            while offset < descriptor.size:
-                stop_if(stop)
-                count = min(self._session.options.chunk, descriptor.size - offset)
-                source.seek(offset)
-                piece = source.read(count)
-                if len(piece) != count:
-                    raise BlobDamaged(descriptor.digest, got=offset + len(piece), want=descriptor.size)
-                try:
-                    response = self._patch(location, piece, offset)
-                except Unreachable as error:
-                    if not error.temporary or not backoff.again():
-                        raise
-                    location, offset = self._where(location)
-                    continue
+        while offset < descriptor.size:
+            piece = self._piece(opener, descriptor, offset, stop)
+            try:
+                response = self._patch(location, piece, offset)
+            except Unreachable as error:
+                if not error.temporary or not backoff.again():
+                    raise
+                location, offset = self._where(location)
+                continue
+            if response.status in (202, 204):
                 response.close()
-                if response.status in (202, 204):
-                    location = self._location(response)
-                    offset += count
-                    backoff.progressed()
-                    self._progress(descriptor, offset)
-                elif response.status in (400, 404, 405, 411, 413, 415, 501) and offset == 0:
-                    # registries exist that know the single PUT alone
-                    self._upload_whole(opener, descriptor, "", stop)
-                    return
-                elif _is_temporary(response.status) or response.status == 416:
-                    if not backoff.again(response.header("Retry-After"), response.header("Date")):
-                        raise self._refused(response)
-                    location, offset = self._where(location)
-                else:
-                    raise self._refused(response)
+                location = self._location(response)
+                offset += piece.size
+                backoff.progressed()
+                continue
+            failure = self._refused(response)
+            if (
+                offset == 0 and response.status in _NO_PATCH
+            ):  # registries exist that know the single PUT alone
+                return self._upload_whole(opener, descriptor, "", stop)
+            if not failure.temporary and response.status != 416:
+                raise failure
+            if not backoff.again(response.header("Retry-After"), response.header("Date")):
+                raise failure
+            location, offset = self._where(location)
         self._finish(location, descriptor)
 
-    def _patch(self, location: str, piece: bytes, offset: int) -> Response:
-        headers = {"Content-Type": _OCTETS, "Content-Range": f"{offset}-{offset + len(piece) - 1}"}
+    def _piece(
+        self, opener: Callable[[], IO[bytes]], descriptor: Descriptor, offset: int, stop: threading.Event
+    ) -> Upload:
+        def opened() -> IO[bytes]:
+            source = opener()
+            source.seek(offset)
+            return source
+
+        def watch(done: int) -> None:
+            stop_if(stop)
+            self._progress(descriptor, offset + done)
+
+        size = max(self._session.options.chunk, self._least_chunk)
+        return Upload(opened, min(size, descriptor.size - offset), watch)
+
+    def _patch(self, location: str, piece: Upload, offset: int) -> Response:
+        headers = {"Content-Range": f"{offset}-{offset + piece.size - 1}"}
         return self._send("PATCH", location, headers=headers, body=piece, once=True)
 
     def _where(self, location: str) -> tuple[str, int]:
@@ -352,10 +365,6 @@ def _job(
     push: Callable[[PushBlob, threading.Event], None], blob: PushBlob
 ) -> Callable[[threading.Event], None]:
     return lambda stop: push(blob, stop)
-
-
-def _is_temporary(status: int) -> bool:
-    return status in (408, 425, 429) or status >= 500
 
 
 def _with_digest(location: str, digest: Digest) -> str:

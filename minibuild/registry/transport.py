@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 DOCKER_HOSTS = ("registry-1.docker.io", "index.docker.io")
 CHUNK = 1 << 20
-_BLOCK = 256 << 10
+_BLOCK = 64 << 10  # sent within the connect timeout, so also by the slowest lines
+_PUT_PATIENCE = 5  # registries move the bytes to their place before they answer
 _DRAINED = 64 << 10  # reading this much is cheaper than a new connection
 _MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -180,6 +181,19 @@ class Transport:
             response.close()  # no connection is held while waiting
             backoff.again(response.header("Retry-After"), response.header("Date"))
 
+    def whole(self, send: Callable[[], Response], limit: int) -> tuple[Response, bytes]:
+        """What `send` returns and its body, got anew where it is cut; no body unless the status is 200."""
+        backoff = self.backoff()
+        while True:
+            response = send()
+            if response.status != 200:
+                return response, b""
+            try:
+                return response, response.read(limit)
+            except Unreachable as error:
+                if not error.temporary or not backoff.again():
+                    raise
+
     def close(self) -> None:
         """Close every pooled connection."""
         with self._lock:
@@ -220,7 +234,7 @@ class Transport:
             payload = body.blocks()
             sent["Content-Length"] = str(body.size)
         elif method in ("POST", "PUT", "PATCH"):
-            payload = body or None
+            payload = iter([body[at : at + _BLOCK] for at in range(0, len(body), _BLOCK)]) if body else None
             sent["Content-Length"] = str(len(body))
         try:
             raw = pool.urlopen(
@@ -228,6 +242,7 @@ class Transport:
                 url,
                 body=payload,
                 headers=sent,
+                timeout=self._timeout(method),
                 retries=False,
                 redirect=False,
                 preload_content=False,
@@ -238,6 +253,12 @@ class Transport:
         except _SourceFault as fault:
             raise fault.error from None
         return Response(raw, method, url)
+
+    def _timeout(self, method: str) -> urllib3.Timeout:
+        import urllib3
+
+        read = self._options.read_timeout * (_PUT_PATIENCE if method == "PUT" else 1)
+        return urllib3.Timeout(connect=self._options.connect_timeout, read=read)
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         """One manager for each host, since each may have its own certificates, and for each proxy."""
@@ -266,7 +287,6 @@ class Transport:
             "maxsize": options.connections,
             "block": True,
             "blocksize": _BLOCK,
-            "timeout": urllib3.Timeout(connect=options.connect_timeout, read=options.read_timeout),
             "ssl_context": context,
         }
         if not proxy:

@@ -19,7 +19,7 @@ from minibuild.registry.options import HostOptions, RegistryOptions
 from tests.registry.conftest import Connect, Patience
 from tests.servers.certificates import make_certificates
 from tests.servers.images import AMD64, SmallImage, small_image
-from tests.servers.registry import Doorkeeper, FakeRegistry, slow, status
+from tests.servers.registry import Doorkeeper, FakeRegistry, cut, slow, status
 
 
 @pytest.fixture
@@ -235,6 +235,13 @@ def test_a_token_server_in_trouble_is_asked_again(
     guarded.fault(status(503), path="/token", times=2)
     connect(credential_files=(login(tmp_path, guarded.host),)).resolve(app(guarded), AMD64)
     assert len(patience.waited) == 2
+
+
+def test_a_token_cut_in_the_middle_is_got_again(
+    guarded: FakeRegistry, connect: Connect, tmp_path: Path
+) -> None:
+    guarded.fault(cut(after=5), path="/token", times=1)
+    connect(credential_files=(login(tmp_path, guarded.host),)).resolve(app(guarded), AMD64)
 
 
 @pytest.mark.parametrize(

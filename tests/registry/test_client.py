@@ -22,7 +22,7 @@ from minibuild.registry.errors import (
 )
 from tests.registry.conftest import Connect, Patience
 from tests.servers.images import AMD64, ARM64, small_image
-from tests.servers.registry import FakeRegistry, change, drop, refuse, status
+from tests.servers.registry import FakeRegistry, change, cut, drop, refuse, status
 
 
 @pytest.fixture
@@ -212,6 +212,21 @@ def test_a_rate_limit_that_stays_says_so(server: FakeRegistry, ref: Reference, c
     with pytest.raises(RateLimited, match="slow down") as caught:
         connect(attempts=2).resolve(ref, AMD64)
     assert "docker login" in caught.value.cure
+
+
+@pytest.mark.parametrize("path", ["/manifests/", "/blobs/"])
+def test_a_document_cut_in_the_middle_is_got_again(
+    server: FakeRegistry, ref: Reference, connect: Connect, path: str
+) -> None:
+    server.fault(cut(after=10), path=path, times=2)
+    assert connect().resolve(ref, AMD64).manifest == small_image().manifest
+
+
+def test_a_registry_without_head_is_asked_for_the_whole(
+    server: FakeRegistry, ref: Reference, connect: Connect
+) -> None:
+    server.fault(status(405), method="HEAD")
+    assert connect().resolve(ref, AMD64, known=lambda _: None).manifest == small_image().manifest
 
 
 def test_a_dropped_connection_is_tried_again(

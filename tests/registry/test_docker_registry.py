@@ -133,7 +133,7 @@ def test_a_push_may_be_checked_before_there_is_anything_to_push(
 def test_a_layer_that_is_nowhere_ends_the_push_with_its_digest(
     real: DockerRegistry, client: Registry
 ) -> None:
-    image = small_image(12)
+    image = small_image(12, layers=(2000,))
     ref = Reference.parse(f"{real.host}/incomplete")
     with pytest.raises(NotFound, match=image.manifest.layers[0].digest):
         client.push(ref, image.manifest.raw, image.manifest.media_type, image.push_blobs(lazy=True))

@@ -6,7 +6,6 @@ import io
 from dataclasses import replace
 
 import pytest
-from minibuild_store.errors import BlobDamaged
 
 from minibuild.errors import Cancelled
 from minibuild.oci.descriptor import Descriptor
@@ -142,6 +141,15 @@ def test_a_piece_whose_answer_is_lost_is_not_sent_twice(
     assert stored(server, image)
 
 
+def test_pieces_are_as_large_as_the_registry_wants(
+    server: FakeRegistry, ref: Reference, image: SmallImage, connect: Connect
+) -> None:
+    server.least_chunk = 600_000
+    push(connect(chunked_above=500_000, chunk=1000), ref, image)
+    assert stored(server, image)
+    assert server.count("PATCH") == 2
+
+
 def test_a_registry_without_patch_gets_one_put(
     server: FakeRegistry, ref: Reference, image: SmallImage, connect: Connect
 ) -> None:
@@ -222,7 +230,7 @@ def test_a_blob_shorter_than_promised_ends_the_push(
 ) -> None:
     layer = image.manifest.layers[1]
     blob = PushBlob(layer, lambda: io.BytesIO(b"too short"))
-    with pytest.raises((BlobDamaged, OSError)):
+    with pytest.raises(OSError, match="ended after 9"):
         connect(chunked_above=threshold).push(ref, image.manifest.raw, image.manifest.media_type, [blob])
 
 
@@ -262,7 +270,7 @@ def test_a_foreign_layer_is_left_to_its_makers(
 def test_uploads_keep_to_the_bound(server: FakeRegistry, ref: Reference, connect: Connect) -> None:
     server.fault(slow(0.03), method="PUT")
     push(connect(transfers=2), ref, small_image(3, layers=(100,) * 8))
-    assert server.most_at_once == 2
+    assert server.most_at_once <= 2
 
 
 def test_a_registry_that_keeps_failing_is_named_with_its_status(

@@ -132,6 +132,7 @@ class FakeRegistry:
         self.most_at_once = 0
         self.absolute_locations = False
         self.page = 1000
+        self.least_chunk = 0
         self.lock = threading.Lock()
         self._rules: list[_Rule] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -484,7 +485,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return 201, b"", {"Location": f"/v2/{name}/blobs/{digest}"}
         upload = f"upload-{len(registry.seen)}"
         registry.uploads[upload] = bytearray()
-        return 202, b"", self._upload_headers(name, upload, b"")
+        least = {"OCI-Chunk-Min-Length": str(registry.least_chunk)} if registry.least_chunk else {}
+        return 202, b"", {**self._upload_headers(name, upload, b""), **least}
 
     def _may_mount(self, source: str) -> bool:
         door = self.server.registry.door
