@@ -49,8 +49,8 @@ class Layout:
     """The state of one layer; feed entries in archive order to `place`.
 
     `folders` maps each directory to the paths in it; `others` every other path to its entry, a hard
-    link to that of its file, a whiteout to None; `opaque` are the directories that show nothing of the layers below, `hidden` the
-    paths that whiteouts name.
+    link to that of its file, a whiteout to None. `opaque` are the directories that show nothing of
+    the layers below, `hidden` the paths that whiteouts name.
     """
 
     __slots__ = ("_effects", "folders", "hidden", "opaque", "others")

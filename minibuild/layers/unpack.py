@@ -19,15 +19,13 @@ from minibuild_store.digest import Digest
 from minibuild.errors import LayerError
 from minibuild.layers.compress import Reader
 from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.folders import CREATE, Folders, write_all
 from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder, LayerIndex
 from minibuild.layers.layout import WHITEOUT, Layout
 from minibuild.layers.stream import LayerStream
 from minibuild.layers.tarformat import show
 from minibuild.layers.tarreader import Body, TarReader
 
-_OPEN_FOLDERS = 200
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # faults of this machine, not of the layer: they go to the caller as they are
 _OURS = {
     errno.ENOSPC,
@@ -77,8 +75,7 @@ class _Unpacker:
     """The folder being filled; the `Effects` of its `Layout`."""
 
     def __init__(self, dest: Path, builder: IndexBuilder, skip_devices: bool, content_only: bool) -> None:
-        self._root = os.open(dest, _FOLDER)
-        self._fds = {b"": self._root}
+        self._at = Folders(dest)
         self._builder = builder
         self._skip_devices = skip_devices
         self._content_only = content_only
@@ -91,8 +88,7 @@ class _Unpacker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for fd in self._fds.values():
-            os.close(fd)
+        self._at.close()
 
     def run(self, members: Iterable[tuple[Entry, Body]]) -> None:
         place, add = self._layout.place, self._builder.add
@@ -102,7 +98,7 @@ class _Unpacker:
                 if entry is None:
                     continue
                 add(entry)
-                self._close_folders()
+                self._at.trim()
                 self._create(entry, body)
             except OSError as error:
                 if error.errno in _OURS:
@@ -121,9 +117,9 @@ class _Unpacker:
                 marks.append(_MARK_OPAQUE)
             elif path in self._xattr_whiteouts:
                 marks.append(_MARK_HAS_WHITEOUTS)
-            self._close_folders()
+            self._at.trim()
             try:
-                fd = self._folder(path)
+                fd = self._at.open(path)
                 for name, value in marks:
                     os.setxattr(fd, name, value)
                 self._dress(fd, entry)
@@ -135,18 +131,18 @@ class _Unpacker:
     # -- Effects
 
     def add_folder(self, path: bytes) -> None:
-        self._close_folders()
+        self._at.trim()
         parent, _, name = path.rpartition(b"/")
-        os.mkdir(name, 0o700, dir_fd=self._folder(parent))
+        os.mkdir(name, 0o700, dir_fd=self._at.open(parent))
 
     def add_whiteout(self, path: bytes) -> None:
-        self._close_folders()
+        self._at.trim()
         parent, _, name = path.rpartition(b"/")
-        folder = self._folder(parent)
+        folder = self._at.open(parent)
         try:
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=folder)
         except PermissionError:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=folder)
+            fd = os.open(name, CREATE, 0o600, dir_fd=folder)
             try:
                 os.setxattr(fd, b"user.overlay.whiteout", b"y")
             finally:
@@ -154,15 +150,13 @@ class _Unpacker:
             self._xattr_whiteouts.add(parent)
 
     def remove(self, path: bytes, folder: bool) -> None:
-        self._close_folders()
+        self._at.trim()
         parent, _, name = path.rpartition(b"/")
-        at = self._folder(parent)
+        at = self._at.open(parent)
         if folder:
             self._folders.pop(path, None)
             self._xattr_whiteouts.discard(path)
-            fd = self._fds.pop(path, None)
-            if fd is not None:
-                os.close(fd)
+            self._at.forget(path)
             os.rmdir(name, dir_fd=at)
         elif path in self._skipped:
             self._skipped.discard(path)
@@ -176,32 +170,32 @@ class _Unpacker:
         parent, _, name = path.rpartition(b"/")
         if kind is Kind.FILE:
             if not name.startswith(WHITEOUT):
-                self._create_file(entry, name, self._folder(parent), body)
+                self._create_file(entry, name, self._at.open(parent), body)
         elif kind is Kind.DIR:
             if path:
                 with contextlib.suppress(FileExistsError):  # a parent made before its own entry came
-                    os.mkdir(name, 0o700, dir_fd=self._folder(parent))
+                    os.mkdir(name, 0o700, dir_fd=self._at.open(parent))
                 self._folders[path] = entry
         elif kind is Kind.HARDLINK:
-            self._create_link(entry, name, self._folder(parent))
+            self._create_link(entry, name, self._at.open(parent))
         else:
-            self._create_node(entry, name, self._folder(parent))
+            self._create_node(entry, name, self._at.open(parent))
 
     def _create_file(self, entry: Entry, name: bytes, folder: int, body: Body) -> None:
-        fd = os.open(name, _CREATE, 0o600, dir_fd=folder)
+        fd = os.open(name, CREATE, 0o600, dir_fd=folder)
         try:
             if entry.path in KEPT_FILES and entry.size <= KEPT_SIZE:
                 data = body.read()
                 self._builder.files[entry.path] = data
-                _write(fd, data)
+                write_all(fd, data)
             elif body.sparse:
                 os.ftruncate(fd, entry.size)
                 for offset, piece in body.segments():
                     os.lseek(fd, offset, os.SEEK_SET)
-                    _write(fd, piece)
+                    write_all(fd, piece)
             else:
                 for _, piece in body.segments():
-                    _write(fd, piece)
+                    write_all(fd, piece)
             self._dress(fd, entry)
         finally:
             os.close(fd)
@@ -211,7 +205,7 @@ class _Unpacker:
             self._skipped.add(entry.path)
             return
         target, _, target_name = entry.link.rpartition(b"/")
-        os.link(target_name, name, src_dir_fd=self._folder(target), dst_dir_fd=folder, follow_symlinks=False)
+        os.link(target_name, name, src_dir_fd=self._at.open(target), dst_dir_fd=folder, follow_symlinks=False)
 
     def _create_node(self, entry: Entry, name: bytes, folder: int) -> None:
         """A symbolic link, fifo or device."""
@@ -262,38 +256,6 @@ class _Unpacker:
                         f"cannot set the attribute {show(name)} of {show(entry.path)}: {error.strerror}",
                         cure="Keep the store on a filesystem with extended attributes (ext4, xfs, btrfs).",
                     ) from None
-
-    def _close_folders(self) -> None:
-        """Keep within the limit of open files; called where no descriptor is in use."""
-        if len(self._fds) > _OPEN_FOLDERS:
-            for path in [path for path in self._fds if path]:
-                os.close(self._fds.pop(path))
-
-    def _folder(self, path: bytes) -> int:
-        """A descriptor of the directory `path`, good until `_close_folders`."""
-        fd = self._fds.get(path)
-        if fd is not None:
-            return fd
-        names = []
-        known = path
-        while known not in self._fds:
-            known, _, name = known.rpartition(b"/")
-            names.append(name)
-        fd = self._fds[known]
-        owned = False
-        for name in reversed(names):
-            below = os.open(name, _FOLDER, dir_fd=fd)
-            if owned:
-                os.close(fd)
-            fd, owned = below, True
-        self._fds[path] = fd
-        return fd
-
-
-def _write(fd: int, piece: memoryview | bytes) -> None:
-    done = os.write(fd, piece)
-    while done < len(piece):
-        done += os.write(fd, memoryview(piece)[done:])
 
 
 def _failed(path: bytes, error: OSError) -> LayerError:
