@@ -25,6 +25,7 @@ from minibuild.layers.writer import LayerWriter
 OWN_XATTRS: Final = b"user.minibuild."
 
 _FILE: Final = Kind.FILE
+_DIR: Final = Kind.DIR
 _NO_XATTRS: Final[Mapping[bytes, bytes]] = {}
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
@@ -124,7 +125,7 @@ class _Walk:
         self._ignore = ignore
         self._owner = owner
         self._lower_known = lower_known
-        self._links: dict[tuple[int, int], bytes] = {}
+        self._links: dict[tuple[int, int], Entry] = {}  # the first of several names, by inode
         self._waiting: list[Entry] = []  # unchanged parents, written once something below is
         self.stack: list[_Folder] = []  # the caller closes what is left of it
 
@@ -199,7 +200,7 @@ class _Walk:
             self._emit(opaque(folder.path))
 
     def _file(self, place: _Place) -> None:
-        if self._linked(place, _NO_XATTRS):
+        if self._linked(place):
             return
         fd = os.open(place.name, _FILE_FLAGS, dir_fd=place.dir_fd)
         try:
@@ -211,10 +212,9 @@ class _Walk:
 
     def _node(self, place: _Place) -> None:
         """A link, a device or a pipe."""
-        xattrs = _xattrs(_through_proc(place.dir_fd, place.name), place.path)
-        if self._linked(place, xattrs):
+        if self._linked(place):
             return
-        entry = self._entry(place, xattrs)
+        entry = self._entry(place, _xattrs(_through_proc(place.dir_fd, place.name), place.path))
         if place.lower is None or place.lower_fd is None or place.stat.st_nlink > 1:
             return self._emit(entry)
         lower_xattrs = _xattrs(_through_proc(place.lower_fd, place.name), place.path)
@@ -222,23 +222,24 @@ class _Walk:
         if not same or entry.link != _link_at(place.name, place.lower_fd, entry.kind):
             self._emit(entry)
 
-    def _linked(self, place: _Place, xattrs: Mapping[bytes, bytes]) -> bool:
+    def _linked(self, place: _Place) -> bool:
         """Whether this is another name of an inode already written; then writes the link."""
         info = place.stat
-        if info.st_nlink == 1:
+        first = self._links.get((info.st_dev, info.st_ino)) if info.st_nlink > 1 else None
+        if first is None:
             return False
-        first = self._links.setdefault((info.st_dev, info.st_ino), place.path)
-        if first == place.path:
-            return False
-        entry = self._entry(place, xattrs)
-        self._emit(entry._replace(kind=Kind.HARDLINK, size=0, link=first, device=(0, 0), xattrs=()))
+        self._emit(
+            first._replace(
+                path=place.path, kind=Kind.HARDLINK, size=0, link=first.path, device=(0, 0), xattrs=()
+            )
+        )
         return True
 
     def _entry(self, place: _Place, xattrs: Mapping[bytes, bytes]) -> Entry:
         info = place.stat
         kind = _KINDS[stat.S_IFMT(info.st_mode)]
         uid, gid = self._owner(info, xattrs) if self._owner else (info.st_uid, info.st_gid)
-        return Entry(
+        entry = Entry(
             place.path,
             kind,
             stat.S_IMODE(info.st_mode),
@@ -250,6 +251,9 @@ class _Walk:
             (os.major(info.st_rdev), os.minor(info.st_rdev)) if kind in _DEVICES else (0, 0),
             _kept(xattrs),
         )
+        if info.st_nlink > 1 and kind is not _DIR:
+            self._links[info.st_dev, info.st_ino] = entry
+        return entry
 
     def _same_metadata(self, entry: Entry, place: _Place, lower_xattrs: Mapping[bytes, bytes]) -> bool:
         lower = place.lower

@@ -50,8 +50,8 @@ class LayerWriter:
 
     Entries come parents first and are written in the order they come: the diff ID is a function of
     the entries, their contents and the order. Times are cut to whole seconds, and to
-    `clamp_mtime_ns` where later. Use as a context manager, so that no thread outlives an error; once
-    a method has raised, the layer is lost. One caller at a time.
+    `clamp_mtime_ns` where later. Once a method has raised, the layer is lost; as a context manager it
+    also ends with errors from elsewhere. One caller at a time.
     """
 
     def __init__(
@@ -78,6 +78,13 @@ class LayerWriter:
         descriptor to read from its offset on. A file that is no longer as long as the entry says
         raises `LayerError`; one that cannot be read, or a disk that is full, `OSError`.
         """
+        try:
+            self._add(entry, source)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _add(self, entry: Entry, source: Source | None) -> None:
         path, kind, mode, uid, gid, size, mtime, link, device, xattrs = entry
         if self._clamp is not None and mtime > self._clamp:
             mtime = self._clamp
@@ -95,8 +102,11 @@ class LayerWriter:
 
     def close(self) -> LayerResult:
         """End the archive and the blob."""
-        self._sink.write(END)
-        done = self._sink.close()
+        try:
+            self._sink.write(END)
+            done = self._sink.close()
+        finally:
+            self.abort()
         return LayerResult(
             done.diff_id,
             done.digest,

@@ -320,7 +320,7 @@ def test_with_no_lower_tree_known_everything_is_written(overlay: Overlay) -> Non
 
 def test_owners_may_come_from_elsewhere(overlay: Overlay) -> None:
     overlay.below("same", "x", 0o644)
-    overlay.run("chmod 600 same; chmod 644 same; echo > f; ln -s f link")
+    overlay.run("chmod 600 same; chmod 644 same; echo > f; ln f hard; ln -s f link")
     os.setxattr(overlay.upper / "f", "user.minibuild.owner", b"5:6")
 
     def owner(info: os.stat_result, xattrs: Mapping[bytes, bytes]) -> tuple[int, int]:
@@ -332,7 +332,7 @@ def test_owners_may_come_from_elsewhere(overlay: Overlay) -> None:
 
     layer = overlay.diff(owner=owner)
     owners = [(entry.path, entry.uid, entry.gid) for entry in layer.entries]
-    assert owners == [(b"f", 5, 6), (b"link", 9, 9)]
+    assert owners == [(b"f", 5, 6), (b"hard", 5, 6), (b"link", 9, 9)]
 
 
 def test_odd_names_and_sizes_survive(overlay: Overlay) -> None:

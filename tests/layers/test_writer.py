@@ -177,7 +177,8 @@ def test_a_full_disk_is_an_oserror_and_leaves_no_thread(tmp_path: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     before = threading.active_count()
     try:
-        with pytest.raises(OSError, match="No space left"), LayerWriter(full, PLAIN) as writer:
+        writer = LayerWriter(full, PLAIN)
+        with pytest.raises(OSError, match="No space left"):
             writer.add(file(b"big", 20 * CHUNK), big)
     finally:
         os.close(full)
