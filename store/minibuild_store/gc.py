@@ -3,7 +3,7 @@
 The caller says what is needed; what a running process committed or leased is kept besides. Nothing is lost
 between the two because of the order:
 
-1. dead sessions are removed; from here to the end no lease file is (`Session.drop_lease`);
+1. dead sessions are removed; from here to the end no lease is forgotten (`Session.give_leases`);
 2. candidates are listed: what comes later is no candidate;
 3. `roots` is called: it sees all that was recorded by sessions that ended before 1;
 4. each batch is deleted with the gate shut, after reading the leases again: who adds a lease either is seen
@@ -23,7 +23,7 @@ from minibuild_store.files import Remove, tree_size, unlink_quietly
 from minibuild_store.layout import BLOBS, GATE, LOCKS, PARTIALS, RECORDS, RUNNING, SNAPSHOTS
 from minibuild_store.lock import is_at, try_flock
 from minibuild_store.records import record_files, record_path
-from minibuild_store.session import LEASES, dead_sessions
+from minibuild_store.session import dead_sessions, lease_files
 from minibuild_store.snapshots import empty_trash, to_trash
 
 _BATCH = 64
@@ -125,7 +125,8 @@ class Collector:
         return [fd]
 
     def _sweep_partials(self, keep: frozenset[str]) -> None:
-        leased = self._leases.read()
+        with self._gate():
+            leased = self._leases.read()
         for name in self._partials:
             digest = name.replace("-", ":", 1)
             if digest in keep or digest in leased:
@@ -206,29 +207,24 @@ class _Leases:
         self._offsets: dict[str, int] = {}
 
     def read(self) -> set[str]:
-        with os.scandir(self._running) as sessions:
-            for session in sessions:
-                if session.path not in self._ignored and session.is_dir(follow_symlinks=False):
-                    self._read_session(session.path)
+        """All names leased; call it with the gate shut, so that none is being added."""
+        for folder, name in lease_files(self._running):
+            if folder not in self._ignored:
+                self._read_file(f"{folder}/{name}")
         return self._names
 
-    def _read_session(self, folder: str) -> None:
+    def _read_file(self, path: str) -> None:
+        offset = self._offsets.get(path, 0)
         try:
-            with os.scandir(folder) as entries:
-                files = [entry.path for entry in entries if entry.name.startswith(LEASES)]
+            if os.stat(path).st_size == offset:
+                return
+            with open(path, "rb") as file:
+                file.seek(offset)
+                added = file.read()
         except FileNotFoundError:
             return
-        for path in files:
-            offset = self._offsets.get(path, 0)
-            try:
-                with open(path, "rb") as file:
-                    file.seek(offset)
-                    added = file.read()
-            except FileNotFoundError:
-                continue
-            whole = added[: added.rfind(b"\n") + 1]
-            self._offsets[path] = offset + len(whole)
-            self._names.update(whole.decode("utf-8", "surrogateescape").split("\n"))
+        self._offsets[path] = offset + len(added)
+        self._names.update(added.decode("utf-8", "surrogatepass").split("\n"))
 
 
 def _blobs(folder: str) -> Iterator[tuple[Digest, str]]:

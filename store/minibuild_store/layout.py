@@ -43,6 +43,8 @@ def prepare(root: str) -> None:
 
     A folder that is not empty and has no marker belongs to someone else and is left alone.
     """
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK) and os.path.isdir(root):
+        raise StoreUnusable(root, "this user cannot read and write it")
     try:
         if not _has_marker(root):
             _create(root)
@@ -54,8 +56,6 @@ def prepare(root: str) -> None:
                 os.close(os.open(f"{root}/{RUNNING}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise store_error(error, root) from error
-    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-        raise StoreUnusable(root, "it cannot be written by this user")
 
 
 def _has_marker(root: str) -> bool:

@@ -130,12 +130,12 @@ def record_files(folder: str) -> Iterator[str]:
 
 def record_path(folder: str, name: str) -> str:
     """The file of record `name` of the kind in `folder`."""
-    key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{folder}/{key[:2]}/{key[2:40]}"
 
 
 def _pack(name: str, data: bytes) -> bytes:
-    encoded = name.encode("utf-8", "surrogateescape")
+    encoded = name.encode("utf-8", "surrogatepass")
     check = hashlib.sha256(encoded + data).digest()[:16]
     return _HEAD.pack(_MAGIC, len(encoded), len(data), check) + encoded + data
 
@@ -154,9 +154,9 @@ def _split(content: bytes) -> tuple[bytes, bytes] | None:
 
 def _unpack(content: bytes, name: str) -> bytes | None:
     parts = _split(content)
-    return parts[1] if parts and parts[0] == name.encode("utf-8", "surrogateescape") else None
+    return parts[1] if parts and parts[0] == name.encode("utf-8", "surrogatepass") else None
 
 
 def _name(content: bytes) -> str | None:
     parts = _split(content)
-    return parts[0].decode("utf-8", "surrogateescape") if parts else None
+    return parts[0].decode("utf-8", "surrogatepass") if parts else None

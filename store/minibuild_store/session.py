@@ -3,7 +3,7 @@
     running-v1/<id>.lock    flock'd for as long as the store is open; its id is never used again
     running-v1/<id>/        t<n> unfinished files, w<n> workspaces, leases and lease-<n> names kept from gc
     running-v1/.gate        shared by whoever adds a lease, exclusive for each batch gc deletes
-    running-v1/.gc          exclusive for a whole gc; who cannot share it removes no lease file
+    running-v1/.gc          exclusive for a whole gc; who cannot share it empties no lease file
 
 A killed process leaves its folder behind, unlocked. The next session to start removes the unfinished files of
 such folders; workspaces may hold files that only a sandbox can delete and wait for `Store.clean`.
@@ -45,6 +45,7 @@ class Session:
         self._folder = ""
         self._lock_fd = -1
         self._lease_fd = -1
+        self._idle: list[int] = []  # lease files between two leases
         self._held: set[str] = set()
         self._numbers = itertools.count()
         self.gate = Gate(f"{self._running}/{GATE}")
@@ -52,7 +53,7 @@ class Session:
     def _forget_parent(self) -> None:
         # closing a copy of a descriptor leaves the parent's lock in force; keeping it would prolong that lock
         self.gate.close()
-        for fd in (self._lock_fd, self._lease_fd):
+        for fd in (self._lock_fd, self._lease_fd, *self._idle):
             if fd >= 0:
                 os.close(fd)
         self._reset()
@@ -111,19 +112,35 @@ class Session:
     def add_lease(self, fd: int, names: tuple[str, ...]) -> None:
         """Append `names` to an open lease file; gc then has deleted them before, or sees them."""
         # the newline before ends a line cut short by a disk that filled
-        text = "".join(f"\n{name}\n" for name in names).encode("utf-8", "surrogateescape")
+        text = "".join(f"\n{name}\n" for name in names).encode("utf-8", "surrogatepass")
         try:
             with self.gate:
                 write_all(fd, text)
         except OSError as error:
             raise store_error(error, self.root) from error
 
-    def drop_lease(self, path: str) -> None:
-        """Remove a lease file, unless a gc runs that may still have to see it."""
+    def take_leases(self) -> tuple[int, str]:
+        """A lease file to append to, for one `Lease` at a time, and the folder it is in."""
+        folder = self.folder()
+        with self._mutex:
+            if self._idle:
+                return self._idle.pop(), folder
+        return open_leases(self.new_name(f"{LEASES}-")), folder
+
+    def give_leases(self, fd: int, folder: str) -> None:
+        """End the lease whose file is `fd` in `folder`.
+
+        While a gc runs it may still have to see the names; they go when the file is given back another time.
+        """
+        if folder != self._folder:
+            os.close(fd)  # the store was closed, and this lease with it
+            return
         guard = self._gc_absent()
         if guard is not None:
-            unlink_quietly(path)
+            os.ftruncate(fd, 0)
             os.close(guard)
+        with self._mutex:
+            self._idle.append(fd)
 
     def _gc_absent(self) -> int | None:
         return take(f"{self._running}/{GC}", shared=True)
@@ -135,8 +152,9 @@ class Session:
             return
         folder, self._folder = self._folder, ""
         self.gate.close()
-        if self._lease_fd >= 0:
-            os.close(self._lease_fd)
+        for fd in (self._lease_fd, *self._idle):
+            if fd >= 0:
+                os.close(fd)
         try:
             guard = self._gc_absent()
         except OSError:
@@ -176,6 +194,20 @@ def reap_guarded(running: str, remove: Remove | None) -> list[Path]:
     for folder, fd in _dead(running):
         behind += _remove_session(folder, fd, remove)
     return behind
+
+
+def lease_files(running: str) -> Iterator[tuple[str, str]]:
+    """Session folder and name of every lease file, of the living and the dead."""
+    for session in os.listdir(running):
+        if not session.endswith(_LOCK) and not session.startswith("."):
+            folder = f"{running}/{session}"
+            try:
+                names = os.listdir(folder)
+            except FileNotFoundError:
+                continue
+            for name in names:
+                if name.startswith(LEASES):
+                    yield folder, name
 
 
 def dead_sessions(running: str) -> set[str]:
@@ -275,17 +307,16 @@ class Workspace:
 class Lease:
     """Names kept from gc until the `with` block ends or the process dies."""
 
-    __slots__ = ("_fd", "_path", "_session")
+    __slots__ = ("_fd", "_folder", "_session")
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._folder = ""
         self._fd = -1
-        self._path = ""
 
     def __enter__(self) -> Lease:
-        self._path = self._session.new_name(f"{LEASES}-")
         try:
-            self._fd = open_leases(self._path)
+            self._fd, self._folder = self._session.take_leases()
         except OSError as error:
             raise store_error(error, self._session.root) from error
         return self
@@ -295,8 +326,10 @@ class Lease:
 
         What is present after `add` returns stays; so add first, look second.
         """
+        if any("\n" in name for name in names):
+            raise ValueError("a name to lease is one line")
         self._session.add_lease(self._fd, names)
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-        self._session.drop_lease(self._path)
+        fd, self._fd = self._fd, -1
+        self._session.give_leases(fd, self._folder)

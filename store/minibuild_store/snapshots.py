@@ -29,7 +29,7 @@ class Snapshots:
         self._session = session
 
     def _path(self, name: str) -> str:
-        if not name or name.startswith(".") or "/" in name or "\0" in name:
+        if not name or name.startswith(".") or any(mark in name for mark in "/\0\n"):
             raise ValueError(f"{name!r} cannot name a snapshot")
         return f"{self._folder}/{name}"
 

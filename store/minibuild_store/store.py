@@ -85,7 +85,7 @@ class Store:
         Not reentrant. Waits `timeout` seconds (None: for ever), then raises `StoreBusy`. `waiting` is called
         about every 25 ms of the wait; what it raises ends the wait.
         """
-        key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         root = self._session.root
         return Lock(root, f"{root}/{LOCKS}/{key}", name, timeout=timeout, shared=shared, waiting=waiting)
 

@@ -1,0 +1,162 @@
+"""Opening a folder as a store."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from minibuild_store.errors import StoreUnusable
+from minibuild_store.store import Store
+
+
+def test_a_new_store_is_for_its_owner_only(root: Path) -> None:
+    Store.open(root)
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
+def test_missing_parents_are_made(tmp_path: Path) -> None:
+    Store.open(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c" / "store.json").exists()
+
+
+def test_an_empty_folder_becomes_a_store(root: Path) -> None:
+    root.mkdir()
+    (root / "lost+found").mkdir()
+    Store.open(root)
+    assert (root / "blobs" / "sha256").is_dir()
+
+
+def test_a_store_opens_again_with_all_it_holds(root: Path) -> None:
+    with Store.open(root) as store:
+        info = store.blobs.put(b"hello")
+    with Store.open(root) as store:
+        assert store.blobs.get(info.digest) == b"hello"
+
+
+def test_a_folder_of_other_things_is_refused_and_left_alone(root: Path) -> None:
+    root.mkdir()
+    (root / "thesis.txt").write_text("years of work")
+    with pytest.raises(StoreUnusable, match="is not a store; name an empty folder"):
+        Store.open(root)
+    assert os.listdir(root) == ["thesis.txt"]
+
+
+def test_a_file_in_the_place_of_the_store_is_refused(root: Path) -> None:
+    root.write_text("x")
+    with pytest.raises(StoreUnusable, match="not a folder"):
+        Store.open(root)
+
+
+def test_a_newer_format_is_refused_with_both_versions_named(root: Path) -> None:
+    Store.open(root)
+    (root / "store.json").write_text(json.dumps({"format": "minibuild-store", "version": 99}))
+    with pytest.raises(StoreUnusable, match=r"has format 99, made by a newer program.*format 1"):
+        Store.open(root)
+
+
+def test_the_same_format_in_other_spelling_is_accepted(root: Path) -> None:
+    Store.open(root)
+    (root / "store.json").write_text(json.dumps({"version": 1, "format": "minibuild-store", "note": ""}))
+    Store.open(root)
+
+
+@pytest.mark.parametrize(
+    "marker", [b"", b"{", b"[]", b'"x"', b"{}", b'{"format":"other","version":1}', b"\xff\xfe", b"null"]
+)
+def test_a_marker_that_is_not_ours_is_refused(root: Path, marker: bytes) -> None:
+    Store.open(root)
+    (root / "store.json").write_bytes(marker)
+    with pytest.raises(StoreUnusable, match="not one of ours"):
+        Store.open(root)
+
+
+def test_a_part_that_was_deleted_is_made_again(root: Path) -> None:
+    Store.open(root)
+    (root / "locks-v1").rmdir()
+    with Store.open(root) as store, store.lock("x"):
+        pass
+
+
+def test_a_place_that_cannot_be_written_is_refused_by_name(root: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from minibuild_store.errors import StoreUnusable\n"
+        "from minibuild_store.store import Store\n"
+        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "try: Store.open(Path('/proc/minibuild'))\n"
+        "except StoreUnusable as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cannot use /proc/minibuild as a store: ")
+
+
+def test_a_store_of_another_user_is_refused(common: Path, unprivileged: Callable[..., str]) -> None:
+    root = common / "store"
+    Store.open(root)
+    os.chmod(root, 0o555)
+    try:
+        said = unprivileged(
+            "from pathlib import Path\n"
+            "from minibuild_store.errors import StoreUnusable\n"
+            "from minibuild_store.store import Store\n"
+            "try: Store.open(Path(sys.argv[1]))\n"
+            "except StoreUnusable as error: print(error.reason)\n",
+            root,
+        )
+    finally:
+        os.chmod(root, 0o700)
+    assert said == "this user cannot read and write it\n"
+
+
+def test_many_processes_may_make_the_same_store_at_once(root: Path, other: Callable[[str], Any]) -> None:
+    others = [other("say('open'); store.records('k').put(str(os.getpid()), b'x')") for _ in range(8)]
+    for one in others:
+        assert one.finish() == "open\n"
+    assert len(list(Store.open(root).records("k").names())) == 8
+
+
+def test_opening_costs_the_same_whatever_the_store_holds(root: Path) -> None:
+    with Store.open(root) as store:
+        for number in range(300):
+            store.records("k").put(str(number), b"x")
+            store.blobs.put(str(number).encode())
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from minibuild_store.store import Store\n"
+        "seen = []\n"
+        "sys.addaudithook(lambda event, args: seen.append(args[0]) if event in "
+        "('os.listdir', 'os.scandir') else None)\n"
+        "Store.open(Path(sys.argv[1]))\n"
+        "print(seen)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(root)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_the_store_loads_only_the_standard_library_and_little_of_it() -> None:
+    script = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import minibuild_store.store\n"
+        "loaded = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "outside = loaded - set(sys.stdlib_module_names) - {'minibuild_store'}\n"
+        "heavy = set(sys.modules) & {'dataclasses', 'inspect', 'json', 'shutil', 'subprocess', 'tempfile', "
+        "'asyncio', 'logging', 'multiprocessing', 'socket', 'random'}\n"
+        "print(outside, heavy)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "store")}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == "set() set()\n"
