@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minibuild.errors import UsageError
 from minibuild.registry.options import RegistryOptions
 
+if TYPE_CHECKING:
+    import ssl
+
 
 def tls_context(options: RegistryOptions, registry: str) -> ssl.SSLContext:
     """What to trust at `registry` (with its port), and who to be there; raises `UsageError`."""
+    import ssl
+
     host = options.host(registry)
     try:
         context = ssl.create_default_context(
@@ -59,5 +64,7 @@ def _load_client(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
 
 
 def _unreadable(path: Path | None, error: OSError) -> UsageError:
+    import ssl
+
     why = "it holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
     return UsageError(f"cannot use the certificates of {path}: {why}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,3 +173,23 @@ def test_a_login_opens_a_closed_registry(tmp_path: Path) -> None:
             assert client.resolve(ref, AMD64).manifest == image.manifest
         with Registry() as stranger, pytest.raises(Unauthorized, match="no credentials"):
             stranger.check_push(ref)
+
+
+def test_skopeo_takes_what_is_pushed_and_its_copy_resolves(
+    real: DockerRegistry, client: Registry, tmp_path: Path, store: Store
+) -> None:
+    skopeo = shutil.which("skopeo")
+    if skopeo is None:
+        pytest.skip("skopeo is not installed")
+    image = small_image(16)
+    ref = push(client, f"{real.host}/skopeo/from:1", image)
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    copy = [skopeo, "--policy", str(policy), "copy", "--preserve-digests"]
+    open_registry = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+    target = Reference.parse(f"{real.host}/skopeo/to:1")
+    subprocess.run(
+        [*copy, *open_registry, f"docker://{ref}", f"docker://{target}"], check=True, capture_output=True
+    )
+    assert client.resolve(target, AMD64).manifest == image.manifest
+    client.fetch_blobs(target, image.manifest.layers, store.blobs)
