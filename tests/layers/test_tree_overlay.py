@@ -8,10 +8,12 @@ import hashlib
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from minibuild_store.digest import Digest
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.layout import Layout
+from minibuild.layers.merge import MergeLayer, merge_to_folder, merge_to_tar
 from minibuild.layers.scan import digests, extract, index_blob
 from minibuild.layers.tarheader import END, header, padding
 from minibuild.layers.tree import Tree
@@ -212,6 +215,7 @@ def plain(seen: dict[bytes, Any]) -> dict[bytes, Any]:
 
 HELPER = r"""
 import base64, ctypes, io, json, os, shutil, stat, subprocess, sys
+from functools import partial
 from pathlib import Path
 from minibuild.layers.unpack import unpack
 from minibuild_store.digest import Digest
@@ -352,3 +356,55 @@ def test_extracted_content_is_that_of_the_tree(layer: Layer) -> None:
             data = wanted[node.position].read_bytes()
             assert data == model[path][3]
             assert got[node.position] == hashlib.sha256(data).hexdigest()
+
+
+# -- the merged filesystem as an output
+
+
+class Collected:
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes, /) -> None:
+        self.data += data
+
+
+def merge_layers(blobs: list[bytes]) -> list[MergeLayer]:
+    layers = []
+    for blob in blobs:
+        index = index_blob(io.BytesIO(blob), None, Digest.of(blob))
+        layers.append(MergeLayer(index, partial(io.BytesIO, blob)))
+    return layers
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(layers(), min_size=1, max_size=4))
+def test_the_merged_tar_holds_what_the_model_sees(layer_list: list[Layer]) -> None:
+    out = Collected()
+    merge_to_tar(merge_layers([archive(layer) for layer in layer_list]), out)
+    assert plain(seen_in_tree(tree_of([out.data]), [out.data])) == plain(seen_in_model(layer_list))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(layers(), min_size=1, max_size=3), layers())
+def test_the_merged_folder_holds_what_the_model_sees(layer_list: list[Layer], before: Layer) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        dest = Path(folder)
+        merge_to_folder(merge_layers([archive(before)]), dest)
+        merge_to_folder(merge_layers([archive(layer) for layer in layer_list]), dest, delete=True)
+        assert plain(seen_on_disk(dest)) == plain(seen_in_model(layer_list))
+
+
+def seen_on_disk(root: Path) -> dict[bytes, Any]:
+    seen = {}
+    for path in root.rglob("*"):
+        info = path.lstat()
+        text = b""
+        if path.is_symlink():
+            text = os.fsencode(os.readlink(path))
+        elif path.is_file():
+            text = path.read_bytes()
+        kind = "s" if path.is_symlink() else "d" if path.is_dir() else "f"
+        row = (kind, stat.S_IMODE(info.st_mode), info.st_mtime_ns, text, info.st_ino)
+        seen[os.fsencode(path.relative_to(root))] = row
+    return seen
