@@ -49,7 +49,8 @@ class ExportResult:
     """What was written: `descriptor` of the manifest or index, None where the output is no image.
 
     `dest` is the path written, ``-`` for a stream, empty for a push; `config` the configuration's
-    digest (the image ID of Docker), None for an index.
+    digest (the image ID of Docker), None for an index. `left_out` are paths that this user could
+    not make in a folder of files: device nodes.
     """
 
     kind: str
@@ -57,3 +58,4 @@ class ExportResult:
     config: Digest | None = None
     dest: str = ""
     names: tuple[Reference, ...] = ()
+    left_out: tuple[str, ...] = ()

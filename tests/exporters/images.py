@@ -48,10 +48,21 @@ class Maker:
     def layer(
         self, files: Mapping[str, bytes], *, compression: Compression = DEFAULT, base: bool = False
     ) -> ImageLayer:
+        """A layer of regular files."""
+        entries = [
+            (Entry(name.encode(), Kind.FILE, 0o644, size=len(content)), content)
+            for name, content in files.items()
+        ]
+        return self.layer_of(*entries, compression=compression, base=base)
+
+    def layer_of(
+        self, *entries: tuple[Entry, bytes], compression: Compression = DEFAULT, base: bool = False
+    ) -> ImageLayer:
+        """A layer of any entries."""
         with self.store.blobs.writer() as blob:
             writer = LayerWriter(blob.fd, compression)
-            for name, content in files.items():
-                writer.add(Entry(name.encode(), Kind.FILE, 0o644, size=len(content)), content)
+            for entry, content in entries:
+                writer.add(entry, content if entry.kind is Kind.FILE else None)
             result = writer.close()
             blob.commit_hashed(BlobInfo(result.digest, result.size))
         return ImageLayer(
