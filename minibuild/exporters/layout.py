@@ -155,7 +155,8 @@ class _Folder:
         target = self._target(descriptor)
         if _size(target) == descriptor.size:
             return
-        with self._temporary(target, 0o444) as fd:
+        # writable, unlike the store's: skopeo writes manifests over themselves, in place
+        with self._temporary(target, 0o644) as fd:
             Writer(fd).write(data)
         self._made.append(target)
 
