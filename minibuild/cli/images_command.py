@@ -9,7 +9,7 @@ import typer
 
 from minibuild.cli.exits import reported
 from minibuild.cli.options import open_store
-from minibuild.cli.progress import human_size
+from minibuild.cli.sink import human_size
 from minibuild.cli.tables import age, table
 from minibuild.engine.images import LocalImages
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import AbstractContextManager
 from typing import TextIO
 
+from minibuild.cli.sink import Sink, human_size, summary
 from minibuild.errors import UsageError
 from minibuild.events import (
     BuildFinished,
@@ -22,19 +22,6 @@ from minibuild.events import (
 )
 
 _KINDS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
-
-
-class Sink(AbstractContextManager["Sink"]):
-    """Takes events; leaving the block ends the display."""
-
-    def __call__(self, event: Event) -> None:
-        raise NotImplementedError
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing more will come."""
 
 
 def sink_for(kind: str, stream: TextIO) -> Sink:
@@ -167,20 +154,3 @@ class Plain(Sink):
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
-
-
-def human_size(count: float) -> str:
-    """Bytes as people read them: ``12.3MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f}{unit}" if unit == "B" else f"{count:.1f}{unit}"
-        count /= 1000
-    return f"{count:.1f}TB"
-
-
-def summary(event: BuildFinished) -> str:
-    saved = f", {event.seconds_saved:.1f}s saved" if event.seconds_saved >= 0.05 else ""
-    return (
-        f"{event.steps} steps, {event.hits} cached, {event.seconds:.1f}s{saved}, "
-        f"{human_size(event.bytes)} of new layers"
-    )

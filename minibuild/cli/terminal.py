@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from minibuild.cli.progress import Sink, human_size, summary
+from minibuild.cli.sink import Sink, human_size, summary
 from minibuild.events import (
     BuildFinished,
     Event,

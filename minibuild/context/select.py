@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator
+from itertools import islice
 
 from minibuild.context.rows import Match, Row, View
 from minibuild.dockerfile.gomatch import match as go_match
@@ -120,10 +121,35 @@ def _with_parents(view: View, pattern: str, excluded: IgnoreFile | None) -> Matc
             raise NothingThere(os.fsdecode(wanted))
     rows = view.walk(root)
     if rest:
-        rows = _only(rows, IgnoreFile.parse(rest, "--parents"))
+        rows = _only(_towards(view, root, rest), IgnoreFile.parse(rest, "--parents"))
     if excluded is not None:
         rows = _without(rows, excluded)
     return Match(b"", list(rows))
+
+
+def _towards(view: View, root: bytes, pattern: str) -> Iterator[Row]:
+    """The rows below `root` that `pattern` could match: only what lies under its part without wildcards is walked."""
+    fixed, wild = split_wildcards(pattern)
+    if wild and not fixed:
+        yield from view.walk(root)
+        return
+    yield from _alone(view, root, b"")
+    parts = fixed.split(b"/")
+    for depth in range(1, len(parts)):
+        yield from _alone(view, root, b"/".join(parts[:depth]))
+    start = root + b"/" + fixed if root else fixed
+    if view.entry(start) is not None:
+        for row in view.walk(start):
+            path = fixed + b"/" + row.entry.path if row.entry.path else fixed
+            yield row._replace(entry=row.entry._replace(path=path))
+
+
+def _alone(view: View, root: bytes, relative: bytes) -> Iterator[Row]:
+    """The row of one folder, without what lies below it."""
+    path = b"/".join(part for part in (root, relative) if part)
+    if view.entry(path) is not None:
+        for row in islice(view.walk(path), 1):
+            yield row._replace(entry=row.entry._replace(path=relative))
 
 
 def _only(rows: Iterator[Row], included: IgnoreFile) -> Iterator[Row]:

@@ -1,0 +1,5 @@
+"""``python -m minibuild``."""
+
+from minibuild.cli.main import main
+
+main()
