@@ -22,14 +22,13 @@ from typing import Protocol
 
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.tarblocks import Body
 from minibuild.layers.tarformat import PATH_MAX, show
-from minibuild.layers.tarreader import Body
+from minibuild.layers.whiteout import OPAQUE, OVERLAY_XATTRS, PREFIX
 
-WHITEOUT = b".wh."
-OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."  # aufs kept its own records under such names
 _LINKS_MAX = 40  # as in the kernel (path_resolution(7))
-_STEERING = (b"trusted.", b"user.overlay.", b"user.minibuild.")
+_STEERING = (b"trusted.", b"user.minibuild.", *OVERLAY_XATTRS)
 
 
 class Effects(Protocol):
@@ -70,7 +69,7 @@ class Layout:
         path = entry.path
         if not path:
             return entry if entry.kind is Kind.DIR else None
-        if WHITEOUT in path and (marked := self._marked(entry)) is not entry:
+        if PREFIX in path and (marked := self._marked(entry)) is not entry:
             return marked
         siblings = self.folders.get(path.rpartition(b"/")[0])
         if siblings is None:
@@ -111,7 +110,7 @@ class Layout:
         for part in folder.split(b"/"):
             if part.startswith(_META):
                 return None
-            if part.startswith(WHITEOUT):
+            if part.startswith(PREFIX):
                 raise LayerError(f"the layer's entry {show(entry.path)} lies under a whiteout")
         if name == OPAQUE:
             path = self._under_parent(entry.path)
@@ -119,9 +118,9 @@ class Layout:
             return Entry(path, Kind.FILE, 0, mtime_ns=entry.mtime_ns)
         if name.startswith(_META):
             return None
-        if not name.startswith(WHITEOUT):
+        if not name.startswith(PREFIX):
             return entry
-        hidden = name[len(WHITEOUT) :]
+        hidden = name[len(PREFIX) :]
         if hidden in (b"", b".", b".."):
             raise LayerError(f"the layer's entry {show(entry.path)} is a whiteout of nothing")
         return self._hide(entry, self._under_parent(folder + b"/" + hidden if folder else hidden))
@@ -136,7 +135,7 @@ class Layout:
             self.others[path] = None
             self.folders[folder].add(path)
         self.hidden.add(path)
-        mark = WHITEOUT + name
+        mark = PREFIX + name
         return Entry(folder + b"/" + mark if folder else mark, Kind.FILE, 0, mtime_ns=entry.mtime_ns)
 
     # -- parents and links

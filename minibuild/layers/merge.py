@@ -19,8 +19,8 @@ from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import LayerIndex
 from minibuild.layers.mergefolder import FolderWriter
 from minibuild.layers.scan import members
+from minibuild.layers.tarblocks import Body
 from minibuild.layers.tarheader import END, header, padding
-from minibuild.layers.tarreader import Body
 from minibuild.layers.tree import Tree
 
 _GATHER = 1 << 20

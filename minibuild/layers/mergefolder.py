@@ -12,7 +12,7 @@ from pathlib import Path
 
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.folders import CREATE, Folders, write_all
-from minibuild.layers.tarreader import Body
+from minibuild.layers.tarblocks import Body
 
 _NOT_ALLOWED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP)
 _OCCUPIED = (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)

@@ -16,8 +16,9 @@ from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder, LayerIndex
 from minibuild.layers.layout import Layout, placed
 from minibuild.layers.stream import LayerStream
+from minibuild.layers.tarblocks import Body
 from minibuild.layers.tarformat import show
-from minibuild.layers.tarreader import Body, TarReader
+from minibuild.layers.tarreader import TarReader
 
 # Files are chosen by path, of which the last in the layer counts, or by position (`Node.position`),
 # which is exact and lets a pass end with the last of them.

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from minibuild.errors import LayerError
 from minibuild.layers.compress import CHUNK, Reader
 from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.tarblocks import Blocks, Body, truncated
 from minibuild.layers.tarformat import (
     BLOCK,
     SIZE_MAX,
@@ -33,12 +34,12 @@ from minibuild.layers.tarformat import (
     show,
 )
 
-META_MAX = 1 << 20  # of an extended header or a GNU long name, as in Go's archive/tar
+__all__ = ["Body", "TarReader"]
+
 _LINK_MAX = 4095
 _SPARSE_SIZE_MAX = 2**44  # ext4's limit; hashing holes costs time that the archive does not pay
 _XATTR_MAX = 255
 _DEVICE_MAX = 2**32 - 1
-_ZEROS = bytes(1 << 16)
 _ZERO_BLOCK = bytes(BLOCK)
 _XATTR = b"SCHILY.xattr."
 _NOT_GLOBAL = (b"path", b"linkpath", b"size", b"GNU.sparse.")
@@ -74,19 +75,12 @@ class _Extended:
         self.fields = dict(records)
 
 
-class TarReader:
+class TarReader(Blocks):
     """Iterate over ``(entry, body)``. The body is valid until the next step, and may be left unread."""
 
     def __init__(self, source: Reader) -> None:
-        self._source = source
-        self._buffer = b""
-        self._at = 0
-        self._end = 0
-        self._left = 0  # of the current member's stored bytes
-        self._padding = 0
+        super().__init__(source)
         self._globals: dict[bytes, bytes] = {}
-        self._extents: Extents | None = None
-        self._size = 0
 
     def __iter__(self) -> Iterator[tuple[Entry, Body]]:
         body = Body(self)
@@ -94,47 +88,6 @@ class TarReader:
             yield entry, body
         while self._source.read(CHUNK):  # what follows the end is not ours, but belongs to the stream
             pass
-
-    # -- stream
-
-    def _fill(self, count: int) -> bool:
-        """Have `count` bytes in one piece at `_at`; False when the stream ends before."""
-        while self._end - self._at < count:
-            piece = self._source.read(CHUNK)
-            if not piece:
-                return False
-            self._buffer = self._buffer[self._at :] + piece if self._at < self._end else piece
-            self._at, self._end = 0, self._end - self._at + len(piece)
-        return True
-
-    def _skip(self, count: int) -> None:
-        while count > self._end - self._at:
-            count -= self._end - self._at
-            self._at = self._end
-            if not self._fill(1):
-                raise _truncated()
-        self._at += count
-
-    def _piece(self) -> memoryview:
-        """The next bytes of the current member, however many are at hand (at least one)."""
-        if self._at == self._end and not self._fill(1):
-            raise _truncated()
-        stop = min(self._end, self._at + self._left)
-        piece = memoryview(self._buffer)[self._at : stop]
-        self._left -= stop - self._at
-        self._at = stop
-        return piece
-
-    def _take(self, size: int) -> bytes:
-        """The payload of an extended header."""
-        if size > META_MAX:
-            raise LayerError(f"the layer has an extended header of {size} bytes; {META_MAX} is the limit")
-        padded = size + -size % BLOCK
-        if not self._fill(padded):
-            raise _truncated()
-        data = self._buffer[self._at : self._at + size]
-        self._at += padded
-        return data
 
     # -- members
 
@@ -147,12 +100,12 @@ class TarReader:
         while True:
             if not self._fill(BLOCK):
                 if extended is not None or any(self._buffer[self._at :]):
-                    raise _truncated()
+                    raise truncated()
                 self._at = self._end
                 return None
             if not self._buffer[self._at] and self._buffer[self._at : self._at + BLOCK] == _ZERO_BLOCK:
                 if extended is not None:
-                    raise _truncated()
+                    raise truncated()
                 return None
             header = parse_header(self._buffer, self._at)
             self._at += BLOCK
@@ -268,7 +221,7 @@ class TarReader:
         extents, more = old_sparse(block, first=True)
         while more:
             if not self._fill(BLOCK):
-                raise _truncated()
+                raise truncated()
             following, more = old_sparse(self._buffer[self._at : self._at + BLOCK], first=False)
             self._at += BLOCK
             extents += following
@@ -297,7 +250,7 @@ class TarReader:
             if used > stored or len(rest) > BLOCK:
                 raise ValueError("its sparse map is incomplete")
             if not self._fill(BLOCK):
-                raise _truncated()
+                raise truncated()
             *lines, rest = (rest + self._buffer[self._at : self._at + BLOCK]).split(b"\n")
             self._at += BLOCK
             for line in lines:
@@ -316,71 +269,6 @@ class TarReader:
         self._extents = check_extents(extents, size, stored)
         self._size = size
         return size
-
-
-class Body:
-    """The content of the current member. Pieces are views that the next step invalidates."""
-
-    __slots__ = ("_reader",)
-
-    def __init__(self, reader: TarReader) -> None:
-        self._reader = reader
-
-    @property
-    def sparse(self) -> bool:
-        """Whether `segments` leaves holes."""
-        return self._reader._extents is not None
-
-    @property
-    def size(self) -> int:
-        """Of the content, holes included."""
-        return self._reader._size
-
-    def segments(self) -> Iterator[tuple[int, memoryview]]:
-        """(offset, bytes) of what is stored, in order; the gaps up to the entry's size are zeros."""
-        reader = self._reader
-        if reader._extents is None:
-            at = 0
-            while reader._left:
-                piece = reader._piece()
-                yield at, piece
-                at += len(piece)
-            return
-        for offset, length in reader._extents:
-            rest = length
-            while rest:
-                piece = reader._piece()
-                if len(piece) > rest:  # the piece reaches into the next extent: give the excess back
-                    excess = len(piece) - rest
-                    reader._at -= excess
-                    reader._left += excess
-                    piece = piece[:rest]
-                yield offset + length - rest, piece
-                rest -= len(piece)
-
-    def chunks(self) -> Iterator[memoryview | bytes]:
-        """The content in pieces, holes as zeros."""
-        reader = self._reader
-        if reader._extents is None:
-            while reader._left:
-                yield reader._piece()
-            return
-        at = 0
-        for offset, piece in self.segments():
-            yield from _zeros(offset - at)
-            yield piece
-            at = offset + len(piece)
-        yield from _zeros(reader._size - at)
-
-    def read(self) -> bytes:
-        """All of the content, which the caller knows to be small."""
-        return b"".join(self.chunks())
-
-
-def _zeros(count: int) -> Iterator[bytes]:
-    while count > 0:
-        yield _ZEROS[:count]
-        count -= len(_ZEROS)
 
 
 def _link(kind: Kind, target: bytes, name: bytes) -> bytes:
@@ -420,7 +308,3 @@ def _records(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def _malformed(name: bytes, error: ValueError) -> LayerError:
     return LayerError(f"the layer's entry {show(name)} is malformed: {error}")
-
-
-def _truncated() -> LayerError:
-    return LayerError("the layer's archive ends in the middle of an entry", cure="Fetch the image again.")

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import LayerIndex
-from minibuild.layers.layout import OPAQUE, WHITEOUT, Layout
+from minibuild.layers.layout import Layout
 from minibuild.layers.tarformat import show
+from minibuild.layers.whiteout import OPAQUE, PREFIX
 
 _LINKS_MAX = 40  # as in the kernel (path_resolution(7))
 _SHIFT = 32  # a row is layer << 32 | position
@@ -296,12 +297,12 @@ def _shape(index: LayerIndex) -> _Shape:
     ):
         return _replay(index)
     hidden, opaque = [], []
-    for mark in [path for path in paths if WHITEOUT in path]:
+    for mark in [path for path in paths if PREFIX in path]:
         parent, _, name = mark.rpartition(b"/")
         if name == OPAQUE:
             opaque.append(parent)
-        elif name.startswith(WHITEOUT):
-            hidden.append(mark[: len(mark) - len(name)] + name[len(WHITEOUT) :])
+        elif name.startswith(PREFIX):
+            hidden.append(mark[: len(mark) - len(name)] + name[len(PREFIX) :])
         else:
             continue
         del table[mark]
@@ -316,7 +317,7 @@ def _replay(index: LayerIndex) -> _Shape:
     links: dict[int, int] = {}
     for position, entry in enumerate(index.entries):
         placed = layout.place(entry)
-        if placed is None or placed.path.rpartition(b"/")[2].startswith(WHITEOUT):
+        if placed is None or placed.path.rpartition(b"/")[2].startswith(PREFIX):
             continue
         if placed.kind is Kind.HARDLINK:
             target = state.table[placed.link]

@@ -21,10 +21,12 @@ from minibuild.layers.compress import Reader
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.folders import CREATE, Folders, write_all
 from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder, LayerIndex
-from minibuild.layers.layout import WHITEOUT, Layout
+from minibuild.layers.layout import Layout
 from minibuild.layers.stream import LayerStream
+from minibuild.layers.tarblocks import Body
 from minibuild.layers.tarformat import show
-from minibuild.layers.tarreader import Body, TarReader
+from minibuild.layers.tarreader import TarReader
+from minibuild.layers.whiteout import PREFIX
 
 # faults of this machine, not of the layer: they go to the caller as they are
 _OURS = {
@@ -39,7 +41,7 @@ _OURS = {
 }
 _IMPLICIT = Entry(b"", Kind.DIR, 0o755)
 _MARK_OPAQUE = (b"user.overlay.opaque", b"y")
-_MARK_HAS_WHITEOUTS = (b"user.overlay.opaque", b"x")  # whiteouts as xattrs inside (Linux 6.7)
+_MARK_HAS_PREFIXS = (b"user.overlay.opaque", b"x")  # whiteouts as xattrs inside (Linux 6.7)
 
 
 def unpack(
@@ -116,7 +118,7 @@ class _Unpacker:
             if path in self._layout.opaque:
                 marks.append(_MARK_OPAQUE)
             elif path in self._xattr_whiteouts:
-                marks.append(_MARK_HAS_WHITEOUTS)
+                marks.append(_MARK_HAS_PREFIXS)
             self._at.trim()
             try:
                 fd = self._at.open(path)
@@ -169,7 +171,7 @@ class _Unpacker:
         kind, path = entry.kind, entry.path
         parent, _, name = path.rpartition(b"/")
         if kind is Kind.FILE:
-            if not name.startswith(WHITEOUT):
+            if not name.startswith(PREFIX):
                 self._create_file(entry, name, self._at.open(parent), body)
         elif kind is Kind.DIR:
             if path:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.tarblocks import META_MAX
 from minibuild.layers.tarheader import END, header, padding
-from minibuild.layers.tarreader import META_MAX, TarReader
+from minibuild.layers.tarreader import TarReader
 
 SECOND = 1_000_000_000
 
