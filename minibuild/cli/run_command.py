@@ -68,7 +68,7 @@ def _note_port(port: str, network: str) -> None:
     if network == "none":
         raise UsageError(f"-p {port} with --network=none", cure="Leave one of the two out.")
     if inside != outside:
-        note = f"nothing listens on {outside}: the image uses this machine's network, where it listens on {inside}"
+        note = f"the image uses this machine's network and listens on {inside} there, not on {outside}"
     else:
         note = f"the image uses this machine's network: port {inside} is open as it is"
     print(f"NOTE: -p {port}: {note}", file=sys.stderr)

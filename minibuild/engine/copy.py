@@ -15,7 +15,8 @@ from minibuild.context.place import Lower, Nothing, Owner, Placed, Placement
 from minibuild.context.rows import Match
 from minibuild.context.select import NothingThere, select
 from minibuild.engine.accounts import owner_of
-from minibuild.engine.fetch import Fetched, fetch
+from minibuild.engine.fetch import fetch
+from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles

@@ -1,166 +1,19 @@
-"""ADD of a URL or a git repository: fetched once, asked again by its validator, known by content."""
+"""ADD of a URL or a git repository: by whichever module can fetch it."""
 
 from __future__ import annotations
 
-import email.utils
-import hashlib
-import json
-from dataclasses import dataclass
-from pathlib import Path
-
-from minibuild_store.digest import Digest
-
-from minibuild.context.folder import FolderView
+from minibuild.engine.fetched import Fetched
 from minibuild.engine.session import Session
-from minibuild.errors import DockerfileError
 from minibuild.plan.steps import GitItem, UrlItem
-
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What was fetched: a file (`path`, `name`, `size`) or a folder (`tree`). `identity` goes into the key."""
-
-    identity: str
-    path: Path = Path()
-    name: str = ""
-    size: int = 0
-    mtime_ns: int = 0
-    unpack: bool = True
-    tree: FolderView | None = None
 
 
 def fetch(session: Session, item: UrlItem | GitItem) -> Fetched:
+    """Fetch `item`, or find it fetched already."""
+    # Few builds fetch anything, and neither module is light.
     if isinstance(item, GitItem):
         from minibuild.engine.git import fetch_git
 
         return fetch_git(session, item)
-    return _fetch_url(session, item)
+    from minibuild.engine.download import fetch_url
 
-
-def _fetch_url(session: Session, item: UrlItem) -> Fetched:
-    records = session.store.records("urls")
-    known = _known(records.get(item.url))
-    blobs = session.store.blobs
-    if known is not None and not blobs.has(known.digest, known.size):
-        known = None
-    if known is not None and item.checksum == known.digest:
-        return _result(session, item, known)
-    answer = _request(session, item.url, known)
-    if answer is None:
-        assert known is not None
-        return _result(session, item, known)
-    if item.checksum.startswith("sha256:") and item.checksum != answer.digest:
-        raise DockerfileError(
-            f"digest mismatch of {item.url}: got {answer.digest}, want {item.checksum}",
-            cure="The file has changed, or the --checksum is another file's.",
-        )
-    _check_other(session, item, answer)
-    records.put(item.url, answer.dump())
-    return _result(session, item, answer)
-
-
-@dataclass(frozen=True, slots=True)
-class _Download:
-    digest: Digest
-    size: int
-    mtime_ns: int
-    etag: str
-    modified: str
-
-    def dump(self) -> bytes:
-        return json.dumps(
-            {
-                "digest": self.digest,
-                "size": self.size,
-                "mtime_ns": self.mtime_ns,
-                "etag": self.etag,
-                "modified": self.modified,
-            }
-        ).encode()
-
-
-def _known(data: bytes | None) -> _Download | None:
-    if data is None:
-        return None
-    document = json.loads(data)
-    return _Download(
-        Digest.parse(document["digest"]),
-        document["size"],
-        document["mtime_ns"],
-        document["etag"],
-        document["modified"],
-    )
-
-
-def _result(session: Session, item: UrlItem, download: _Download) -> Fetched:
-    # Only what the file becomes counts: its bytes, and the name and time that it gets.
-    identity = f"{download.digest} {download.mtime_ns}"
-    return Fetched(
-        hashlib.sha256(identity.encode()).hexdigest(),
-        session.store.blobs.path(download.digest),
-        item.name,
-        download.size,
-        download.mtime_ns,
-    )
-
-
-def _request(session: Session, url: str, known: _Download | None) -> _Download | None:
-    """Download `url` into the store; None where the server says that `known` is still right."""
-    import urllib3
-
-    headers = {"Accept-Encoding": "identity", "User-Agent": "minibuild"}
-    if known is not None and known.etag:
-        headers["If-None-Match"] = known.etag
-    elif known is not None and known.modified:
-        headers["If-Modified-Since"] = known.modified
-    try:
-        with (
-            urllib3.PoolManager(
-                timeout=urllib3.Timeout(connect=30, read=120), retries=urllib3.Retry(4)
-            ) as pool,
-            session.store.blobs.writer() as blob,
-        ):
-            answer = pool.request("GET", url, headers=headers, preload_content=False)
-            if answer.status == 304 and known is not None:
-                return None
-            if answer.status != 200:
-                raise DockerfileError(
-                    f"{url} answered {answer.status} {answer.reason or ''}".rstrip(),
-                    cure="Check the address; a private file needs to be fetched in a RUN with a secret.",
-                )
-            size = 0
-            for chunk in answer.stream(_CHUNK):
-                session.check()
-                size += len(chunk)
-                blob.write(chunk)
-            info = blob.commit()
-            modified = answer.headers.get("Last-Modified", "")
-            return _Download(info.digest, size, _time_ns(modified), answer.headers.get("ETag", ""), modified)
-    except urllib3.exceptions.HTTPError as error:
-        raise DockerfileError(
-            f"cannot fetch {url}: {error}", cure="Check the address, the network and the proxy settings."
-        ) from None
-
-
-def _time_ns(modified: str) -> int:
-    try:
-        return int(email.utils.parsedate_to_datetime(modified).timestamp()) * 1_000_000_000
-    except (ValueError, TypeError):
-        return 0
-
-
-def _check_other(session: Session, item: UrlItem, download: _Download) -> None:
-    algorithm, _, wanted = item.checksum.partition(":")
-    if algorithm not in ("sha384", "sha512"):
-        return
-    digest = hashlib.new(algorithm)
-    with session.store.blobs.open(download.digest) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != wanted:
-        raise DockerfileError(
-            f"digest mismatch of {item.url}: got {algorithm}:{digest.hexdigest()}, want {item.checksum}",
-            cure="The file has changed, or the --checksum is another file's.",
-        )
+    return fetch_url(session, item)

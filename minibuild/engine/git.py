@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from minibuild.context.folder import FolderView
-from minibuild.engine.fetch import Fetched
+from minibuild.engine.fetched import Fetched
 from minibuild.engine.session import Session
 from minibuild.errors import DockerfileError, UsageError
 from minibuild.plan.steps import GitItem

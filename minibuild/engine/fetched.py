@@ -1,0 +1,21 @@
+"""What ADD fetched from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from minibuild.context.folder import FolderView
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched: a file (`path`, `name`, `size`) or a folder (`tree`). `identity` goes into the key."""
+
+    identity: str
+    path: Path = Path()
+    name: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+    unpack: bool = True
+    tree: FolderView | None = None
