@@ -45,7 +45,7 @@ class FileDigests:
         self._files = files
         self._listings = listings
         self._table: dict[str, list[str]] | None = None
-        self._changed = False
+        self._fresh: dict[str, list[str]] = {}
 
     def digest(self, selection: str, matches: Sequence[Match]) -> str:
         """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignore file)."""
@@ -64,10 +64,12 @@ class FileDigests:
 
     def save(self) -> None:
         """Keep what was hashed for the next build."""
-        if self._changed and self._table is not None:
-            document = {"version": _TABLE_VERSION, "files": self._table}
+        if self._fresh:
+            # Another stage or build may have saved meanwhile: add to what is there now.
+            table = {**self._read(), **self._fresh}
+            document = {"version": _TABLE_VERSION, "files": table}
             self._files.put(self._name, json.dumps(document, separators=(",", ":")).encode())
-            self._changed = False
+            self._fresh = {}
 
     def _file_digests(self, matches: Sequence[Match], now: int) -> dict[bytes, str]:
         """SHA-256 of every regular file among `matches`, by path."""
@@ -86,17 +88,19 @@ class FileDigests:
         for row, digest in zip(unknown, _hash_files(unknown), strict=True):
             found[row.where] = digest
             if _newest(row) < now - _RACY_NS:
-                table[os.fsdecode(row.where)] = [row.stamp.decode(), digest]
-                self._changed = True
+                name = os.fsdecode(row.where)
+                table[name] = self._fresh[name] = [row.stamp.decode(), digest]
         return found
 
     def _load(self) -> dict[str, list[str]]:
         if self._table is None:
-            data = self._files.get(self._name)
-            document = json.loads(data) if data else {}
-            current = document.get("version") == _TABLE_VERSION
-            self._table = document["files"] if current else {}
+            self._table = self._read()
         return self._table
+
+    def _read(self) -> dict[str, list[str]]:
+        data = self._files.get(self._name)
+        document = json.loads(data) if data else {}
+        return document["files"] if document.get("version") == _TABLE_VERSION else {}
 
 
 def content_digest(matches: Iterable[Match], digests: dict[bytes, str]) -> str:

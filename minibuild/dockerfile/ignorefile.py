@@ -56,6 +56,12 @@ class IgnoreFile:
             patterns.append(pattern)
         return cls(name, tuple(lines), PatternList(patterns))
 
+    def copy(self) -> IgnoreFile:
+        """The same patterns for another walk, or another thread."""
+        return IgnoreFile(
+            self.name, self.patterns, PatternList([_normal(line.text) for line in self.patterns])
+        )
+
     @property
     def has_exceptions(self) -> bool:
         """Whether some line starts with ``!``."""

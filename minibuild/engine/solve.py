@@ -53,7 +53,7 @@ class Solver:
         self._results: dict[int, StageResult] = {}
         self._done = {stage.index: threading.Event() for stage in plan.stages}
         self._errors: list[BaseException] = []
-        self._contexts: dict[str, ContextFiles] = {}
+        self._contexts: dict[tuple[str, int], ContextFiles] = {}
         self._trees: dict[str, TreeFiles] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._mutex = threading.Lock()
@@ -131,11 +131,13 @@ class Solver:
                 return Filesystem()
 
     def _context(self, name: str) -> ContextFiles:
+        # Matching ignore patterns builds on the path asked before, so each stage has a matcher of its own.
+        key = (name, threading.get_ident())
         with self._mutex:
-            known = self._contexts.get(name)
+            known = self._contexts.get(key)
             if known is None:
                 known = self._open_context(name)
-                self._contexts[name] = known
+                self._contexts[key] = known
             return known
 
     def _open_context(self, name: str) -> ContextFiles:
@@ -151,7 +153,7 @@ class Solver:
             raise UsageError(
                 "this build has no context to copy from", cure="Give a folder as the last argument."
             )
-        return ContextFiles(root, self._ignore, self.session.store)
+        return ContextFiles(root, self._ignore and self._ignore.copy(), self.session.store)
 
     def _files(self, source: Source) -> Files:
         match source:
