@@ -1,11 +1,12 @@
-"""Imports run one way: cli, engine, then (plan, context, sandbox, registry, exporters), then layers, oci, store."""
+"""Imports run one way: cli, engine, (plan, context, sandbox, registry, exporters), layers, oci, store."""
 
 import ast
 from pathlib import Path
 
-import minibuild
 import minibuild_store
 import pytest
+
+import minibuild
 
 ROOT = Path(minibuild.__file__).parent
 STORE = Path(minibuild_store.__file__).parent
@@ -22,10 +23,10 @@ MAY_IMPORT = {
     "registry": {"errors", "dockerfile", "oci", "store"},
     "exporters": {"errors", "dockerfile", "layers", "oci", "registry", "store"},
     "engine": {
-        "errors", "events", "dockerfile", "plan", "context", "sandbox", "registry", "exporters", "layers", "oci",
-        "store",
+        "errors", "events", "dockerfile", "plan", "context", "sandbox", "registry", "exporters", "layers",
+        "oci", "store",
     },
-    "cli": {"errors", "events", "dockerfile", "engine", "exporters", "oci", "registry", "sandbox", "store", "engine"},
+    "cli": {"errors", "events", "dockerfile", "engine", "exporters", "oci", "registry", "sandbox", "store"},
 }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class FileDigests:
         self._fresh: dict[str, list[str]] = {}
 
     def digest(self, selection: str, matches: Sequence[Match]) -> str:
-        """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignore file)."""
+        """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignores)."""
         stamp, newest = _stamp_of(matches)
         name = f"{self._name}-{hashlib.sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"
         known = self._selections.get(name)
@@ -104,7 +104,7 @@ class FileDigests:
 
 
 def content_digest(matches: Iterable[Match], digests: dict[bytes, str]) -> str:
-    """SHA-256 (hex) over names, types, modes, owners, content digests and link targets; times do not enter."""
+    """SHA-256 (hex) over names, types, modes, owners, contents and link targets; times do not enter."""
     total = hashlib.sha256()
     for match in matches:
         lines = [b"match %d %b\n" % (len(match.name), match.name)]
@@ -204,7 +204,7 @@ def _hash_files(rows: Sequence[Row]) -> list[str]:
 
 
 def hash_file(path: bytes) -> str:
-    """The SHA-256 (hex) of a file's content, followed by its extended attributes where it has any that count."""
+    """The SHA-256 (hex) of a file's content. Extended attributes do not travel with a context."""
     digest = hashlib.sha256()
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -216,23 +216,6 @@ def hash_file(path: bytes) -> str:
     try:
         while chunk := os.read(descriptor, _CHUNK):
             digest.update(chunk)
-        for name, value in file_xattrs(descriptor):
-            digest.update(b"\0%b\0%d\0%b" % (name, len(value), value))
     finally:
         os.close(descriptor)
     return digest.hexdigest()
-
-
-def file_xattrs(target: int | bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """The extended attributes that travel into an image (user.*, security.capability), sorted by name."""
-    try:
-        names = os.listxattr(target)
-    except OSError:
-        return ()
-    kept = [
-        name
-        for name in names
-        if name == "security.capability"
-        or (name.startswith("user.") and not name.startswith("user.overlay."))
-    ]
-    return tuple(sorted((os.fsencode(name), os.getxattr(target, name)) for name in kept))

@@ -25,7 +25,7 @@ class Owner(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """An entry of the new layer. `where` names its content as the row did; `data` holds it where it is inline."""
+    """An entry of the new layer. `where` names its content as the row did; `data` is content held inline."""
 
     entry: Entry
     where: bytes = b""
@@ -66,7 +66,8 @@ class Placement:
         self._lower = lower
         self._owner = owner
         self._chmod = chmod
-        self._folder_mode = folder_mode
+        self._folder_mode = folder_mode & 0o777
+        self._matches = 0
         self._made_ns = made_ns
         self._new: dict[bytes, Placed] = {}
 
@@ -99,6 +100,7 @@ class Placement:
 
     def copy(self, match: Match, dest: str) -> None:
         """Copy `match` to `dest` (absolute; a trailing slash means a folder)."""
+        self._matches += 1
         target = self._prepare(dest)
         if match.is_dir:
             self._copy_folder(match, target)
@@ -128,7 +130,8 @@ class Placement:
         self.make_folders(target)
         made = self.entry(target)
         if made is not None:
-            self._new[target] = Placed(made._replace(path=target, mtime_ns=root.mtime_ns))
+            mtime_ns = self._made_ns if match.whole else root.mtime_ns
+            self._new[target] = Placed(made._replace(path=target, mtime_ns=mtime_ns))
         prefix = target + b"/" if target else b""
         for row in match.rows[1:]:
             self._copy_row(row, prefix + row.entry.path)
@@ -141,8 +144,10 @@ class Placement:
                 raise DockerfileError(f"cannot copy to non-directory: /{os.fsdecode(target)}")
             if existing.kind is Kind.DIR and not is_dir:
                 raise DockerfileError(f"cannot replace to directory /{os.fsdecode(target)} with file")
+        # Names of one file stay names of one file within a match only.
+        inode = b"%d/%b" % (self._matches, row.inode) if row.inode else b""
         self._new[target] = Placed(
-            self._dressed(row.entry)._replace(path=target), row.where, None, row.inode, row.stamp
+            self._dressed(row.entry)._replace(path=target), row.where, None, inode, row.stamp
         )
 
     def put(self, entry: Entry, *, where: bytes = b"", data: bytes | None = None) -> None:
@@ -179,7 +184,7 @@ class Placement:
         return entry
 
     def finish(self) -> list[Placed]:
-        """The layer's entries in its order: parents first, siblings bytewise, existing parents as they were."""
+        """The layer's entries: parents first, siblings bytewise, existing parents as they were."""
         for path in list(self._new):
             self._add_parents(path)
         self._new.pop(b"", None)

@@ -12,7 +12,7 @@ class Row(NamedTuple):
     """A path below a match: `entry.path` is relative to the match (``b""`` is the match itself).
 
     `where` names the content of a regular file to whoever gave the row (for a folder: the path to open).
-    `stamp` changes whenever the file may have changed since (sizes, times, inode), empty where content is known.
+    `stamp` changes whenever the file may have changed since (size, times, inode); empty for known content.
     Rows of one match that share a non-empty `inode` are names of one file (hard links).
     """
 
@@ -23,10 +23,14 @@ class Row(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A path that a pattern selected. `name` is what it is called in a destination folder."""
+    """A path that a pattern selected. `name` is what it is called in a destination folder.
+
+    `whole` says that it is the root of what is copied from, whose own time is nobody's.
+    """
 
     name: bytes
     rows: list[Row]
+    whole: bool = False
 
     @property
     def is_dir(self) -> bool:
@@ -34,7 +38,7 @@ class Match(NamedTuple):
 
 
 class View(Protocol):
-    """A tree of files to copy from. Paths are as in `Entry.path`; nothing outside the root is ever reached."""
+    """A tree of files to copy from. Paths are as in `Entry.path`; nothing outside the root is reached."""
 
     def resolve(self, path: bytes) -> bytes:
         """`path` with every symlink followed, the last one included."""

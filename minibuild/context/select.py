@@ -1,4 +1,4 @@
-"""Which files a COPY takes from a view: patterns, ``--parents``, ``--exclude``, links followed inside the root.
+"""Which files a COPY takes from a view: patterns, ``--parents``, ``--exclude``, links inside the root.
 
 The rules are those of BuildKit's copy (fsutil): a pattern's wildcards match as Go's filepath.Match, a
 match that is a symlink is followed, links found below a match are copied as links.
@@ -88,7 +88,7 @@ def _match(view: View, path: bytes, excluded: IgnoreFile | None) -> Match:
     rows = view.walk(resolved)
     if excluded is not None:
         rows = _without(rows, excluded)
-    return Match(path.rpartition(b"/")[2], list(rows))
+    return Match(path.rpartition(b"/")[2], list(rows), whole=not resolved)
 
 
 def _without(rows: Iterator[Row], excluded: IgnoreFile) -> Iterator[Row]:
@@ -107,7 +107,7 @@ def _without(rows: Iterator[Row], excluded: IgnoreFile) -> Iterator[Row]:
 
 
 def _with_parents(view: View, pattern: str, excluded: IgnoreFile | None) -> Match:
-    """``--parents``: the folder before ``/./`` (or the root), reduced to what the rest matches and its parents."""
+    """``--parents``: the folder before ``/./`` (or the root), reduced to what the rest matches."""
     pivot, separator, rest = pattern.partition("/./")
     if not separator:
         pivot, rest = "", pattern
@@ -128,7 +128,7 @@ def _with_parents(view: View, pattern: str, excluded: IgnoreFile | None) -> Matc
 
 
 def _towards(view: View, root: bytes, pattern: str) -> Iterator[Row]:
-    """The rows below `root` that `pattern` could match: only what lies under its part without wildcards is walked."""
+    """The rows below `root` that `pattern` could match: only what lies under its fixed part is walked."""
     fixed, wild = split_wildcards(pattern)
     if wild and not fixed:
         yield from view.walk(root)

@@ -44,9 +44,14 @@ def parse_duration(text: str) -> int:
 
 
 def _fraction(digits: str, unit: int) -> int:
-    """Nanoseconds of ``.5``: Go multiplies floats, and digits past an int64 do not count."""
-    digits = digits[1:].rstrip("0")[:18]
-    return int(float(int(digits)) * (float(unit) / 10.0 ** len(digits))) if digits else 0
+    """Nanoseconds of ``.5``: Go multiplies floats, and digits that no longer fit an int64 do not count."""
+    value, scale = 0, 1.0
+    for digit in digits[1:20]:
+        longer = value * 10 + int(digit)
+        if value > _MOST // 10 or longer > _MOST + 1:
+            break
+        value, scale = longer, scale * 10
+    return int(value * (unit / scale))
 
 
 def _invalid(text: str) -> DockerfileError:

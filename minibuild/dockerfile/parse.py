@@ -43,9 +43,10 @@ def parse(text: str | bytes, name: str = "Dockerfile") -> Dockerfile:
     _close(stages, members)
     if not stages:
         raise _nothing_to_build(source, name, bool(global_args))
+    shown = _shown(source)
     return Dockerfile(
-        name=name, text=_shown(source), global_args=tuple(global_args), stages=tuple(stages),
-        escape=reader.escape, directives=read_directives(source), gaps=tuple(gaps),
+        name=name, text=shown, global_args=tuple(global_args), stages=tuple(stages),
+        escape=reader.escape, directives=read_directives(shown), gaps=tuple(gaps),
     )  # fmt: skip
 
 
@@ -87,8 +88,9 @@ def _instruction(reader: LineReader, line: LogicalLine, where: SourceRange | Non
     if "<<" in line.text and takes_heredocs(keyword, rest, reader.escape):
         heredocs = read_bodies(reader, line)
     where = where or SourceRange(reader.name, line.first, reader.at)
+    comments = tuple(map(_shown, line.comments))
     _check_text(line.text, *(doc.content for doc in heredocs))
-    return build(Statement(keyword, flags, rest, line.text, reader.escape, where, line.comments, heredocs))
+    return build(Statement(keyword, flags, rest, line.text, reader.escape, where, comments, heredocs))
 
 
 def _close(stages: list[Stage], members: list[Instruction]) -> None:

@@ -326,7 +326,7 @@ class _Lexer:
         replacement = self._until("}", True, "syntax error: missing '}'")
         value = self._lookup(name)
         if value is None and self.skip_unset:
-            return f"${{{name}/{pattern}/{replacement}}}"
+            return f"${{{name}/{'/' * everywhere}{pattern}/{replacement}}}"
         try:
             if everywhere:
                 return shellglob.replace_all(value or "", pattern, replacement, limit=self.room)

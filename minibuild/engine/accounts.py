@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from minibuild.context.place import Owner
-from minibuild.errors import DockerfileError
 
-_MAX_ID = 2**32 - 2
+_MAX_ID = 2**31 - 1
 
 
 def owner_of(text: str, passwd: bytes | None, group: bytes | None) -> tuple[Owner, list[str]]:
     """The owner that ``user[:group]`` names, and the names that are not in the files.
 
-    A user by name brings its own group, a user by number the group of the same number. An unknown
-    name is root, as BuildKit has it.
+    A user by name brings its own group, a user by number the group of the same number. As BuildKit has
+    it, an unknown user is root, an unknown group changes nothing, and an empty one is 0.
     """
-    user, _, group_name = text.partition(":")
+    user, colon, group_name = text.partition(":")
     unknown: list[str] = []
     uid = gid = 0
     number = _number(user)
     if number is not None:
         uid = gid = number
-    elif user:
+    else:
         found = _field(passwd, user, (2, 3))
         if found is None:
             unknown.append(user)
         else:
             uid, gid = found
-    if group_name:
+    if colon:
         number = _number(group_name)
         entry = (number,) if number is not None else _field(group, group_name, (2,))
         if entry is None:
@@ -37,12 +36,12 @@ def owner_of(text: str, passwd: bytes | None, group: bytes | None) -> tuple[Owne
 
 
 def _number(text: str) -> int | None:
-    if not text.isascii() or not text.isdigit():
+    """The id that `text` is, without a look at any file."""
+    if text in ("", "root"):
+        return 0
+    if not text.isascii() or not text.isdigit() or int(text) > _MAX_ID:
         return None
-    value = int(text)
-    if value > _MAX_ID:
-        raise DockerfileError(f"{text} is not a user or group id", cure=f"Ids go up to {_MAX_ID}.")
-    return value
+    return int(text)
 
 
 def _field(table: bytes | None, name: str, columns: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -50,7 +50,7 @@ class TreeLower:
 
 @dataclass(slots=True)
 class Gathered:
-    """The sources of a step, found and digested: `contents` by item position, the rest to write the layer from."""
+    """The sources of a step, found and digested: `contents` by item position, the rest to write from."""
 
     contents: dict[int, str]
     files: Files

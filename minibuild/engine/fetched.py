@@ -10,7 +10,7 @@ from minibuild.context.folder import FolderView
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was fetched: a file (`path`, `name`, `size`) or a folder (`tree`). `identity` goes into the key."""
+    """A file (`path`, `name`, `size`) or a folder (`tree`). `identity` goes into the key."""
 
     identity: str
     path: Path = Path()

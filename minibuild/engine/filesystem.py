@@ -58,7 +58,7 @@ def image_filesystem(image: ResolvedImage) -> Filesystem:
     diff_ids = image.config.diff_ids
     if len(diff_ids) != len(image.layers):
         raise LayerError(
-            f"{image.name}: the manifest lists {len(image.layers)} layers and the configuration {len(diff_ids)}",
+            f"{image.name}: {len(image.layers)} layers in the manifest, {len(diff_ids)} in the configuration",
             cure="The image is damaged; push it again.",
         )
     filesystem = Filesystem()

@@ -82,7 +82,7 @@ def _git(*args: str, what: GitItem) -> str:
         raise UsageError("git is not installed", cure="Install git to use git repositories.") from None
     if done.returncode:
         raise DockerfileError(
-            f"cannot fetch {what.remote}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'git failed'}",
+            f"cannot fetch {what.remote}: {(done.stderr.strip() or 'git failed').splitlines()[-1]}",
             cure="Check the address and your rights to it.",
         )
     return done.stdout

@@ -64,7 +64,7 @@ def run_image(
 
 
 def process(request: RunRequest, config: ImageConfig) -> ProcessSpec:
-    """The process that `request` asks for on an image of `config`; raises `UsageError` where there is none."""
+    """The process that `request` asks for on an image of `config`; `UsageError` where there is none."""
     entrypoint, cmd = config.entrypoint or (), config.cmd or ()
     if request.entrypoint is not None:
         entrypoint, cmd = ((request.entrypoint,) if request.entrypoint else ()), ()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from minibuild_store.store import Store
 
-from minibuild.context.digests import FileDigests, content_digest, file_xattrs
+from minibuild.context.digests import FileDigests, content_digest
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Placed
 from minibuild.context.rows import Match, Row, View
@@ -77,13 +77,9 @@ class _FromDisk:
 
     def write(self, writer: LayerWriter, placed: Placed) -> None:
         """Write the file and make sure that it is still the one that was hashed."""
-        entry = placed.entry
         fd = os.open(placed.where, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            xattrs = file_xattrs(fd)
-            if xattrs:
-                entry = entry._replace(xattrs=xattrs)
-            writer.add(entry, fd)
+            writer.add(placed.entry, fd)
             status = os.fstat(fd)
         finally:
             os.close(fd)

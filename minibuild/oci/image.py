@@ -13,7 +13,7 @@ from minibuild.oci.reference import Reference
 
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
-    """A base image pinned: `digest` of its manifest, its config, the descriptors of its layers (lowest first).
+    """A base image pinned: its manifest's `digest`, its config, its layers' descriptors (lowest first).
 
     `name` is what the Dockerfile or the user wrote. `origin` is where blobs can be fetched from:
     a registry repository, or None where every blob is already in the store.

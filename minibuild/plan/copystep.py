@@ -62,7 +62,7 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
             dest=destination(state.config.working_dir, written_dest),
             chown=chown,
             chmod=chmod,
-            link=node.link,
+            link=node.link and not chmod,  # as BuildKit, which ignores --link beside --chmod
             parents=node.parents,
             exclude=node.exclude,
             unpack=node.add if node.unpack is None else node.unpack,
@@ -72,7 +72,7 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
 
 
 def destination(working_dir: str, written: str) -> str:
-    """`written` made absolute; a trailing slash (or ``/.``) stays as a trailing slash, since it means a folder."""
+    """`written` made absolute; a trailing slash (or ``/.``) stays one, since it means a folder."""
     folder = written in ("", ".") or written.endswith(("/", "/."))
     path = posixpath.normpath(posixpath.join("/", working_dir or "/", written))
     path = "/" + path.lstrip("/")

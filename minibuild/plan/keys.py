@@ -27,7 +27,7 @@ def key_of(parts: Mapping[str, str]) -> str:
 def run_parts(
     step: steps.RunStep, *, parent: str, platform: str, epoch: str, mounts: Mapping[int, str]
 ) -> Parts:
-    """Parts of a RUN. `parent` is a chain ID, `mounts` the content digests of bind mounts by their position."""
+    """Parts of a RUN. `parent` is a chain ID, `mounts` the contents of bind mounts by position."""
     parts = {
         "kind": "run",
         "parent": parent,
@@ -93,7 +93,7 @@ def _target(mount: steps.Mount) -> str:
 
 
 def _describe_mount(mount: steps.Mount, content: str) -> str:
-    """Everything about a mount that can change what the command sees; a secret counts by name, not by value."""
+    """All of a mount that can change what the command sees; a secret counts by name, not by value."""
     match mount:
         case steps.BindMount():
             fields: list[object] = ["bind", content, mount.subpath, mount.readonly]

@@ -1,4 +1,4 @@
-"""From a parsed Dockerfile to the graph of steps: stages the target needs, in the order they build on each other.
+"""From a parsed Dockerfile to the graph of steps: the stages a target needs, in the order they build.
 
 Only the documents of base images are asked for (through `Bases`); nothing is executed or read.
 """
@@ -73,6 +73,7 @@ class _Lowering:
         self._states: dict[int, StageState] = {}
         self._open: list[int] = []
         self._globals = self._global_scope()
+        self.epoch = self._epoch()
 
     def plan(self) -> Plan:
         target = self._target()
@@ -83,7 +84,7 @@ class _Lowering:
             config = replace(config, labels={**config.labels, **self.options.labels})
         if self.options.explicit_platform:
             config = replace(config, platform=self.options.target_platform)
-        return Plan((*self._plans.values(), replace(last, config=config)), epoch=self.options.epoch)
+        return Plan((*self._plans.values(), replace(last, config=config)), epoch=self.epoch)
 
     def _global_scope(self) -> dict[str, str]:
         options = self.options
@@ -96,6 +97,17 @@ class _Lowering:
                 elif default is not None:
                     scope[name] = self._expander(scope, node.where)(default)
         return scope
+
+    def _epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH in seconds, from the caller or from a global ARG."""
+        text = self._globals.get("SOURCE_DATE_EPOCH") or self.options.build_args.get("SOURCE_DATE_EPOCH", "")
+        if self.options.epoch is not None or not text:
+            return self.options.epoch
+        if not text.removeprefix("-").isdigit():
+            raise DockerfileError(
+                f"invalid SOURCE_DATE_EPOCH: {text}", cure="Give whole seconds since 1970, as of date +%s."
+            )
+        return int(text)
 
     def _expander(self, variables: Mapping[str, str], where: SourceRange) -> Callable[[str], str]:
         def expander(text: str) -> str:

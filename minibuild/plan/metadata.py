@@ -78,7 +78,7 @@ def apply_env(node: ast.Env, scope: Scope, expand: Expand) -> str:
 def apply_metadata(
     node: ast.Instruction, config: ImageConfig, expand: Expand
 ) -> tuple[ImageConfig, str] | None:
-    """The configuration after `node` and its history text (empty for none), or None where `node` is no metadata."""
+    """The configuration after `node` and its history text ("" for none); None where `node` is no metadata."""
     match node:
         case ast.Label():
             pairs = [(expand(pair.key), expand(pair.value)) for pair in node.pairs]

@@ -16,7 +16,7 @@ HISTORY_COMMENT = "buildkit.dockerfile.v0"
 
 @dataclass(slots=True)
 class StageState:
-    """The only mutable value of the lowering. `display` is the stage's name in progress, "" for a lone stage."""
+    """The lowering's only mutable value. `display` is the stage's name in progress, "" for a lone stage."""
 
     index: int
     display: str

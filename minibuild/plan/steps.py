@@ -40,7 +40,7 @@ Source = FromContext | FromStage | FromImage | FromScratch
 
 @dataclass(frozen=True, slots=True)
 class PathItem:
-    """A path or wildcard pattern in the step's source; `pivot` is the part before ``/./`` with ``--parents``."""
+    """A path or wildcard pattern in the step's source."""
 
     pattern: str
 
@@ -142,7 +142,7 @@ Mount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount | ScriptMou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """`name` is what progress shows, `where` the lines of the instruction, `cacheable` false under --no-cache."""
+    """`name` is what progress shows, `where` the instruction's lines; --no-cache clears `cacheable`."""
 
     name: str = field(compare=False)
     instruction: str = field(compare=False)

@@ -26,7 +26,9 @@ def test_a_download_in_one_go_becomes_a_blob(store: Store, litter: Callable[[], 
     assert litter() == []
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, database=None
+)
 @given(data=st.binary(max_size=2000), cuts=st.lists(st.integers(0, 2000), max_size=5))
 def test_a_download_cut_anywhere_goes_on_where_it_was(store: Store, data: bytes, cuts: list[int]) -> None:
     digest = Digest.of(data)

@@ -89,7 +89,12 @@ def test_touching_an_absent_record_makes_none(store: Store) -> None:
     assert list(store.records("k").names()) == []
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    database=None,
+)
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_a_record_with_one_wrong_bit_is_absent(store: Store, root: Path, position: int, bit: int) -> None:
     store.records("k").put("name", b"some data to be damaged")
