@@ -83,8 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._file(folder / "http" / "/".join(rest))
 
-    do_POST = do_GET  # noqa: N815
-    do_HEAD = do_GET  # noqa: N815
+    do_POST = do_GET
+    do_HEAD = do_GET
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)

@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from minibuild_store.store import Store
+
+from minibuild.engine.build import build
+from minibuild.engine.request import BuildRequest, Secret
+from minibuild.errors import MinibuildError, RunFailed
+from minibuild.exporters.spec import OutputSpec
+from minibuild.oci.platform import Platform
 from tests.differential.bases import BUSYBOX, make_bases
 from tests.differential.case import Case, lay_out, load_cases
 from tests.differential.golden import differences, load
@@ -19,13 +26,6 @@ from tests.differential.image import read_image
 from tests.differential.known import KNOWN
 from tests.differential.record import _replaced
 from tests.differential.server import Server
-
-from minibuild.engine.build import build
-from minibuild.engine.request import BuildRequest, Secret
-from minibuild.errors import MinibuildError, RunFailed
-from minibuild.exporters.spec import OutputSpec
-from minibuild.oci.platform import Platform
-from minibuild_store.store import Store
 
 CASES = load_cases()
 
