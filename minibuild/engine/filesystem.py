@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -90,6 +90,7 @@ class Layers:
         self._trees: dict[str, Tree] = {}
         self._mutex = threading.Lock()
         self._indexes = store.records("indexes")
+        self._partial = store.records("partial-layers")
 
     def know(self, image: ResolvedImage) -> None:
         """Remember where the blobs of `image` can be pulled from."""
@@ -157,7 +158,22 @@ class Layers:
         missing = [number for number, folder in enumerate(folders) if folder is None]
         jobs = {number: filesystem.layers[number] for number in missing}
         folders_made = in_parallel({number: self._unpacker(layer) for number, layer in jobs.items()})
-        return tuple(folder or folders_made[number] for number, folder in enumerate(folders))
+        found: list[Path] = []
+        below = Filesystem()
+        for number, layer in enumerate(filesystem.layers):
+            below = below.extended(layer)
+            found.append(folders[number] or folders_made[number])
+            if self._partial.get(layer.diff_id) is not None:
+                found.extend(self._parents(below))
+        return tuple(found)
+
+    def _parents(self, filesystem: Filesystem) -> list[Path]:
+        """What has to lie above a layer that leaves parent folders out."""
+        from minibuild.engine.repair import parents_folder
+
+        name = "parents-" + filesystem.chain.partition(":")[2]
+        folder = parents_folder(name, self.tree(filesystem), store=self._store, sandbox=self._sandbox())
+        return [] if folder is None else [folder]
 
     def _unpacker(self, layer: Layer) -> Callable[[], Path]:
         return lambda: self.snapshot(layer)
@@ -169,6 +185,8 @@ class Layers:
             folder = self._store.snapshots.path(name)
             if folder is not None:
                 return folder
+            from minibuild.engine.repair import leaves_parents_out
+
             blob = self.path(layer.descriptor)
             sandbox = self._sandbox()
             with self._store.snapshots.workspace(remove=sandbox.remove) as work:
@@ -177,6 +195,8 @@ class Layers:
                 packed = sandbox.unpack(blob, layer.descriptor.media_type, target, layer.diff_id)
                 if self._indexes.get(layer.diff_id) is None:
                     self._indexes.put(layer.diff_id, packed)
+                if leaves_parents_out(LayerIndex.load(packed)):
+                    self._partial.put(layer.diff_id, b"")
                 return self._store.snapshots.commit(target, name)
 
 
@@ -207,7 +227,3 @@ def in_parallel(work: Mapping[int, Callable[[], Path]], *, limit: int = 4) -> di
     if errors:
         raise next((error for error in errors if isinstance(error, MinibuildError)), errors[0])
     return results
-
-
-def snapshot_names(layers: Sequence[Layer]) -> list[str]:
-    return [layer.diff_id.hex for layer in layers]
