@@ -7,12 +7,14 @@ handing a job over is serialised.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from minibuild_store.digest import Digest
@@ -49,6 +51,7 @@ class Sandbox:
         self._devices = devices
         self._lock = threading.Lock()
         self._closed = False
+        self._numbers = itertools.count(1)
 
     @classmethod
     def start(cls, isolation: str = "auto") -> Sandbox:
@@ -101,27 +104,29 @@ class Sandbox:
         output: Output | None = None,
         stdio: tuple[int, int, int] | None = None,
         cancel: threading.Event | None = None,
+        signals: SimpleQueue[int] | None = None,
         scratch: Path | None = None,
     ) -> ExitStatus:
         """Run `spec` in `rootfs`; returns when it and all its descendants are gone.
 
         `output` gets (1 or 2, bytes) as they come, in this thread; with `stdio` the process has those
-        three descriptors instead. What writable snapshot mounts take, and lose again, is held in memory,
-        or in `scratch`, an empty folder. A program that cannot be executed says so on its standard
-        error and gives 127 or 126. Raises `SandboxError`, `UsageError` (no such user), `Cancelled`.
+        three descriptors instead. The numbers put into `signals` are passed on to the process as signals,
+        which take effect even where it does not catch them. What writable snapshot mounts take, and lose
+        again, is held in memory, or in `scratch`, an empty folder. A program that cannot be executed
+        says so on its standard error and gives 127 or 126. Raises `SandboxError`, `UsageError` (no such user), `Cancelled`.
         """
         if not spec.argv:
             raise UsageError("a process needs a program to run", cure="Give at least one argument.")
         if stdio is not None:
             with self._job(protocol.RUN, stdio) as job:
                 job.request(_run_request(rootfs, spec, scratch))
-                return job.wait(None, cancel, spec.timeout)
+                return job.wait(None, cancel, spec.timeout, signals)
         pipes = Pipes(output)
         try:
             with self._job(protocol.RUN, pipes.theirs) as job:
                 pipes.close_theirs()
                 job.request(_run_request(rootfs, spec, scratch))
-                return job.wait(pipes, cancel, spec.timeout)
+                return job.wait(pipes, cancel, spec.timeout, signals)
         finally:
             pipes.close()
 
@@ -176,12 +181,17 @@ class Sandbox:
         with theirs:
             try:
                 with self._lock:
-                    protocol.send_job(self._control, kind, (theirs.fileno(), *fds))
+                    number = next(self._numbers)
+                    protocol.send_job(self._control, kind, number, (theirs.fileno(), *fds))
             except OSError:
                 ours.close()
                 reason = "is closed" if self._closed else "has ended unexpectedly"
                 raise SandboxError(f"the sandbox {reason}") from None
-        return Job(ours)
+        return Job(ours, lambda signal: self._signal(number, signal))
+
+    def _signal(self, number: int, signal: int) -> None:
+        with self._lock, contextlib.suppress(OSError):  # how it ended comes as a frame
+            protocol.send_signal(self._control, number, signal)
 
 
 def _texts(paths: Sequence[Path]) -> tuple[str, ...]:

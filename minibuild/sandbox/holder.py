@@ -14,6 +14,7 @@ import gc
 import marshal
 import os
 import select
+import signal as signals
 
 from minibuild.sandbox import caps, paths, process, protocol, seccomp, syscalls, users
 
@@ -26,15 +27,19 @@ if TYPE_CHECKING:
     Tasks = Callable[[str, dict[str, Any], list[int]], Any]
 
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+# SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM: what ends a process that does not care.
+_DEADLY = (1, 2, 3, 10, 12, 14, 15)
 
 
 class Job:
     """A forked child: its socket to the client, its process descriptor and its notes to the holder."""
 
-    __slots__ = ("notes_fd", "pid", "process_fd", "socket_fd")
+    __slots__ = ("ended_by", "notes_fd", "number", "pid", "process_fd", "socket_fd")
 
-    def __init__(self, pid: int, socket_fd: int, notes_fd: int) -> None:
+    def __init__(self, number: int, pid: int, socket_fd: int, notes_fd: int) -> None:
+        self.number = number
         self.pid = pid
+        self.ended_by = 0
         self.socket_fd = socket_fd
         self.notes_fd = notes_fd
         self.process_fd = os.pidfd_open(pid)
@@ -81,6 +86,8 @@ def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
     if pid == 0:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         os.setsid()
+        # Python's own handler would turn an interrupt that comes before execve into an exception.
+        signals.signal(signals.SIGINT, signals.SIG_DFL)
     return pid
 
 
@@ -109,10 +116,13 @@ class Holder:
         while True:
             for fd, events in self._poll.poll():
                 if fd == self._control.fileno():
-                    kind, fds = protocol.receive_job(self._control)
+                    kind, number, signal, fds = protocol.receive_job(self._control)
                     if not kind:
                         return
-                    self._start(kind, fds)
+                    if kind == protocol.SIGNAL:
+                        self._signal(number, signal)
+                    else:
+                        self._start(kind, number, fds)
                 elif fd in self._by_process:
                     self._finish(self._by_process[fd])
                 elif fd in self._unsent:
@@ -121,7 +131,20 @@ class Holder:
                     self._poll.unregister(fd)
                     os.kill(self._by_socket[fd].pid, 9)
 
-    def _start(self, kind: bytes, fds: list[int]) -> None:
+    def _signal(self, number: int, signal: int) -> None:
+        """Pass a signal on to a job's process.
+
+        The kernel drops what the first process of a namespace does not catch (pid_namespaces(7)); such
+        a signal has the effect here that it would have on any other process.
+        """
+        for job in self._by_process.values():
+            if job.number == number:
+                if signal in _DEADLY and _takes_default(job.process_fd, signal):
+                    job.ended_by = signal
+                    signal = 9
+                os.kill(job.pid, signal)
+
+    def _start(self, kind: bytes, number: int, fds: list[int]) -> None:
         """Fork a child for a job; a run gets a process namespace of its own."""
         notes_fd = -1
         try:
@@ -144,7 +167,7 @@ class Holder:
             return
         for fd in fds[1:]:
             os.close(fd)
-        job = Job(pid, fds[0], notes_fd)
+        job = Job(number, pid, fds[0], notes_fd)
         self._by_process[job.process_fd] = job
         self._by_socket[job.socket_fd] = job
         self._poll.register(job.process_fd, select.POLLIN)
@@ -177,6 +200,8 @@ class Holder:
         failure = ""
         if job.notes_fd >= 0:
             failure = _take_back(job.notes_fd)
+        if code == -9 and job.ended_by:
+            code = -job.ended_by
         code = code if code >= 0 else 128 - code
         self._unsent[job.socket_fd] = protocol.pack((protocol.EXIT, code, out_of_memory, failure))
         os.set_blocking(job.socket_fd, False)
@@ -269,6 +294,21 @@ def _take_back(notes_fd: int) -> str:
     finally:
         os.close(notes_fd)
     return ""
+
+
+def _takes_default(process_fd: int, signal: int) -> bool:
+    """Whether the process neither catches nor ignores `signal` (proc_pid_status(5), SigCgt and SigIgn).
+
+    Its number in the view of the host's /proc is in the description of its descriptor.
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{process_fd}") as file:
+            pid = next(line.split()[1] for line in file if line.startswith("Pid:"))
+        with open(f"/proc/{pid}/status") as file:
+            masks = [int(line.split()[1], 16) for line in file if line.startswith(("SigCgt:", "SigIgn:"))]
+    except (OSError, StopIteration):
+        return False
+    return not any(mask >> (signal - 1) & 1 for mask in masks)
 
 
 def _oom_kills() -> int:

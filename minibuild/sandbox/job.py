@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, Final
 
 from minibuild import errors
@@ -78,10 +79,14 @@ class Pipes:
 
 
 class Job:
-    """A job that was handed to the holder; leaving the context ends it if it has not ended."""
+    """A job that was handed to the holder; leaving the context ends it if it has not ended.
 
-    def __init__(self, handle: socket.socket) -> None:
+    `signal` has the holder pass a signal on to it.
+    """
+
+    def __init__(self, handle: socket.socket, signal: Callable[[int], None]) -> None:
         self._socket = handle
+        self._signal = signal
         self._ended = False
         self._result: Any = None
         self._failure: MinibuildError | None = None
@@ -114,7 +119,13 @@ class Job:
             raise _died(self._status)
         return self._result
 
-    def wait(self, pipes: Pipes | None, cancel: threading.Event | None, timeout: float | None) -> ExitStatus:
+    def wait(
+        self,
+        pipes: Pipes | None,
+        cancel: threading.Event | None,
+        timeout: float | None,
+        signals: SimpleQueue[int] | None = None,
+    ) -> ExitStatus:
         """Deliver output until the child ends; raises what it reported, or `Cancelled`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         timed_out = cancelled = False
@@ -124,11 +135,13 @@ class Job:
             poll.register(fd, select.POLLIN)
         while not self._ended:
             stopped = timed_out or cancelled
-            for fd, _events in poll.poll(None if stopped else _wait_ms(deadline, cancel)):
+            for fd, _events in poll.poll(None if stopped else _wait_ms(deadline, cancel, signals)):
                 if fd == self._socket.fileno():
                     self._read_frame()
                 elif pipes and not pipes.read(fd):
                     poll.unregister(fd)
+            while signals is not None and not signals.empty():
+                self._signal(signals.get())
             if not stopped and not self._ended:
                 cancelled = cancel is not None and cancel.is_set()
                 timed_out = not cancelled and deadline is not None and time.monotonic() >= deadline
@@ -167,11 +180,13 @@ class Job:
                 self._failure = SandboxError(failure)
 
 
-def _wait_ms(deadline: float | None, cancel: threading.Event | None) -> int | None:
+def _wait_ms(
+    deadline: float | None, cancel: threading.Event | None, signals: SimpleQueue[int] | None
+) -> int | None:
     left = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
-    if cancel is None:
+    if cancel is None and signals is None:
         return left
-    # An event cannot be polled for, so look at it now and then.
+    # Neither an event nor a queue can be polled for, so look at them now and then.
     return _CANCEL_POLL_MS if left is None else min(left, _CANCEL_POLL_MS)
 
 

@@ -71,7 +71,9 @@ def _adopt_root(upper: str, lower: str) -> None:
     with os.scandir(upper) as entries:
         if next(entries, None) is not None:
             return
-    below, now = os.stat(lower), os.stat(upper)
+    fd = _folder(lower)
+    below, now = os.fstat(fd), os.stat(upper)
+    os.close(fd)
     if (below.st_uid, below.st_gid) != (now.st_uid, now.st_gid):
         os.chown(upper, below.st_uid, below.st_gid)
     if below.st_mode != now.st_mode:

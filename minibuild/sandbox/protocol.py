@@ -1,7 +1,8 @@
 """What travels between the client and the holder.
 
-Control socket (SOCK_SEQPACKET): the client sends one byte, the kind of job, with the job's own socket
-and the descriptors the job works on. Job socket (SOCK_STREAM): frames, each a marshalled value behind
+Control socket (SOCK_SEQPACKET): the client sends one byte, the kind of job, and the job's number, with
+the job's own socket and the descriptors the job works on; or the number of a job and a signal for it.
+Job socket (SOCK_STREAM): frames, each a marshalled value behind
 its length; the request goes to the forked child, which answers; the holder adds how the child ended.
 The holder never sees a request, so secrets pass from the client to the one process that needs them.
 Marshal, not JSON: both ends are the same interpreter and requests carry bytes.
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 # Kinds of job on the control socket.
 RUN = b"r"
 TASK = b"t"
+SIGNAL = b"s"
 
 # First elements of the frames on a job socket.
 RESULT = "result"
@@ -108,19 +110,29 @@ def _read_exactly(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def send_job(control: _socket.socket, kind: bytes, fds: tuple[int, ...]) -> None:
+def send_job(control: _socket.socket, kind: bytes, number: int, fds: tuple[int, ...]) -> None:
     """Hand a job and its descriptors (the job's socket first) to the holder."""
     packed = b"".join(fd.to_bytes(_INT, "little") for fd in fds)
-    control.sendmsg([kind], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)], _socket.MSG_NOSIGNAL)
+    control.sendmsg(
+        [kind, number.to_bytes(_INT, "little")],
+        [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)],
+        _socket.MSG_NOSIGNAL,
+    )
 
 
-def receive_job(control: _socket.socket) -> tuple[bytes, list[int]]:
-    """The next job: its kind (empty when the client is gone) and its descriptors."""
-    kind, ancillary, _flags, _address = control.recvmsg(
+def send_signal(control: _socket.socket, number: int, signal: int) -> None:
+    """Have the holder pass `signal` on to job `number`."""
+    control.send(SIGNAL + number.to_bytes(_INT, "little") + bytes([signal]), _socket.MSG_NOSIGNAL)
+
+
+def receive_job(control: _socket.socket) -> tuple[bytes, int, int, list[int]]:
+    """The next message: its kind (empty when the client is gone), job number, signal and descriptors."""
+    data, ancillary, _flags, _address = control.recvmsg(
         16, _socket.CMSG_SPACE(MAX_FDS * _INT), _socket.MSG_CMSG_CLOEXEC
     )
     fds = []
     for _level, _type, data in ancillary:
         for start in range(0, len(data) - len(data) % _INT, _INT):
             fds.append(int.from_bytes(data[start : start + _INT], "little"))
-    return kind, fds
+    signal = data[1 + _INT] if len(data) > 1 + _INT else 0
+    return data[:1], int.from_bytes(data[1 : 1 + _INT], "little"), signal, fds
