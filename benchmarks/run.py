@@ -1,0 +1,159 @@
+"""minibuild beside whichever of buildctl (BUILDKIT_HOST) and buildah is installed, in one run.
+
+    benchmarks/run.py [--runs N] [--lines cached,files,...] [--builders minibuild,buildctl,...]
+                      [--scale 0.1] [--prune] [--json FILE] [--results FILE]
+
+Every builder builds every context cold, cached and with one file touched, in turns, and writes an OCI
+layout each time; the first cold results are compared file by file. Times are whole processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import contexts
+import layouts
+from builders import BUILDERS, Buildctl, Builder, Minibuild, installed
+from lines import LINES, Line, touch
+from measure import Cost, Failed, run, summary
+from report import Row, markdown, table
+
+_SETTLED = 2.1  # seconds after which a file's time is proof of its content for every builder
+
+
+def main() -> int:
+    options = _options()
+    Buildctl.prune = options.prune
+    with tempfile.TemporaryDirectory(prefix="minibuild-benchmark-", dir=options.temp) as text:
+        work = Path(text)
+        base = _base_layout(work)
+        names = [name for name in options.builders if installed(name)]
+        builders = [kind(work, base) for kind in BUILDERS if kind.name in names]
+        rows: list[Row] = []
+        for line in LINES:
+            if line.name in options.lines:
+                print(f"{line.name}: {line.title}", file=sys.stderr)
+                rows += _measure(line, builders, work, options)
+        versions = {builder.name: builder.version() for builder in builders}
+        for builder in builders:
+            builder.close()
+    print(table(rows))
+    if options.results:
+        shown = ["benchmarks/run.py", *_shown(sys.argv[1:])]
+        Path(options.results).write_text(markdown(rows, " ".join(shown), versions, options.scale))
+    if options.json:
+        Path(options.json).write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+    return 1 if any(row.different for row in rows) else 0
+
+
+def _options() -> argparse.Namespace:
+    every = [line.name for line in LINES]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=5, help="runs of each kind; the median counts (5)")
+    parser.add_argument("--lines", type=_words, default=every, help=f"some of {','.join(every)}")
+    parser.add_argument("--builders", type=_words, default=[kind.name for kind in BUILDERS])
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the files' number and size")
+    parser.add_argument("--prune", action="store_true", help="empty the BuildKit daemon's whole cache")
+    parser.add_argument("--temp", help="where to work; as the stores are put there, on a real disk")
+    parser.add_argument("--json", help="write every figure to this file")
+    parser.add_argument("--results", help="write the table to this file", default="")
+    options = parser.parse_args()
+    unknown = set(options.lines) - set(every)
+    if unknown:
+        parser.error(f"no line {sorted(unknown)[0]}; there are {', '.join(every)}")
+    return options
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _shown(arguments: list[str]) -> list[str]:
+    """The arguments without the places of this machine."""
+    return [word for word in arguments if "/" not in word and word not in ("--temp", "--json", "--results")]
+
+
+def _base_layout(work: Path) -> Path:
+    """The base image, built by minibuild from busybox."""
+    context = work / "base"
+    contexts.base(context / "root")
+    contexts.dockerfile(context, "FROM scratch", "COPY root/ /", "ENV PATH=/bin")
+    folder = work / "setup"
+    folder.mkdir()
+    layout = work / "base-layout"
+    builder = Minibuild(folder, layout)
+    output = f"type=oci,tar=false,compression=gzip,force-compression=true,dest={layout}"
+    command = (builder.program(), "build", "-o", output, str(context))
+    run(command, env=builder.env, cwd=folder, log=folder / "log")
+    return layout
+
+
+def _measure(line: Line, builders: list[Builder], work: Path, options: argparse.Namespace) -> list[Row]:
+    context = work / line.name
+    context.mkdir()
+    touched = line.make(context, options.scale)
+    costs: dict[tuple[str, str], list[Cost]] = defaultdict(list)
+    different, layout = "", work / "out"
+    first: layouts.Files | None = None
+    count = 0
+    for turn in range(options.runs):
+        for builder in builders:
+            for mode in line.modes:
+                if mode == "cold":
+                    time.sleep(_SETTLED)
+                    builder.forget()
+                elif mode == "touched" and touched is not None:
+                    count += 1
+                    touch(touched, count)
+                shutil.rmtree(layout, ignore_errors=True)
+                layout.mkdir()
+                costs[mode, builder.name].append(_built(builder, context, layout))
+                if not turn and mode == "cold" and len(builders) > 1:
+                    files = layouts.merged(layout)
+                    first = first or files
+                    said = layouts.difference(first, files)
+                    different += f"{builder.name}: {said}" if said else ""
+    for mode, command in line.floors.items():
+        for _ in range(min(options.runs, 3)):
+            costs[mode, "floor"].append(_floor(command, context, layout))
+    shutil.rmtree(context)
+    return [
+        Row(
+            line.name,
+            line.title,
+            mode,
+            line.aims.get(mode),
+            different,
+            {name: summary(found) for (of, name), found in costs.items() if of == mode},
+        )
+        for mode in line.modes
+    ]
+
+
+def _built(builder: Builder, context: Path, layout: Path) -> Cost:
+    cost = builder.build(context, layout)
+    print(f"  {builder.name} {cost.wall:.3f}s cpu {cost.cpu:.3f}s {cost.peak_kib >> 10} MB", file=sys.stderr)
+    return cost
+
+
+def _floor(command: str, context: Path, out: Path) -> Cost:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    env = {**os.environ, "context": str(context), "out": str(out)}
+    return run(("bash", "-c", command), env=env, cwd=out, log=out / "log")
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except (Failed, contexts.NoBase) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
