@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from typing import Annotated
 
 import typer
@@ -13,11 +12,22 @@ import typer
 from minibuild.cli import options
 from minibuild.cli.exits import reported
 from minibuild.cli.progress import Quiet
-from minibuild.engine.runimage import RunRequest, run_image
+from minibuild.engine.runimage import RunRequest, Signals, run_image
 from minibuild.errors import Cancelled, UsageError
 from minibuild.oci.reference import Reference
 
 _Texts = list[str] | None
+
+_PASSED_ON = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+)
+_PATIENCE = 3  # as docker: so many requests to end, and the process is killed
 
 
 def register(app: typer.Typer) -> None:
@@ -75,21 +85,25 @@ def _note_port(port: str, network: str) -> None:
 
 
 def _run(request: RunRequest, with_input: bool) -> int:
-    cancel = threading.Event()
-    got: list[int] = []
+    signals = Signals()
+    asked: list[int] = []
 
-    def stop(number: int, _frame: object) -> None:
-        got.append(number)
-        cancel.set()
+    def pass_on(number: int, _frame: object) -> None:
+        if number in (signal.SIGINT, signal.SIGTERM):
+            asked.append(number)
+        if len(asked) >= _PATIENCE:
+            signals.stop.set()
+        elif signals.running or number not in (signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2):
+            signals.send(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    for number in _PASSED_ON:
+        signal.signal(number, pass_on)
     stdin = 0 if with_input else os.open(os.devnull, os.O_RDONLY)
     try:
         with options.open_store() as store:
             status = run_image(
-                request, store=store, stdio=(stdin, 1, 2), sink=Quiet(sys.stderr), cancel=cancel
+                request, store=store, stdio=(stdin, 1, 2), sink=Quiet(sys.stderr), signals=signals
             )
     except Cancelled:
-        return 128 + got[0] if got else 130
+        return 128 + asked[-1] if asked else 129
     return status.code

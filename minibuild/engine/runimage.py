@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 from minibuild_store.store import Store
 
@@ -39,17 +40,37 @@ class RunRequest:
     insecure: bool = False
 
 
+class Signals:
+    """Signals for what `run_image` runs. Before the process is there, any of them stops the whole."""
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[int] = SimpleQueue()
+        self.stop = threading.Event()
+        self.running = False
+
+    def send(self, number: int) -> None:
+        """Pass a signal on; may be called from a signal handler."""
+        if self.running:
+            self.queue.put(number)
+        else:
+            self.stop.set()
+
+
 def run_image(
     request: RunRequest,
     *,
     store: Store,
     stdio: tuple[int, int, int],
     sink: EventSink = silent,
-    cancel: threading.Event | None = None,
+    signals: Signals | None = None,
 ) -> ExitStatus:
-    """Run it with the given descriptors and wait; the image is pulled first if it is not here."""
+    """Run it with the given descriptors and wait; the image is pulled first if it is not here.
+
+    Raises `Cancelled` where `signals.stop` is set, and kills the process if it runs by then.
+    """
+    signals = signals or Signals()
     build = BuildRequest(context=None, registry=request.registry, isolation=request.isolation)
-    with Session(store, build, sink, cancel) as session:
+    with Session(store, build, sink, signals.stop) as session:
         image = LocalImages(store).find(request.image)
         if image is None:
             image = ImageBases(session).image(str(request.image), Platform.of_host())
@@ -60,7 +81,15 @@ def run_image(
             rootfs = Rootfs(lowers, work / "upper", work / "work")
             rootfs.upper.mkdir(mode=0o755)
             rootfs.work.mkdir(mode=0o700)
-            return sandbox.run(rootfs, process(request, image.config), stdio=stdio, cancel=session.stop)
+            session.check()
+            signals.running = True
+            return sandbox.run(
+                rootfs,
+                process(request, image.config),
+                stdio=stdio,
+                cancel=session.stop,
+                signals=signals.queue,
+            )
 
 
 def process(request: RunRequest, config: ImageConfig) -> ProcessSpec:

@@ -113,7 +113,8 @@ class Sandbox:
         three descriptors instead. The numbers put into `signals` are passed on to the process as signals,
         which take effect even where it does not catch them. What writable snapshot mounts take, and lose
         again, is held in memory, or in `scratch`, an empty folder. A program that cannot be executed
-        says so on its standard error and gives 127 or 126. Raises `SandboxError`, `UsageError` (no such user), `Cancelled`.
+        says so on its standard error and gives 127 or 126. Raises `SandboxError`, `UsageError` (no such
+        user), `Cancelled`.
         """
         if not spec.argv:
             raise UsageError("a process needs a program to run", cure="Give at least one argument.")

@@ -14,7 +14,6 @@ import gc
 import marshal
 import os
 import select
-import signal as signals
 
 from minibuild.sandbox import caps, paths, process, protocol, seccomp, syscalls, users
 
@@ -87,7 +86,7 @@ def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         os.setsid()
         # Python's own handler would turn an interrupt that comes before execve into an exception.
-        signals.signal(signals.SIGINT, signals.SIG_DFL)
+        syscalls.default_signal(2)
     return pid
 
 

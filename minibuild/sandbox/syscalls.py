@@ -250,6 +250,11 @@ def take_terminal(fd: int) -> None:
     _libc.ioctl(fd, ctypes.c_ulong(0x540E), ctypes.c_ulong(0))  # TIOCSCTTY
 
 
+def default_signal(number: int) -> None:
+    """Give one signal its default action."""
+    _signal(number, None)
+
+
 def default_signals() -> None:
     """Every signal at its default action and none blocked, as a new process expects."""
     for number in range(1, 65):
