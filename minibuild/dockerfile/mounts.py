@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from minibuild.dockerfile.csvline import split_fields
 from minibuild.dockerfile.gopath import base, clean
 from minibuild.dockerfile.gotext import boolean, number, quote
 from minibuild.dockerfile.suggest import did_you_mean
@@ -129,7 +130,7 @@ def parse_mount(value: str, *, expand: Callable[[str], str] = str, where: Source
 
 def _read(value: str, expand: Callable[[str], str]) -> _Fields:
     fields = _Fields()
-    for field in _split(value, "mounts"):
+    for field in split_fields(value, "mounts"):
         key, equals, text = field.partition("=")
         if equals:
             _set(fields, key.lower(), expand(text), field)
@@ -145,7 +146,7 @@ def check_mount(value: str) -> str:
     Raises DockerfileError.
     """
     source = ""
-    for field in _split(value, "mounts"):
+    for field in split_fields(value, "mounts"):
         key, equals, text = field.partition("=")
         if equals and key.lower() == "from":
             if "$" in text[:-1]:
@@ -160,7 +161,7 @@ def check_mount(value: str) -> str:
 def parse_device(value: str) -> Device:
     """The device that `value` asks for: ``NAME[,required]``. Raises DockerfileError."""
     name, required = "", False
-    for field in _split(value, "devices"):
+    for field in split_fields(value, "devices"):
         key, equals, text = field.partition("=")
         key = key.lower()
         if key == "required":
@@ -180,54 +181,6 @@ def parse_device(value: str) -> Device:
 
 
 _DEVICE_CURE = "Write --device=NAME or --device=NAME,required."
-
-
-def _split(value: str, what: str) -> list[str]:
-    """The fields of one line of CSV: a field may be quoted, quotes inside it doubled."""
-    line = value.removesuffix("\n").removesuffix("\r") if value.endswith("\n") else value
-    if not line:
-        raise DockerfileError(
-            f"failed to parse csv {what}: the value is empty", cure="Write key=value fields."
-        )
-    fields: list[str] = []
-    at = 0
-    while True:
-        if line.startswith('"', at):
-            field, at = _quoted(line, at + 1, what)
-        else:
-            end = line.find(",", at)
-            end = len(line) if end < 0 else end
-            field, at = line[at:end], end
-            if '"' in field:
-                raise _bad_quote(what, "a quote inside an unquoted field")
-        fields.append(field)
-        if at >= len(line):
-            return fields
-        at += 1  # the comma
-
-
-def _quoted(line: str, at: int, what: str) -> tuple[str, int]:
-    """The quoted field whose text starts at `at`, and the place behind its closing quote."""
-    parts: list[str] = []
-    while True:
-        end = line.find('"', at)
-        if end < 0:
-            raise _bad_quote(what, "a quote without its partner")
-        parts.append(line[at:end])
-        following = line[end + 1 : end + 2]
-        if following == '"':
-            parts.append('"')
-            at = end + 2
-        elif following in ("", ","):
-            return "".join(parts), end + 1
-        else:
-            raise _bad_quote(what, "text behind a closing quote")
-
-
-def _bad_quote(what: str, fault: str) -> DockerfileError:
-    return DockerfileError(
-        f"failed to parse csv {what}: {fault}", cure="Quote a whole field, as in '\"target=/a,b\"'."
-    )
 
 
 def _set_alone(fields: _Fields, key: str, field: str) -> None:

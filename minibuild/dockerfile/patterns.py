@@ -31,7 +31,7 @@ class PatternList:
     Answers about folders are remembered, so that asking for each path of a tree costs one test a path.
     """
 
-    __slots__ = ("_compiled", "_folders", "_literals", "has_negated", "patterns")
+    __slots__ = ("_compiled", "_folders", "_literals", "_names", "_order", "has_negated", "patterns")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         """Raises DockerfileError where a pattern is malformed; blank ones are left out."""
@@ -39,6 +39,8 @@ class PatternList:
         self.has_negated = any(pattern.negated for pattern in self.patterns)
         self._compiled: re.Pattern[str] | None = None
         self._literals: dict[str, int] = {}
+        self._names: dict[str, int] = {}
+        self._order: list[int] = []
         self._folders: dict[str, int] = {"": NO_MATCH, ".": NO_MATCH}
 
     def matches(self, path: str) -> bool:
@@ -88,25 +90,37 @@ class PatternList:
         """The last pattern that matches `path` itself."""
         compiled = self._compiled or self._compile()
         literal = self._literals.get(path, NO_MATCH)
+        named = self._names.get(path.rpartition("/")[2], NO_MATCH)
+        if named > literal:
+            literal = named
         found = compiled.fullmatch(path)
         if found is None:
             return literal
         # Alternatives run from the last pattern to the first; the first that fits wins.
-        index = len(self.patterns) - (found.lastindex or 0)
+        index = self._order[(found.lastindex or 0) - 1]
         return index if index > literal else literal
 
     def _compile(self) -> re.Pattern[str]:
-        """One expression with one group a pattern, the last pattern first; literal ones go to a table."""
+        """One expression with one group a pattern, the last pattern first.
+
+        Plain paths, and ``**/NAME``, go to tables instead.
+        """
         groups: list[str] = []
         for index in range(len(self.patterns) - 1, -1, -1):
             text = self.patterns[index].text
-            if has_wildcard(text) or "\\" in text:
+            if text.startswith("**/") and "/" not in text[3:] and not _special(text[3:]):
+                self._names[text[3:]] = max(index, self._names.get(text[3:], NO_MATCH))
+            elif _special(text):
                 groups.append(f"({_expression(text)})")
+                self._order.append(index)
             else:
                 self._literals[text] = max(index, self._literals.get(text, NO_MATCH))
-                groups.append("((?!))")
         self._compiled = re.compile("|".join(groups) or "(?!)", re.DOTALL)
         return self._compiled
+
+
+def _special(text: str) -> bool:
+    return has_wildcard(text) or "\\" in text
 
 
 def parse_pattern(text: str) -> Pattern:
