@@ -131,8 +131,8 @@ def receive_job(control: _socket.socket) -> tuple[bytes, int, int, list[int]]:
         16, _socket.CMSG_SPACE(MAX_FDS * _INT), _socket.MSG_CMSG_CLOEXEC
     )
     fds = []
-    for _level, _type, data in ancillary:
-        for start in range(0, len(data) - len(data) % _INT, _INT):
-            fds.append(int.from_bytes(data[start : start + _INT], "little"))
+    for _level, _type, packed in ancillary:
+        for start in range(0, len(packed) - len(packed) % _INT, _INT):
+            fds.append(int.from_bytes(packed[start : start + _INT], "little"))
     signal = data[1 + _INT] if len(data) > 1 + _INT else 0
     return data[:1], int.from_bytes(data[1 : 1 + _INT], "little"), signal, fds
