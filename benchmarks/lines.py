@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from contexts import Maker
 
 
 class Line(NamedTuple):
-    """`aims` are seconds by mode; `floors` shell commands by mode, with $context and $out in their environment."""
+    """`aims` are seconds by mode; `floors` shell commands by mode, which know $context and $out."""
 
     name: str
     title: str
@@ -24,7 +23,10 @@ class Line(NamedTuple):
 
 _WALK = "find \"$context\" -printf '%p %m %s %T@ %C@ %i\\n' > /dev/null"
 # one pass of the plain tools: the tar stream hashed, compressed, hashed again and written
-_PACK = 'tar -C "$context" -c . | tee >(sha256sum > /dev/null) | zstd -q -3 | tee "$out/layer" | sha256sum > /dev/null'
+_PACK = (
+    'tar -C "$context" -c . | tee >(sha256sum > /dev/null)'
+    ' | zstd -q -3 | tee "$out/layer" | sha256sum > /dev/null'
+)
 _UNSHARE = "unshare --mount --pid --fork --mount-proc" + ("" if os.geteuid() == 0 else " --map-root-user")
 _RUNS = f"for number in $(seq 20); do {_UNSHARE} true; done"
 
@@ -56,6 +58,3 @@ def touch(path: Path, count: int) -> None:
     """Change one byte or so of the file, differently each time."""
     with path.open("r+b") as file:
         file.write(b"%08d" % count)
-
-
-Report = Callable[[str], None]

@@ -13,7 +13,7 @@ from measure import Summary
 
 
 class Row(NamedTuple):
-    """One line of the table; `costs` by builder, and of the "floor". `different` is empty where results agree."""
+    """One line of the table; `costs` by builder and of the "floor"; `different` says where results differ."""
 
     line: str
     title: str
@@ -51,9 +51,8 @@ def table(rows: Sequence[Row]) -> str:
     """For a terminal."""
     lines = cells(rows)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
-    )
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    text = "\n".join("  ".join(line).rstrip() for line in padded)
     faults = "\n".join(sorted({f"DIFFERENT {row.line}: {row.different}" for row in rows if row.different}))
     return f"{text}\n{faults}" if faults else text
 
@@ -73,9 +72,9 @@ def markdown(rows: Sequence[Row], command: str, versions: Mapping[str, str], sca
     return f"""# Benchmark results
 
 Made by `{command}`: seconds for the whole process, an OCI layout written each time, medians of
-{", ".join(map(str, counts))} alternating runs.{scaled} In brackets, how many times as long as minibuild. *cpu* is the
-least processor time (user and system, all processes) that minibuild needed, *peak* the resident memory
-of its largest process; BuildKit's daemon was warm, and its own processor time and memory are not shown.
+{", ".join(map(str, counts))} alternating runs.{scaled} In brackets, how many times as long as minibuild.
+*cpu* is the least processor time (user and system, all processes) that minibuild needed, *peak* the
+resident memory of its largest process; BuildKit's daemon was warm, and its own are not shown.
 *floor* is what plain tools need: `find -printf` for the check, `tar | zstd | sha256sum` (twice) for a
 layer, twenty `unshare true` for the RUNs, `sleep 1` for the stages. {check}
 
