@@ -48,8 +48,7 @@ def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
         place = os.open(lower, os.O_PATH | os.O_DIRECTORY)
         syscalls.move_mount(tree, place, "attach the layers below")
         os.close(place)
-    algorithm, level = arguments["compression"]
-    compression = Compression(algorithm, level)
+    compression = Compression(*arguments["compression"])
     writer = LayerWriter(fds[0], compression, clamp_mtime_ns=arguments["clamp_mtime_ns"])
     diff_upper(Path(arguments["upper"]), lower, writer)
     return tuple(str(part) if isinstance(part, str) else part for part in writer.close())
