@@ -151,12 +151,16 @@ class Layers:
             return self._trees.setdefault(filesystem.chain, tree)
 
     def snapshots(self, filesystem: Filesystem) -> tuple[Path, ...]:
-        """The layers unpacked, lowest first; missing ones are pulled and unpacked side by side."""
-        folders: list[Path | None] = [
-            self._store.snapshots.path(layer.diff_id.hex) for layer in filesystem.layers
-        ]
+        """The layers unpacked, lowest first; missing ones are pulled and unpacked side by side.
+
+        A layer that comes more than once counts where it comes last: there it hides what the same
+        layer did further down, and overlay takes no folder twice (ELOOP).
+        """
+        last = {layer.diff_id: number for number, layer in enumerate(filesystem.layers)}
+        layers = [filesystem.layers[number] for number in sorted(last.values())]
+        folders: list[Path | None] = [self._store.snapshots.path(layer.diff_id.hex) for layer in layers]
         missing = [number for number, folder in enumerate(folders) if folder is None]
-        jobs = {number: filesystem.layers[number] for number in missing}
+        jobs = {number: layers[number] for number in missing}
         folders_made = in_parallel({number: self._unpacker(layer) for number, layer in jobs.items()})
         found: list[Path] = []
         below = Filesystem()
