@@ -7,18 +7,23 @@ registry is pulled; an index is read off the blob in one pass; a snapshot is unp
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from minibuild_store.blobs import Blobs
 from minibuild_store.digest import Digest
+from minibuild_store.errors import StoreError, StoreFull
 from minibuild_store.store import Store
 
 from minibuild.errors import LayerError, MinibuildError
 from minibuild.layers.index import LayerIndex
 from minibuild.oci.descriptor import Descriptor
+from minibuild.oci.image import Layer as Layer
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.reference import Reference
 
@@ -28,11 +33,29 @@ if TYPE_CHECKING:
     from minibuild.sandbox.client import Sandbox
 
 
-class Layer(NamedTuple):
-    """A layer's content and the blob that holds it."""
+class LayerLost(LayerError):
+    """The blob of `layer` is gone or damaged: what made it has to run again, or to be pulled again."""
 
-    diff_id: Digest
-    descriptor: Descriptor
+    def __init__(self, digest: Digest, why: str) -> None:
+        super().__init__(
+            f"layer {digest} {why}",
+            cure="Build again with --no-cache, or with --pull if it came with a base image.",
+        )
+        self.digest = digest
+
+
+class RemoteLayer(Protocol):
+    """A layer that a shared cache holds: pulled when its bytes are needed, and no sooner."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """The registry repository that it is in, None where it is kept elsewhere."""
+
+    def fetch(self, blobs: Blobs, progress: Callable[[Descriptor, int], None]) -> None:
+        """Bring the blob into `blobs`, its digest and size checked; raises `MinibuildError`, `StoreError`."""
+
+    def forget(self, why: str) -> None:
+        """Hand it out no more: what came was not what was promised, or nothing came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +94,7 @@ class Layers:
     """Gives the forms of layers; safe to use from several threads and processes.
 
     `registry` and `sandbox` are called only when something must be pulled or unpacked. `pulled`
-    hears of progress: descriptor, bytes done, bytes in all.
+    hears of progress: descriptor, bytes done, bytes in all. `lease` keeps names from gc.
     """
 
     def __init__(
@@ -81,43 +104,119 @@ class Layers:
         registry: Callable[[], Registry],
         sandbox: Callable[[], Sandbox],
         pulled: Callable[[Descriptor, int], None],
+        lease: Callable[..., None] = lambda *names: None,
     ) -> None:
         self._store = store
         self._registry = registry
         self._sandbox = sandbox
         self._pulled = pulled
+        self._lease = lease
         self._origins: dict[Digest, Reference] = {}
+        self._remote: dict[Digest, RemoteLayer] = {}
         self._trees: dict[str, Tree] = {}
         self._mutex = threading.Lock()
         self._indexes = store.records("indexes")
         self._partial = store.records("partial-layers")
 
     def know(self, image: ResolvedImage) -> None:
-        """Remember where the blobs of `image` can be pulled from."""
+        """Remember where the blobs of `image` can be pulled from, and keep those that are here."""
+        self._lease(*(d.digest for d in image.layers), *(diff_id.hex for diff_id in image.config.diff_ids))
         if image.origin is not None:
             for descriptor in image.layers:
                 self._origins.setdefault(descriptor.digest, image.origin)
 
     def origin(self, descriptor: Descriptor) -> Reference | None:
-        return self._origins.get(descriptor.digest)
+        origin = self._origins.get(descriptor.digest)
+        if origin is None and descriptor.digest in self._remote:
+            return self._remote[descriptor.digest].reference
+        return origin
 
-    def present(self, layer: Layer) -> bool:
-        """Whether the blob is here or can be pulled."""
+    def of_base(self, descriptor: Descriptor) -> bool:
+        """Whether the layer came with a base image from a registry."""
+        return descriptor.digest in self._origins
+
+    def expect(self, layer: Layer, remote: RemoteLayer) -> None:
+        """Count `layer` as present: `remote` brings it when it is needed."""
+        self._remote[layer.descriptor.digest] = remote
+
+    def present(self, layer: Layer, stamp: int = 0) -> bool:
+        """Whether the blob is here or can be pulled; from now on gc leaves it alone.
+
+        With the `stamp` that it had when it was known to be whole, a blob written to since is read and checked.
+        """
         descriptor = layer.descriptor
-        return self._store.blobs.has(descriptor.digest, descriptor.size) or descriptor.digest in self._origins
+        digest = descriptor.digest
+        self._lease(digest, layer.diff_id.hex)
+        try:
+            status = os.stat(self._store.blobs.path(digest))
+        except FileNotFoundError:
+            return digest in self._origins or digest in self._remote
+        if status.st_size != descriptor.size or (stamp and status.st_mtime_ns != stamp):
+            return self.whole(digest) or digest in self._origins or digest in self._remote
+        return True
+
+    def stamp(self, digest: Digest) -> int:
+        """The blob's modification time in nanoseconds, 0 where it is not here."""
+        try:
+            return os.stat(self._store.blobs.path(digest)).st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def whole(self, digest: Digest) -> bool:
+        """Read all of a blob: whether it is here and is what its digest says. One that is not is deleted."""
+        try:
+            with self._store.blobs.open_verified(digest) as blob:
+                while blob.read(1 << 20):
+                    pass
+        except StoreError:
+            return False
+        return True
 
     def path(self, descriptor: Descriptor) -> Path:
         """The blob as a local file; pulled first where it is not here."""
         blobs = self._store.blobs
         if not blobs.has(descriptor.digest, descriptor.size):
             origin = self._origins.get(descriptor.digest)
-            if origin is None:
-                raise LayerError(
-                    f"layer {descriptor.digest} is no longer in the store",
-                    cure="Build again with --no-cache, or with --pull if it came with a base image.",
-                )
-            self._registry().fetch_blob(origin, descriptor, self._store.blobs, self._pulled)
+            remote = self._remote.get(descriptor.digest)
+            if origin is not None:
+                self._registry().fetch_blob(origin, descriptor, self._store.blobs, self._pulled)
+            elif remote is not None:
+                self._fetch(descriptor.digest, remote)
+            else:
+                raise LayerLost(descriptor.digest, "is no longer in the store")
         return blobs.path(descriptor.digest)
+
+    def _fetch(self, digest: Digest, remote: RemoteLayer) -> None:
+        try:
+            with self._store.lock(f"fetch {digest}"):
+                remote.fetch(self._store.blobs, self._pulled)
+        except StoreFull:
+            raise
+        except (MinibuildError, StoreError) as error:
+            self._remote.pop(digest, None)
+            remote.forget(str(error))
+            raise LayerLost(digest, f"did not come from the shared cache: {error}") from None
+
+    @contextmanager
+    def reading(self, layer: Layer) -> Iterator[BinaryIO]:
+        """The blob to read from. A `LayerError` while it is read becomes `LayerLost` if the blob is to blame."""
+        try:
+            with self.path(layer.descriptor).open("rb") as blob:
+                yield blob
+        except LayerError as error:
+            raise self._blamed(layer, error) from None
+
+    def _blamed(self, layer: Layer, error: LayerError) -> LayerError:
+        digest = layer.descriptor.digest
+        if isinstance(error, LayerLost):
+            return error
+        remote = self._remote.pop(digest, None)
+        if remote is not None:  # whole, but not the layer that the cache said it was
+            self._store.blobs.delete(digest)
+            remote.forget(str(error))
+        elif self.whole(digest):
+            return error
+        return LayerLost(digest, "is damaged")
 
     def index(self, layer: Layer) -> LayerIndex:
         """Names and metadata of everything in the layer."""
@@ -129,8 +228,7 @@ class Layers:
                 pass  # written by another version: read it off the blob again
         from minibuild.layers.scan import index_blob
 
-        path = self.path(layer.descriptor)
-        with self._store.lock(f"index {layer.diff_id}"), path.open("rb") as blob:
+        with self._store.lock(f"index {layer.diff_id}"), self.reading(layer) as blob:
             index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
         self._indexes.put(layer.diff_id, index.dump())
         return index
@@ -156,17 +254,22 @@ class Layers:
         A layer that comes more than once counts where it comes last: there it hides what the same
         layer did further down, and overlay takes no folder twice (ELOOP).
         """
+        self._lease(*(layer.diff_id.hex for layer in filesystem.layers))
         last = {layer.diff_id: number for number, layer in enumerate(filesystem.layers)}
-        layers = [filesystem.layers[number] for number in sorted(last.values())]
-        folders: list[Path | None] = [self._store.snapshots.path(layer.diff_id.hex) for layer in layers]
-        missing = [number for number, folder in enumerate(folders) if folder is None]
-        jobs = {number: layers[number] for number in missing}
-        folders_made = in_parallel({number: self._unpacker(layer) for number, layer in jobs.items()})
+        folders = {diff_id: self._store.snapshots.path(diff_id.hex) for diff_id in last}
+        jobs = {
+            number: self._unpacker(filesystem.layers[number])
+            for diff_id, number in last.items()
+            if folders[diff_id] is None
+        }
+        made = in_parallel(jobs)
         found: list[Path] = []
         below = Filesystem()
         for number, layer in enumerate(filesystem.layers):
             below = below.extended(layer)
-            found.append(folders[number] or folders_made[number])
+            if last[layer.diff_id] != number:
+                continue
+            found.append(folders[layer.diff_id] or made[number])
             if self._partial.get(layer.diff_id) is not None:
                 found.extend(self._parents(below))
         return tuple(found)
@@ -176,6 +279,7 @@ class Layers:
         from minibuild.engine.repair import parents_folder
 
         name = "parents-" + filesystem.chain.partition(":")[2]
+        self._lease(name)
         folder = parents_folder(name, self.tree(filesystem), store=self._store, sandbox=self._sandbox())
         return [] if folder is None else [folder]
 
@@ -196,7 +300,10 @@ class Layers:
             with self._store.snapshots.workspace(remove=sandbox.remove) as work:
                 target = work / "root"
                 target.mkdir(mode=0o755)
-                packed = sandbox.unpack(blob, layer.descriptor.media_type, target, layer.diff_id)
+                try:
+                    packed = sandbox.unpack(blob, layer.descriptor.media_type, target, layer.diff_id)
+                except LayerError as error:
+                    raise self._blamed(layer, error) from None
                 if self._indexes.get(layer.diff_id) is None:
                     self._indexes.put(layer.diff_id, packed)
                 if leaves_parents_out(LayerIndex.load(packed)):

@@ -130,7 +130,7 @@ class TreeFiles:
             known = self._known(layer.diff_id)
             missing = [position for position in positions if position not in known]
             if missing:
-                with self._layers.path(layer.descriptor).open("rb") as blob:
+                with self._layers.reading(layer) as blob:
                     known.update(digests(blob, layer.descriptor.media_type, missing))
                 table = {str(position): digest for position, digest in known.items()}
                 self._store.records("contents").put(layer.diff_id, json.dumps(table).encode())
@@ -155,7 +155,7 @@ class TreeFiles:
             for number, positions in _by_layer(names).items():
                 layer = self.filesystem.layers[number]
                 wanted = {position: folder / f"{number}-{position}" for position in positions}
-                with self._layers.path(layer.descriptor).open("rb") as blob:
+                with self._layers.reading(layer) as blob:
                     extract(blob, layer.descriptor.media_type, wanted)
                 files.update({b"%d:%d" % (number, position): path for position, path in wanted.items()})
             yield files

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from minibuild_store.digest import Digest
 
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
+
+
+class Layer(NamedTuple):
+    """A layer's content and the blob that holds it."""
+
+    diff_id: Digest
+    descriptor: Descriptor
 
 
 @dataclass(frozen=True, slots=True)
