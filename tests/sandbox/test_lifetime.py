@@ -1,0 +1,210 @@
+"""Nothing outlives the sandbox: no process, no mount, however it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minibuild.errors import SandboxError
+from minibuild.sandbox.client import Sandbox
+from minibuild.sandbox.spec import ProcessSpec
+from tests.sandbox.conftest import Box
+
+_CLIENT = """
+import sys, threading, time
+from pathlib import Path
+from minibuild.sandbox.client import Sandbox
+from minibuild.sandbox.spec import ProcessSpec, Rootfs
+image, folder = Path(sys.argv[1]), Path(sys.argv[2])
+sandbox = Sandbox.start()
+def run(number):
+    upper, work = folder / f"u{number}", folder / f"w{number}"
+    upper.mkdir(); work.mkdir()
+    argv = ("/bin/sh", "-c", f"setsid sleep {sys.argv[3]} & echo up; sleep {sys.argv[3]}")
+    spec = ProcessSpec(argv=argv, env=(("PATH", "/bin"),))
+    sandbox.run(Rootfs((image,), upper, work), spec, output=lambda fd, data: print("up", flush=True))
+for number in range(2):
+    threading.Thread(target=run, args=(number,)).start()
+time.sleep(60)
+"""
+
+
+def processes(marker: str) -> list[int]:
+    """Processes whose command line holds `marker`."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and marker.encode() in Path("/proc", name, "cmdline").read_bytes():
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Every descendant of `pid`."""
+    try:
+        direct = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [*direct, *(below for child in direct for below in children(child))]
+
+
+def wait_until(done: object, *, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not done():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def client(box: Box) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process with a sandbox in which two runs sleep; a number that marks the runs."""
+    marker = f"58{os.getpid()}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLIENT, str(box.image), str(box.folder), marker],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert process.stdout is not None
+    with process:
+        for _run in range(2):
+            assert process.stdout.readline() == "up\n"
+        yield process, marker
+        process.kill()
+
+
+def test_killing_the_client_leaves_no_process(client: tuple[subprocess.Popen[str], str]) -> None:
+    process, marker = client
+    below = children(process.pid)
+    assert len(processes(marker)) >= 5
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not processes(marker))
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+
+
+def test_killing_the_client_leaves_no_mount(client: tuple[subprocess.Popen[str], str], box: Box) -> None:
+    process, _marker = client
+    assert str(box.folder) not in Path("/proc/self/mountinfo").read_text()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for name in ("u0", "w0", "u1", "w1"):
+        assert not os.path.ismount(box.folder / name)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_killing_the_holder_ends_its_jobs(client: tuple[subprocess.Popen[str], str], depth: int) -> None:
+    process, marker = client
+    outer = children(process.pid)[0]
+    os.kill([outer, *children(outer)][depth], signal.SIGKILL)
+    wait_until(lambda: len(processes(marker)) == 1)  # the client itself
+
+
+def test_a_sandbox_whose_holder_died_says_so(box: Box) -> None:
+    with Sandbox.start() as sandbox:
+        rootfs = box.rootfs()
+        spec = ProcessSpec(argv=("/bin/sleep", "60"))
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                sandbox.run(rootfs, spec)
+            except SandboxError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        before = set(children(os.getpid()))
+        thread.start()
+        wait_until(lambda: set(children(os.getpid())) - before)
+        holder = sandbox._process.pid
+        wait_until(lambda: len(children(holder)) >= 2)
+        os.kill(holder, signal.SIGKILL)
+        thread.join(10)
+        assert re.search("ended before its job", str(failures[0]))
+        with pytest.raises(SandboxError, match="ended unexpectedly"):
+            sandbox.run(box.rootfs(), spec)
+
+
+def test_closing_ends_running_jobs(box: Box) -> None:
+    sandbox = Sandbox.start()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            sandbox.run(rootfs, ProcessSpec(argv=("/bin/sleep", "60")))
+        except SandboxError as error:
+            failures.append(error)
+
+    rootfs = box.rootfs()
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: len(children(sandbox._process.pid)) >= 2)
+    sandbox.close()
+    thread.join(10)
+    assert len(failures) == 1
+
+
+def test_a_closed_sandbox_says_so_and_may_be_closed_again(box: Box) -> None:
+    sandbox = Sandbox.start()
+    sandbox.close()
+    sandbox.close()
+    with pytest.raises(SandboxError, match="is closed"):
+        sandbox.run(box.rootfs(), ProcessSpec(argv=("/bin/true",)))
+
+
+def test_descriptors_are_given_back(box: Box) -> None:
+    box.sh("true")
+    before = os.listdir("/proc/self/fd")
+    holder = children(box.sandbox._process.pid)[0]
+    theirs = os.listdir(f"/proc/{holder}/fd")
+    for _number in range(5):
+        box.sh("true")
+        with pytest.raises(SandboxError):
+            box.run("/bin/true", cwd="/etc/passwd")
+    assert os.listdir("/proc/self/fd") == before
+    assert os.listdir(f"/proc/{holder}/fd") == theirs
+
+
+def test_it_may_be_started_in_a_thread_that_ends(box: Box) -> None:
+    made: list[Sandbox] = []
+    thread = threading.Thread(target=lambda: made.append(Sandbox.start()))
+    thread.start()
+    thread.join()
+    time.sleep(0.1)
+    with made[0] as sandbox:
+        assert sandbox.run(box.rootfs(), ProcessSpec(argv=("/bin/true",))).code == 0
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_between_the_pivot_and_the_program_no_file_is_opened(box: Box, tmp_path: Path) -> None:
+    log = tmp_path / "strace"
+    with Sandbox.start() as sandbox:
+        holder = children(sandbox._process.pid)[0]
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-qq", "-e", "trace=file,pivot_root", "-o", str(log), "-p", str(holder)],
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(0.5)
+        if tracer.poll() is not None:
+            pytest.skip("strace may not trace here")
+        spec = ProcessSpec(argv=("/bin/true",), user="app", mounts=())
+        assert sandbox.run(box.rootfs(), spec).code == 0
+    tracer.wait(10)
+    calls = [line.split(" ", 1)[1].strip() for line in log.read_text().splitlines()]
+    start = next(place for place, call in enumerate(calls) if call.startswith("pivot_root"))
+    end = next(place for place, call in enumerate(calls) if call.startswith("execve"))
+    names = [call.split("(", 1)[0] for call in calls[start + 1 : end]]
+    assert names == ["umount2", "openat", "chdir"]
+    assert '"/dev/null"' in calls[start + 2]
