@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 _KEPT = 200
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Flags to open a directory that is no link."""
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags to make a file where nothing is."""
 
@@ -20,7 +21,7 @@ class Folders:
     __slots__ = ("_fds",)
 
     def __init__(self, root: Path) -> None:
-        self._fds = {b"": os.open(root, _FLAGS & ~os.O_NOFOLLOW)}
+        self._fds = {b"": os.open(root, FOLDER & ~os.O_NOFOLLOW)}
 
     def close(self) -> None:
         for fd in self._fds.values():
@@ -41,7 +42,7 @@ class Folders:
         owned = False
         for name in reversed(names):
             try:
-                below = os.open(name, _FLAGS, dir_fd=fd)
+                below = os.open(name, FOLDER, dir_fd=fd)
             finally:
                 if owned:
                     os.close(fd)

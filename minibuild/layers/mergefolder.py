@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from minibuild.layers.entry import Entry, Kind
-from minibuild.layers.folders import CREATE, Folders, write_all
+from minibuild.layers.folders import CREATE, FOLDER, Folders, write_all
 from minibuild.layers.tarblocks import Body
 
 _NOT_ALLOWED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP)
@@ -169,12 +168,36 @@ def _as_far_as_allowed() -> Iterator[None]:
 
 def _remove(at: int, name: bytes) -> None:
     """Remove whatever is at `name` in the directory `at`, with all below it; follows nothing."""
-    try:
-        os.unlink(name, dir_fd=at)
+    if _unlink(at, name):
         return
-    except IsADirectoryError:
-        pass
-    except PermissionError:  # what unlink says of a directory on some filesystems
-        if not stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
-            raise
-    shutil.rmtree(name, dir_fd=at)
+    stack = [(at, name, _open_to_empty(at, name))]
+    try:
+        while stack:
+            parent, name, fd = stack[-1]
+            for child in map(os.fsencode, os.listdir(fd)):
+                if not _unlink(fd, child):
+                    stack.append((fd, child, _open_to_empty(fd, child)))
+                    break
+            else:
+                os.close(fd)
+                stack.pop()
+                os.rmdir(name, dir_fd=parent)
+    finally:
+        for _, _, fd in stack:
+            os.close(fd)
+
+
+def _unlink(at: int, name: bytes) -> bool:
+    """Remove what is at `name`; False where that is a directory."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+        return False
+    os.unlink(name, dir_fd=at)
+    return True
+
+
+def _open_to_empty(at: int, name: bytes) -> int:
+    """Open the directory `name`, made such that its owner may remove what is in it."""
+    info = os.stat(name, dir_fd=at, follow_symlinks=False)
+    if info.st_mode & 0o700 != 0o700:
+        os.chmod(name, 0o700, dir_fd=at)
+    return os.open(name, FOLDER, dir_fd=at)

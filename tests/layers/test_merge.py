@@ -139,6 +139,16 @@ def test_everything_else_goes_where_asked(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "usr") == ["c"]
 
 
+def test_closed_folders_of_ours_are_no_obstacle(tmp_path: Path) -> None:
+    closed = tmp_path / "etc/new/closed/deep"
+    closed.mkdir(parents=True)
+    (closed / "f").write_bytes(b"")
+    for folder in (closed, closed.parent, tmp_path / "etc"):
+        os.chmod(folder, 0)
+    merge_to_folder([TOP], tmp_path)
+    assert (tmp_path / "etc/new").read_bytes() == b"new"
+
+
 def test_links_in_the_folder_are_replaced_and_never_followed(tmp_path: Path) -> None:
     outside, dest = tmp_path / "outside", tmp_path / "dest"
     outside.mkdir()

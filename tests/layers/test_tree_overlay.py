@@ -52,7 +52,7 @@ def entries(draw: st.DrawFn) -> tuple[Entry, bytes]:
     assert isinstance(kind, Kind)
     data = b"%d" % number if kind is Kind.FILE else b""
     link = draw(paths) if kind is Kind.HARDLINK else draw(targets) if kind is Kind.SYMLINK else b""
-    mode = 0o777 if kind is Kind.SYMLINK else 0o600 + number
+    mode = 0o777 if kind is Kind.SYMLINK else 0o700 + number
     return Entry(path, kind, mode, 0, 0, len(data), number * 10**9, link), data
 
 
@@ -291,7 +291,7 @@ def as_root() -> list[str]:
 
 def in_user_namespace() -> list[str]:
     command = ["unshare", "-Urm"]
-    if subprocess.run([*command, "true"], capture_output=True).returncode:
+    if subprocess.run([*command, sys.executable, "-c", ""], capture_output=True).returncode:
         pytest.skip("no user namespaces here")
     return command
 
