@@ -445,3 +445,16 @@ def test_passwd_and_group_are_kept_in_the_index(dest: Path) -> None:
     for after in (link(b"etc", b"elsewhere"), hard(b"etc/passwd", b"new")):
         gone = archive(file(b"new", b"new"), file(b"etc/passwd", b"old"), after)
         assert dict(index_blob(io.BytesIO(gone), None, Digest.of(gone)).files) == {}
+
+
+def test_whiteouts_are_attributes_where_nodes_are_refused(
+    dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "mknod", refuse)  # as kernels before 5.8 do to all but root
+    put(archive(folder(b"d"), file(b"d/.wh.gone"), file(b"d/.wh.back"), file(b"d/back", b"new")), dest)
+    assert os.getxattr(dest / "d", "user.overlay.opaque") == b"x"
+    assert os.getxattr(dest / "d/gone", "user.overlay.whiteout") == b"y"
+    assert os.listxattr(dest / "d/back") == []
