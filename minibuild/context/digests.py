@@ -118,7 +118,7 @@ def content_digest(matches: Iterable[Match], digests: dict[bytes, str]) -> str:
             elif entry.kind in (Kind.CHAR, Kind.BLOCK):
                 content = b"%d:%d" % entry.device
             else:
-                content = entry.link
+                content = b"leads" if row.leads else entry.link
             lines.append(
                 b"%d %b %b %o %d:%d %d %b"
                 % (
@@ -143,7 +143,8 @@ def listing(matches: Iterable[Match], digests: dict[bytes, str]) -> bytes:
             entry = row.entry
             path = b"/".join(part for part in (match.name, entry.path) if part)
             content = digests[row.where].encode() if entry.kind is Kind.FILE else entry.link
-            lines.append(b"%b\0%b %o %b" % (path, entry.kind.encode(), entry.mode, content))
+            kind = entry.kind.encode()
+            lines.append(b"%b\0%b %o %d:%d %b" % (path, kind, entry.mode, entry.uid, entry.gid, content))
     return zlib.compress(b"\n".join(lines), 1)
 
 

@@ -25,13 +25,17 @@ class Owner(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """An entry of the new layer. `where` names its content as the row did; `data` is content held inline."""
+    """An entry of the new layer. `where` names its content as the row did; `data` is content held inline.
+
+    `spooled` says that `where` is a file of our own. Entries of one non-empty `inode` are names of one file.
+    """
 
     entry: Entry
     where: bytes = b""
     data: bytes | None = None
     inode: bytes = b""
     stamp: bytes = b""
+    spooled: bool = False
 
 
 class Lower(Protocol):
@@ -82,14 +86,14 @@ class Placement:
         entry = self.entry(path)
         return entry.link if entry is not None and entry.kind is Kind.SYMLINK else None
 
-    def make_folders(self, path: bytes, *, mode: int | None = None) -> None:
+    def make_folders(self, path: bytes, *, mode: int | None = None, owner: Owner | None = None) -> None:
         """Make `path` (links already followed) and its parents where they are missing."""
         parts = path.split(b"/") if path else []
+        owner = owner or self._owner or Owner(0, 0)
         for depth in range(1, len(parts) + 1):
             folder = b"/".join(parts[:depth])
             entry = self.entry(folder)
             if entry is None:
-                owner = self._owner or Owner(0, 0)
                 made = Entry(folder, Kind.DIR, self._folder_mode if mode is None else mode, *owner)
                 self._new[folder] = Placed(made._replace(mtime_ns=self._made_ns))
             elif entry.kind is not Kind.DIR:
@@ -144,22 +148,66 @@ class Placement:
                 raise DockerfileError(f"cannot copy to non-directory: /{os.fsdecode(target)}")
             if existing.kind is Kind.DIR and not is_dir:
                 raise DockerfileError(f"cannot replace to directory /{os.fsdecode(target)} with file")
+            if row.leads:
+                self._new[target] = Placed(existing._replace(path=target, mode=row.entry.mode))
+                return
         # Names of one file stay names of one file within a match only.
         inode = b"%d/%b" % (self._matches, row.inode) if row.inode else b""
         self._new[target] = Placed(
             self._dressed(row.entry)._replace(path=target), row.where, None, inode, row.stamp
         )
 
-    def put(self, entry: Entry, *, where: bytes = b"", data: bytes | None = None) -> None:
-        """Set `entry.path` as an archive does: whatever is there gives way, folders merge, parents appear."""
-        parent, _, name = entry.path.rpartition(b"/")
-        folder = self.resolve(parent)
-        self.make_folders(folder)
-        path = folder + b"/" + name if folder else name
+    def put(
+        self, entry: Entry, base: bytes, *, where: bytes = b"", data: bytes | None = None, inode: bytes = b""
+    ) -> None:
+        """Set `entry` below `base` as an archive does.
+
+        Links lead nowhere else, whatever is there gives way, folders merge, missing parents are root's.
+        """
+        path = self._below(base, entry.path)
+        self.make_folders(path.rpartition(b"/")[0], mode=0o755, owner=Owner(0, 0))
         existing = self.entry(path)
         if existing is not None and existing.kind is Kind.DIR and entry.kind is not Kind.DIR:
             self._forget(path)
-        self._new[path] = Placed(self._dressed(entry)._replace(path=path), where, data)
+        if self._owner is not None:
+            entry = entry._replace(uid=self._owner.uid, gid=self._owner.gid)
+        self._new[path] = Placed(entry._replace(path=path), where, data, inode, spooled=bool(where))
+
+    def put_link(self, entry: Entry, base: bytes, content: Callable[[bytes], bytes]) -> None:
+        """Set a hard link of an archive; all names of the file get its metadata.
+
+        `content` fetches a file from below the new layer and says where it is.
+        """
+        target = self._below(base, entry.link)
+        placed = self._new.get(target)
+        if placed is None:
+            lower = self._lower.entry(target)
+            if lower is None or lower.kind is Kind.DIR:
+                what = "which is not there" if lower is None else "a directory"
+                raise DockerfileError(
+                    f"the archive's hard link {os.fsdecode(entry.path)} leads to {os.fsdecode(entry.link)}, "
+                    + what,
+                    cure="Write the archive again.",
+                )
+            where = content(target) if lower.kind is Kind.FILE else b""
+            placed = Placed(lower._replace(path=target), where, spooled=bool(where))
+        inode = placed.inode or b"archive/" + target
+        shown = placed.entry._replace(uid=entry.uid, gid=entry.gid)
+        if shown.kind is not Kind.SYMLINK:
+            shown = shown._replace(mode=entry.mode, mtime_ns=entry.mtime_ns)
+        self._new[target] = placed._replace(inode=inode)
+        self.put(shown._replace(path=entry.path), base, where=placed.where, data=placed.data, inode=inode)
+        latest = self._new[self._below(base, entry.path)].entry
+        for path, other in self._new.items():
+            if other.inode == inode:
+                self._new[path] = other._replace(entry=latest._replace(path=path))
+
+    def _below(self, base: bytes, path: bytes) -> bytes:
+        """`path` as found by someone whose root is `base`; a link at its end is not followed."""
+        prefix = base + b"/" if base else b""
+        parent, _, name = path.rpartition(b"/")
+        folder = follow(parent, lambda link: self._readlink(prefix + link))
+        return prefix + (folder + b"/" + name if folder else name)
 
     def _forget(self, path: bytes) -> None:
         prefix = path + b"/"
@@ -174,7 +222,8 @@ class Placement:
         existing = self.entry(target)
         if existing is not None and existing.kind is Kind.DIR:
             target = target + b"/" + os.fsencode(name) if target else os.fsencode(name)
-        self._new[target] = Placed(self._dressed(entry)._replace(path=target), where, data)
+        placed = Placed(self._dressed(entry)._replace(path=target), where, data, spooled=bool(where))
+        self._new[target] = placed
 
     def _dressed(self, entry: Entry) -> Entry:
         if self._owner is not None:

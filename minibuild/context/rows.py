@@ -13,13 +13,15 @@ class Row(NamedTuple):
 
     `where` names the content of a regular file to whoever gave the row (for a folder: the path to open).
     `stamp` changes whenever the file may have changed since (size, times, inode); empty for known content.
-    Rows of one match that share a non-empty `inode` are names of one file (hard links).
+    Rows of one match that share a non-empty `inode` are names of one file (hard links). `leads` says that
+    the folder was not selected itself, and only leads to something that was.
     """
 
     entry: Entry
     where: bytes
     stamp: bytes = b""
     inode: bytes = b""
+    leads: bool = False
 
 
 class Match(NamedTuple):

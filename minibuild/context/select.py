@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from minibuild.context.rows import Match, Row, View
 from minibuild.dockerfile.gomatch import match as go_match
-from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.dockerfile.patterns import PatternList
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Kind
 
@@ -30,12 +30,20 @@ class NothingThere(DockerfileError):
 
 def select(view: View, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> list[Match]:
     """The matches of `pattern`, in order; raises `NothingThere` where a plain path does not exist."""
-    excluded = IgnoreFile.parse("\n".join(exclude), "--exclude") if exclude else None
+    excluded = PatternList(exclude) if exclude else None
     if parents:
-        return [_with_parents(view, pattern, excluded)]
+        return _with_parents(view, pattern, excluded)
+    return [_match(view, path, excluded) for path in _paths(view, pattern)]
+
+
+def _paths(view: View, pattern: str) -> list[bytes]:
     base, wild = split_wildcards(pattern)
-    paths = [base] if not wild else _glob(view, view.resolve(base), wild)
-    return [_match(view, path, excluded) for path in paths]
+    if not wild:
+        return [base]
+    resolved = view.resolve(base)
+    if view.entry(resolved) is None:
+        raise NothingThere(os.fsdecode(base))
+    return _glob(view, resolved, wild)
 
 
 def split_wildcards(pattern: str) -> tuple[bytes, str]:
@@ -81,7 +89,7 @@ def _glob(view: View, base: bytes, wild: str) -> list[bytes]:
     return found
 
 
-def _match(view: View, path: bytes, excluded: IgnoreFile | None) -> Match:
+def _match(view: View, path: bytes, excluded: PatternList | None) -> Match:
     resolved = view.resolve(path)
     if view.entry(resolved) is None:
         raise NothingThere(os.fsdecode(path))
@@ -91,46 +99,56 @@ def _match(view: View, path: bytes, excluded: IgnoreFile | None) -> Match:
     return Match(path.rpartition(b"/")[2], list(rows), whole=not resolved)
 
 
-def _without(rows: Iterator[Row], excluded: IgnoreFile) -> Iterator[Row]:
+def _without(rows: Iterator[Row], excluded: PatternList) -> Iterator[Row]:
     """Leave out what `excluded` matches; an excluded folder stays away unless something below it is kept."""
+    return _chosen(rows, lambda path: not excluded.matches(path))
+
+
+def _chosen(rows: Iterator[Row], wanted: Callable[[str], bool]) -> Iterator[Row]:
+    """The root, what is `wanted`, and the folders that lead there."""
     waiting: list[Row] = []
     for row in rows:
         path = row.entry.path
-        waiting = [parent for parent in waiting if path.startswith(parent.entry.path + b"/")]
-        if path and excluded.ignores(os.fsdecode(path)):
-            if row.entry.kind == Kind.DIR:
-                waiting.append(row)
+        if not path:
+            yield row
             continue
-        yield from waiting
-        waiting = []
-        yield row
+        waiting = [parent for parent in waiting if path.startswith(parent.entry.path + b"/")]
+        if wanted(os.fsdecode(path)):
+            yield from waiting
+            waiting = []
+            yield row
+        elif row.entry.kind == Kind.DIR:
+            waiting.append(row._replace(leads=True))
 
 
-def _with_parents(view: View, pattern: str, excluded: IgnoreFile | None) -> Match:
-    """``--parents``: the folder before ``/./`` (or the root), reduced to what the rest matches."""
+def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> list[Match]:
+    """``--parents``: each folder before ``/./`` (or the root), reduced to what the rest matches."""
     pivot, separator, rest = pattern.partition("/./")
     if not separator:
         pivot, rest = "", pattern
     rest = posixpath.normpath("/" + rest).lstrip("/")
-    root = view.resolve(os.fsencode(posixpath.normpath("/" + pivot).lstrip("/")))
-    if view.entry(root) is None:
-        raise NothingThere(os.fsdecode(root))
     if not has_wildcard(pivot) and not has_wildcard(rest):
-        wanted = root + b"/" + os.fsencode(rest) if root else os.fsencode(rest)
-        if view.entry(wanted) is None and view.entry(view.resolve(wanted)) is None:
-            raise NothingThere(os.fsdecode(wanted))
-    rows = view.walk(root)
-    if rest:
-        rows = _only(_towards(view, root, rest), IgnoreFile.parse(rest, "--parents"))
-    if excluded is not None:
-        rows = _without(rows, excluded)
-    return Match(b"", list(rows))
+        _require(view, posixpath.normpath(f"/{pivot}/{rest}").lstrip("/"))
+    included = PatternList([rest]) if rest else None
+    matches = []
+    for path in _paths(view, pivot):
+        root = view.resolve(path)
+        entry = view.entry(root)
+        if entry is None:
+            raise NothingThere(os.fsdecode(path))
+        if entry.kind != Kind.DIR:
+            continue
+        rows = view.walk(root) if included is None else _chosen(_towards(view, root, rest), included.matches)
+        if excluded is not None:
+            rows = _without(rows, excluded)
+        matches.append(Match(b"", list(rows), whole=not root))
+    return matches
 
 
 def _towards(view: View, root: bytes, pattern: str) -> Iterator[Row]:
     """The rows below `root` that `pattern` could match: only what lies under its fixed part is walked."""
     fixed, wild = split_wildcards(pattern)
-    if wild and not fixed:
+    if (wild and not fixed) or b"\\" in fixed:
         yield from view.walk(root)
         return
     yield from _alone(view, root, b"")
@@ -152,18 +170,9 @@ def _alone(view: View, root: bytes, relative: bytes) -> Iterator[Row]:
             yield row._replace(entry=row.entry._replace(path=relative))
 
 
-def _only(rows: Iterator[Row], included: IgnoreFile) -> Iterator[Row]:
-    """The root, what `included` matches, and the folders that lead there."""
-    waiting: list[Row] = []
-    for row in rows:
-        path = row.entry.path
-        if not path:
-            yield row
-            continue
-        waiting = [parent for parent in waiting if path.startswith(parent.entry.path + b"/")]
-        if included.ignores(os.fsdecode(path)):
-            yield from waiting
-            waiting = []
-            yield row
-        elif row.entry.kind == Kind.DIR:
-            waiting.append(row)
+def _require(view: View, wanted: str) -> None:
+    """Raise `NothingThere` unless there is something at exactly `wanted`, with no link on the way."""
+    path = os.fsencode(wanted)
+    parent = path.rpartition(b"/")[0]
+    if not path or view.resolve(parent) != parent or view.entry(path) is None:
+        raise NothingThere(wanted)

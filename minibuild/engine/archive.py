@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +20,28 @@ if TYPE_CHECKING:
     from minibuild.layers.tarreader import Body
 
 _INLINE = 64 << 10
+_CAPABILITY = b"security.capability"  # no other extended attribute gets into a layer of BuildKit's
 
 
-def extract_archive(session: Session, stack: ExitStack, path: bytes, dest: str, placement: Placement) -> bool:
+def extract_archive(
+    session: Session,
+    stack: ExitStack,
+    path: bytes,
+    dest: str,
+    placement: Placement,
+    *,
+    below: Callable[[bytes], bytes],
+) -> bool:
     """Put the entries of the tar archive at `path` below `dest`; False where the file is no archive.
 
     Any compression that is recognised by content (gzip, bzip2, xz, zstd) is taken off. Contents are
-    spooled to a workspace that lives as long as `stack`.
+    spooled to a workspace that lives as long as `stack`. `below` fetches a file that a hard link names
+    and the archive does not hold.
     """
     from minibuild.layers.tarreader import TarReader
 
     with open(path, "rb") as file:
-        stream = _decompressed(file)
-        members = iter(TarReader(stream))
+        members = iter(TarReader(_decompressed(file), clip=True))
         try:
             first = next(members, None)
         except (LayerError, OSError, EOFError):
@@ -39,33 +50,34 @@ def extract_archive(session: Session, stack: ExitStack, path: bytes, dest: str, 
             return False
         folder = stack.enter_context(session.store.workspace())
         base = placement.resolve(os.fsencode(dest))
-        placement.make_folders(base)
-        count = 0
-        member: tuple[Entry, Body] | None = first
-        while member is not None:
-            _put(member[0], member[1], base, folder / str(count), placement)
-            count += 1
-            member = next(members, None)
+        placement.make_folders(base, mode=0o755)
+        for count, (entry, body) in enumerate(chain((first,), members)):
+            _put(entry, body, base, folder / str(count), placement, below)
     return True
 
 
-def _put(entry: Entry, body: Body, base: bytes, spool: Path, placement: Placement) -> None:
+def _put(
+    entry: Entry,
+    body: Body,
+    base: bytes,
+    spool: Path,
+    placement: Placement,
+    below: Callable[[bytes], bytes],
+) -> None:
     if not entry.path:
         return
-    path = base + b"/" + entry.path if base else entry.path
-    link = entry.link
-    if entry.kind is Kind.HARDLINK and base:
-        link = base + b"/" + link
-    entry = entry._replace(path=path, link=link)
-    if entry.kind is not Kind.FILE:
-        placement.put(entry)
-        return
-    data = body.read()
-    if entry.size <= _INLINE:
-        placement.put(entry, data=bytes(data))
-        return
-    spool.write_bytes(data)
-    placement.put(entry, where=os.fsencode(spool))
+    entry = entry._replace(xattrs=tuple(pair for pair in entry.xattrs if pair[0] == _CAPABILITY))
+    if entry.kind is Kind.HARDLINK:
+        placement.put_link(entry, base, below)
+    elif entry.kind is not Kind.FILE:
+        placement.put(entry, base)
+    elif entry.size <= _INLINE:
+        placement.put(entry, base, data=bytes(body.read()))
+    else:
+        with spool.open("wb") as out:
+            for chunk in body.chunks():
+                out.write(chunk)
+        placement.put(entry, base, where=os.fsencode(spool))
 
 
 def _decompressed(file: BufferedReader) -> Reader:

@@ -143,20 +143,19 @@ def write_copy(
         made_ns=made_ns,
     )
     with ExitStack() as stack:
+        unpack = _Unpacking(session, stack, parent, step.dest, placement)
         for number, item in enumerate(step.items):
             match item:
                 case steps.PathItem(pattern):
                     for match in _matches(gathered, number, step, pattern):
-                        if not (
-                            step.unpack and _unpack(session, stack, gathered.files, match, step, placement)
-                        ):
+                        if not (step.unpack and unpack(gathered.files, match)):
                             placement.copy(match, step.dest)
                 case steps.InlineItem(name, content):
                     data = content.encode("utf-8", "surrogateescape")
                     entry = Entry(b"", Kind.FILE, _INLINE_MODE, size=len(data), mtime_ns=made_ns)
                     placement.put_file(name, step.dest, entry, data=data)
                 case steps.UrlItem() | steps.GitItem():
-                    _place_fetched(stack, session, gathered.fetched[number], step, placement)
+                    _place_fetched(gathered.fetched[number], step, placement, unpack)
         return write_layer(session, placement.finish(), gathered.files)
 
 
@@ -167,6 +166,11 @@ def _owner(session: Session, text: str, lower: Lower) -> Owner | None:
     if not all(part.isdigit() for part in text.split(":") if part) and isinstance(lower, TreeLower):
         passwd, group = lower.tree.file(b"etc/passwd"), lower.tree.file(b"etc/group")
     owner, unknown = owner_of(text, passwd, group)
+    if unknown and isinstance(lower, Nothing):
+        raise DockerfileError(
+            f"--chown={text} names a user or group, and --link knows none",
+            cure="Give numbers, or leave out --link.",
+        )
     for name in unknown:
         session.notice(
             "warning", f"{name!r} is not in the image's passwd or group file; root is used instead"
@@ -174,32 +178,47 @@ def _owner(session: Session, text: str, lower: Lower) -> Owner | None:
     return owner
 
 
-def _unpack(
-    session: Session, stack: ExitStack, files: Files, match: Match, step: steps.CopyStep, placement: Placement
-) -> bool:
-    """Extract `match` where it is an archive; False where it is none."""
-    from minibuild.engine.archive import extract_archive
+class _Unpacking:
+    """ADD of archives on `parent`: what they are unpacked with."""
 
-    row = match.rows[0]
-    if row.entry.kind is not Kind.FILE or not row.entry.size:
-        return False
-    path = row.where
-    if isinstance(files, TreeFiles):
-        path = os.fsencode(stack.enter_context(files.extracted(iter([row.where])))[row.where])
-    return extract_archive(session, stack, path, step.dest, placement)
+    def __init__(
+        self, session: Session, stack: ExitStack, parent: Filesystem, dest: str, placement: Placement
+    ) -> None:
+        self._session = session
+        self._stack = stack
+        self._parent = parent
+        self._dest = dest
+        self._placement = placement
+
+    def __call__(self, files: Files, match: Match) -> bool:
+        """Extract `match` where it is an archive; False where it is none."""
+        row = match.rows[0]
+        if row.entry.kind is not Kind.FILE or not row.entry.size:
+            return False
+        return self.file(self._local(files, row.where) if isinstance(files, TreeFiles) else row.where)
+
+    def file(self, path: bytes) -> bool:
+        from minibuild.engine.archive import extract_archive
+
+        return extract_archive(
+            self._session, self._stack, path, self._dest, self._placement, below=self._from_below
+        )
+
+    def _from_below(self, path: bytes) -> bytes:
+        files = TreeFiles(self._parent, self._session.layers, self._session.store)
+        return self._local(files, next(files.view.walk(path)).where)
+
+    def _local(self, files: TreeFiles, name: bytes) -> bytes:
+        return os.fsencode(self._stack.enter_context(files.extracted(iter([name])))[name])
 
 
-def _place_fetched(
-    stack: ExitStack, session: Session, fetched: Fetched, step: steps.CopyStep, placement: Placement
-) -> None:
-    from minibuild.engine.archive import extract_archive
-
+def _place_fetched(fetched: Fetched, step: steps.CopyStep, placement: Placement, unpack: _Unpacking) -> None:
     if fetched.tree is not None:
         for match in select(fetched.tree, "/", exclude=step.exclude):
             placement.copy(match, step.dest)
         return
     path = os.fsencode(fetched.path)
-    if step.unpack and fetched.unpack and extract_archive(session, stack, path, step.dest, placement):
+    if fetched.unpack and unpack.file(path):
         return
     entry = Entry(b"", Kind.FILE, _FETCHED_MODE, size=fetched.size, mtime_ns=fetched.mtime_ns)
     placement.put_file(fetched.name, step.dest, entry, where=path)
@@ -218,13 +237,13 @@ def write_layer(session: Session, placed: list[Placed], files: Files | None) -> 
     from minibuild.layers.writer import LayerWriter
 
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
-    outside = [item for item in placed if item.entry.kind is Kind.FILE and item.data is None]
+    outside = [
+        item for item in placed if item.entry.kind is Kind.FILE and item.data is None and not item.spooled
+    ]
     with ExitStack() as stack:
         blob = stack.enter_context(session.store.blobs.writer())
         writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
-        writing = (
-            stack.enter_context(files.writing([p for p in outside if p.stamp or p.inode])) if files else None
-        )
+        writing = stack.enter_context(files.writing(outside)) if files else None
         check: Callable[[], None] = session.check
         for number, item in enumerate(placed):
             if not number % 1000:
@@ -233,10 +252,11 @@ def write_layer(session: Session, placed: list[Placed], files: Files | None) -> 
                 writer.add(item.entry)
             elif item.data is not None:
                 writer.add(item.entry, item.data)
-            elif writing is not None and (item.stamp or item.inode):
-                writing.write(writer, item)
-            else:
+            elif item.spooled:
                 _write_file(writer.add, item)
+            else:
+                assert writing is not None
+                writing.write(writer, item)
         result = writer.close()
         blob.commit_hashed(BlobInfo(result.digest, result.size))
     session.layers.keep_index(result.diff_id, result.index)

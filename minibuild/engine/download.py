@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import hashlib
 import json
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from minibuild_store.digest import Digest
@@ -26,10 +27,8 @@ def fetch_url(session: Session, item: UrlItem) -> Fetched:
         known = None
     if known is not None and item.checksum == known.digest:
         return _result(session, item, known)
-    answer = _request(session, item.url, known)
-    if answer is None:
-        assert known is not None
-        return _result(session, item, known)
+    answer = _request(session, item.url, known) or known
+    assert answer is not None
     if item.checksum.startswith("sha256:") and item.checksum != answer.digest:
         raise DockerfileError(
             f"digest mismatch of {item.url}: got {answer.digest}, want {item.checksum}",
@@ -82,6 +81,7 @@ def _result(session: Session, item: UrlItem, download: _Download) -> Fetched:
         item.name,
         download.size,
         download.mtime_ns,
+        item.unpack,
     )
 
 
@@ -100,8 +100,11 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
                 timeout=urllib3.Timeout(connect=30, read=120), retries=urllib3.Retry(4)
             ) as pool,
             session.store.blobs.writer() as blob,
+            ExitStack() as stack,
         ):
-            answer = pool.request("GET", url, headers=headers, preload_content=False)
+            answer = stack.enter_context(
+                closing(pool.request("GET", url, headers=headers, preload_content=False))
+            )
             if answer.status == 304 and known is not None:
                 return None
             if answer.status != 200:

@@ -17,5 +17,5 @@ class Fetched:
     name: str = ""
     size: int = 0
     mtime_ns: int = 0
-    unpack: bool = True
+    unpack: bool = False
     tree: FolderView | None = None

@@ -190,6 +190,19 @@ def _clean_slowly(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
+def clip_path(name: bytes) -> bytes:
+    """`clean_path` of a name that may climb above the root: it stays there, as under chroot(2)."""
+    if b".." not in name:
+        return clean_path(name)
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            del parts[-1:]
+        else:
+            parts.append(part)
+    return clean_path(b"/".join(parts) or b".")
+
+
 Extents = list[tuple[int, int]]  # (offset in the file, length), ascending; gaps are holes
 
 

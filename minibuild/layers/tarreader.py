@@ -8,7 +8,7 @@ pax(1) has it, to times, owners and extended attributes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from minibuild.errors import LayerError
 from minibuild.layers.compress import CHUNK, Reader
@@ -22,6 +22,7 @@ from minibuild.layers.tarformat import (
     Header,
     check_extents,
     clean_path,
+    clip_path,
     decimal,
     number,
     old_sparse,
@@ -76,10 +77,14 @@ class _Extended:
 
 
 class TarReader(Blocks):
-    """Iterate over ``(entry, body)``. The body is valid until the next step, and may be left unread."""
+    """Iterate over ``(entry, body)``. The body is valid until the next step, and may be left unread.
 
-    def __init__(self, source: Reader) -> None:
+    Names that climb above the root are refused, or with `clip` taken from the root.
+    """
+
+    def __init__(self, source: Reader, *, clip: bool = False) -> None:
         super().__init__(source)
+        self._clean = clip_path if clip else clean_path
         self._globals: dict[bytes, bytes] = {}
 
     def __iter__(self) -> Iterator[tuple[Entry, Body]]:
@@ -167,17 +172,17 @@ class TarReader(Blocks):
             else:
                 self._open(size)
             return Entry(
-                clean_path(name), kind, mode & 0o7777, owner(uid), owner(gid), size, seconds_to_ns(mtime)
+                self._clean(name), kind, mode & 0o7777, owner(uid), owner(gid), size, seconds_to_ns(mtime)
             )
         return Entry(
-            clean_path(name),
+            self._clean(name),
             kind,
             mode & 0o7777,
             owner(uid),
             owner(gid),
             0,
             seconds_to_ns(mtime),
-            _link(kind, link, name) if kind is Kind.SYMLINK or kind is Kind.HARDLINK else b"",
+            _link(kind, link, name, self._clean) if kind is Kind.SYMLINK or kind is Kind.HARDLINK else b"",
             _device(device) if kind is Kind.CHAR or kind is Kind.BLOCK else (0, 0),
         )
 
@@ -271,13 +276,13 @@ class TarReader(Blocks):
         return size
 
 
-def _link(kind: Kind, target: bytes, name: bytes) -> bytes:
+def _link(kind: Kind, target: bytes, name: bytes, clean: Callable[[bytes], bytes]) -> bytes:
     if not target or len(target) > _LINK_MAX or b"\0" in target:
         raise ValueError(f"its link target {show(target)} is empty, too long or holds a NUL")
     if kind is Kind.SYMLINK:
         return target
     try:
-        return clean_path(target)
+        return clean(target)
     except LayerError as error:
         raise LayerError(f"{error.message}, and {show(name)} is a hard link to it", cure=error.cure) from None
 

@@ -23,7 +23,7 @@ _ALL = 0o7777
 
 
 class _Change(NamedTuple):
-    """One step: ``+``, ``-`` and ``X`` set or clear `bits`; ``u``, ``g``, ``o`` copy that class's bits to `shifts`."""
+    """One step: ``+``, ``-``, ``X`` set or clear `bits`; ``u``, ``g``, ``o`` copy a class's to `shifts`."""
 
     what: str
     bits: int

@@ -89,7 +89,7 @@ def _item(source: str, node: ast.Copy, checksum: str) -> CopyItem:
         if not node.add:
             raise DockerfileError("source can't be a URL for COPY", where=node.where, cure="Use ADD.")
         name = posixpath.basename(urlsplit(source).path)
-        return UrlItem(source, name or "__unnamed__", checksum)
+        return UrlItem(source, name or "__unnamed__", checksum, unpack=bool(node.unpack))
     return PathItem(source)
 
 

@@ -81,7 +81,7 @@ def workdir_parts(step: steps.WorkdirStep, *, parent: str, platform: str, epoch:
 def _item_name(item: steps.CopyItem) -> str:
     match item:
         case steps.UrlItem():
-            return item.name
+            return f"{item.name} unpacked" if item.unpack else item.name
         case steps.InlineItem():
             return item.name
         case steps.GitItem() | steps.PathItem():

@@ -47,11 +47,12 @@ class PathItem:
 
 @dataclass(frozen=True, slots=True)
 class UrlItem:
-    """A file fetched over http(s); it gets `name` where the destination is a folder."""
+    """A file fetched over http(s), called `name` in a destination folder unless it is unpacked."""
 
     url: str
     name: str
     checksum: str = ""
+    unpack: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A file server on loopback for ADD of URLs: ``http/`` of each case, and its repositories by git's own backend."""
+"""A server on loopback for ADD of URLs: files below ``http/`` of each case, repositories by git's own backend."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Server:
         self.folders: dict[str, Path] = {}
         self.requests: list[str] = []
         handler = type("Handler", (_Handler,), {"server_": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http = _Quiet(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self) -> Server:
@@ -62,6 +62,13 @@ class Server:
             ("config", "uploadpack.allowAnySHA1InWant", "true"),
         ):
             subprocess.run(["git", "-C", str(folder), *command], env=environment, check=True)
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that leaves early is no fault."""
 
 
 class _Handler(BaseHTTPRequestHandler):
