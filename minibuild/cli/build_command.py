@@ -17,8 +17,9 @@ from minibuild.cli.exits import reported
 from minibuild.cli.progress import sink_for
 from minibuild.engine.build import build
 from minibuild.engine.request import BuildRequest, BuildResult
-from minibuild.errors import UsageError
+from minibuild.errors import OutputError, UsageError
 from minibuild.exporters.spec import OutputSpec, parse_output
+from minibuild.exporters.target import output_file
 from minibuild.oci.reference import Reference
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def command(
         for word in allow or ():
             if word not in ("security.insecure", "network.host"):
                 raise UsageError(f"--allow {word}", cure="Known are security.insecure and network.host.")
+        for name in (iidfile, metadata_file):
+            if name and not Path(name).absolute().parent.is_dir():
+                raise OutputError(f"cannot write {name}: no such folder", cure="Make its folder first.")
         with _opened(context, file) as opened:
             request = BuildRequest(
                 context=opened.folder,
@@ -124,7 +128,7 @@ def _build(request: BuildRequest, progress: str) -> BuildResult:
 
 def _report(result: BuildResult, quiet: bool, iidfile: str, metadata_file: str) -> None:
     if iidfile:
-        Path(iidfile).write_text(str(result.image_id))
+        _write(iidfile, str(result.image_id))
     if metadata_file:
         document: dict[str, object] = {
             "containerimage.config.digest": result.image_id,
@@ -132,6 +136,12 @@ def _report(result: BuildResult, quiet: bool, iidfile: str, metadata_file: str) 
         }
         if result.tags:
             document["image.name"] = ",".join(str(name) for name in result.tags)
-        Path(metadata_file).write_text(json.dumps(document, indent=2) + "\n")
+        _write(metadata_file, json.dumps(document, indent=2) + "\n")
     if quiet:
         print(result.image_id)
+
+
+def _write(name: str, text: str) -> None:
+    """Write a small file whole; raises `OutputError`."""
+    with output_file(Path(name)) as writer:
+        writer.write(text.encode())

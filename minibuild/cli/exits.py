@@ -54,14 +54,11 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        where = f" at {error.filename}" if error.filename else ""
-        print(
-            f"ERROR: {error.strerror}{where}\nFree some space and build again; nothing is lost.",
-            file=sys.stderr,
-        )
-        raise SystemExit(5) from None
+        where = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = "Free some space and build again; nothing is lost." if full else "Check that file or folder."
+        print(f"ERROR: {where}{(error.strerror or str(error)).lower()}\n{cure}", file=sys.stderr)
+        raise SystemExit(5 if full or error.errno == errno.EROFS else 1) from None
 
 
 def message(error: MinibuildError) -> str:

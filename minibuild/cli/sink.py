@@ -31,7 +31,7 @@ def human_size(count: float) -> str:
 
 def summary(event: BuildFinished) -> str:
     saved = f", {event.seconds_saved:.1f}s saved" if event.seconds_saved >= 0.05 else ""
+    steps = "1 step" if event.steps == 1 else f"{event.steps} steps"
     return (
-        f"{event.steps} steps, {event.hits} cached, {event.seconds:.1f}s{saved}, "
-        f"{human_size(event.bytes)} of new layers"
+        f"{steps}, {event.hits} cached, {event.seconds:.1f}s{saved}, {human_size(event.bytes)} of new layers"
     )

@@ -38,12 +38,11 @@ def build(
     start = time.monotonic()
     with Session(store, request, sink, cancel) as session:
         name, text = read_dockerfile(request)
-        dockerfile = parse(text, name)
         try:
-            result = _build(session, dockerfile)
+            result = _build(session, parse(text, name))
         except MinibuildError as error:
             if error.where is not None and error.where.file == name:
-                error.source = dockerfile.text
+                error.source = text.decode("utf-8-sig", "replace")
             raise
         session.emit(
             BuildFinished(

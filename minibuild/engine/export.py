@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minibuild_store.digest import Digest
 
@@ -17,6 +21,9 @@ from minibuild.exporters.image import ExportResult, Image, ImageLayer
 from minibuild.exporters.spec import OutputSpec
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.image import ResolvedImage
+
+if TYPE_CHECKING:
+    from minibuild.registry.client import Registry
 
 
 def export_all(
@@ -51,24 +58,43 @@ def _keep_names(session: Session, image: ResolvedImage, filesystem: Filesystem, 
     origins = [session.layers.origin(layer.descriptor) for layer in filesystem.layers]
     origin = next((found for found in origins if found is not None), None)
     images = LocalImages(session.store)
-    for tag in session.request.tags:
+    named = [name for spec in session.request.outputs if spec.kind == "image" for name in spec.names]
+    for tag in dict.fromkeys([*session.request.tags, *named]):
         images.tag(tag, ResolvedImage(str(tag), image.digest, image.config, image.layers, origin), config)
 
 
 def _export(session: Session, image: Image, spec: OutputSpec) -> ExportResult:
     where = f" to {spec.dest}" if spec.dest and spec.dest != "-" else ""
     what = "pushing image" if spec.kind == "image" and spec.push else f"exporting {spec.kind}{where}"
-    registry = session.registry() if spec.push else None
-    with session.step(what):
-        return export(
+    with session.step(what), ExitStack() as stack:
+        result = export(
             [image],
             spec,
             blobs=session.layers,
             store=session.store,
             names=session.request.tags,
-            registry=registry,
+            registry=_registry(session, stack, spec) if spec.push else None,
             stdout=sys.stdout.buffer if spec.dest == "-" else None,
         )
+    if result.left_out:
+        more = f" and {len(result.left_out) - 1} more" if len(result.left_out) > 1 else ""
+        session.notice(
+            "warning", f"left out, as only root can make devices: {result.left_out[0]}{more}{where}"
+        )
+    return result
+
+
+def _registry(session: Session, stack: ExitStack, spec: OutputSpec) -> Registry:
+    """The registries to push to; with ``registry.insecure`` those of the image's names by plain http."""
+    if not spec.insecure:
+        return session.registry()
+    from minibuild.registry.client import Registry
+
+    options = session.request.registry
+    hosts = dict(options.hosts)
+    for name in spec.names or session.request.tags:
+        hosts[name.registry] = replace(options.host(name.registry), insecure=True)
+    return stack.enter_context(Registry(replace(options, hosts=hosts)))
 
 
 def check_outputs(outputs: tuple[OutputSpec, ...]) -> None:
@@ -76,10 +102,28 @@ def check_outputs(outputs: tuple[OutputSpec, ...]) -> None:
     for spec in outputs:
         if not spec.dest or spec.dest == "-":
             continue
-        parent = Path(spec.dest).absolute().parent
+        dest = Path(spec.dest).absolute()
+        folder = spec.kind == "local" or not spec.tar
+        if dest.is_dir() and not folder:
+            raise OutputError(
+                f"cannot write {spec.dest}: it is a folder and the output is one file",
+                cure="Name a file with dest=, or write a folder with tar=false.",
+            )
+        if folder and dest.exists() and not dest.is_dir():
+            raise OutputError(
+                f"cannot write {spec.dest}: it is a file and the output is a folder",
+                cure="Name a folder with dest=, or move the file out of the way.",
+            )
+        parent = dest.parent
         while not parent.exists():
             parent = parent.parent
         if not parent.is_dir():
             raise OutputError(
                 f"cannot write {spec.dest}: {parent} is not a folder", cure="Name another dest=."
+            )
+        place = dest if dest.exists() else parent
+        if not os.access(place, os.W_OK):
+            raise OutputError(
+                f"cannot write {spec.dest}: no permission to write to {place}",
+                cure="Name another dest=, or change its mode.",
             )

@@ -16,7 +16,7 @@ from minibuild_store.errors import StoreBusy
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.secrets import secret_value
 from minibuild.engine.session import Running, Session
-from minibuild.errors import Cancelled, DockerfileError, RunFailed
+from minibuild.errors import Cancelled, DockerfileError, RunFailed, UsageError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.plan import steps
 from minibuild.sandbox.spec import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from minibuild.sandbox.client import Sandbox
 
 _SCRIPT_MODE = 0o755
+_USER_CURE = "Make the user or group in an earlier RUN, or give USER numbers."
 
 Mounted = Mapping[int, Filesystem]
 """The filesystems that bind and cache mounts read from, by the mount's position."""
@@ -51,7 +52,10 @@ def execute(
         rootfs.upper.mkdir(mode=0o755)
         rootfs.work.mkdir(mode=0o700)
         spec = _spec(session, stack, step, mounted)
-        status = sandbox.run(rootfs, spec, output=running.output, stdio=None, cancel=session.stop)
+        try:
+            status = sandbox.run(rootfs, spec, output=running.output, stdio=None, cancel=session.stop)
+        except UsageError as error:
+            raise DockerfileError(error.message, cure=_USER_CURE) from None
         if session.stop.is_set():
             raise Cancelled
         if status.code:

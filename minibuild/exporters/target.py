@@ -56,12 +56,12 @@ def failure(dest: Destination, error: OSError) -> OutputError:
     code = error.errno
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(
-            f"cannot write {where}: {_reason(error)}",
+            f"cannot write {where}: {_reason(dest, error)}",
             cure="Free some space, or name another place with dest=; nothing unfinished was left there.",
         )
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(
-            f"cannot write {where}: {_reason(error)}",
+            f"cannot write {where}: {_reason(dest, error)}",
             cure="Name a place that you may write to with dest=, or change its permissions.",
         )
     if code == errno.EPIPE:
@@ -71,15 +71,18 @@ def failure(dest: Destination, error: OSError) -> OutputError:
         )
     if code in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY):
         return OutputError(
-            f"cannot write {where}: {_reason(error)}",
+            f"cannot write {where}: {_reason(dest, error)}",
             cure="Name another place with dest=, or move what is there out of the way.",
         )
-    return OutputError(f"cannot write {where}: {_reason(error)}", cure="Name another place with dest=.")
+    return OutputError(f"cannot write {where}: {_reason(dest, error)}", cure="Name another place with dest=.")
 
 
-def _reason(error: OSError) -> str:
+def _reason(dest: Destination, error: OSError) -> str:
     text = (error.strerror or str(error)).lower()
-    return f"{error.filename}: {text}" if isinstance(error.filename, (str, Path)) else text
+    name = error.filename
+    if not isinstance(name, (str, Path)) or str(name) == label(dest) or TEMPORARY in str(name):
+        return text
+    return f"{name}: {text}"
 
 
 class Writer:

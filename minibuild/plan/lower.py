@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.parse import parse_onbuild
 from minibuild.dockerfile.stage import find_stage, unknown_stage
+from minibuild.dockerfile.suggest import did_you_mean
 from minibuild.dockerfile.words import expand, expand_words
 from minibuild.errors import DockerfileError, MinibuildError, SourceRange
 from minibuild.oci.config import ImageConfig
@@ -249,7 +250,14 @@ class _Lowering:
                 cure="Stages are counted from 0; better name them with AS.",
             )
         if index is None:
-            return self._outside(name, state.platform, where)
+            try:
+                return self._outside(name, state.platform, where)
+            except MinibuildError as error:
+                if not any(mark in name for mark in "/:@"):
+                    stages = [stage.name for stage in self.dockerfile.stages[: state.index] if stage.name]
+                    hint = did_you_mean(name, stages)
+                    error.cure = f"No stage is called {name}{hint}, so an image was asked for. {error.cure}"
+                raise
         if index == state.index:
             raise DockerfileError(
                 f"circular dependency detected on stage: {name}",
