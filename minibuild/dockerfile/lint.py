@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import NamedTuple
 
 from minibuild.dockerfile import lintrules as rules
 from minibuild.dockerfile.directives import option_text
@@ -20,21 +21,31 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PLATFORM_NAMES = ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
 
 
+class Base(NamedTuple):
+    """What the image that a stage starts from sets, and its platform where that is not the one `expected`."""
+
+    env: Mapping[str, str]
+    platform: str = ""
+    expected: str = ""
+
+
 def lint(
     dockerfile: Dockerfile,
     *,
     options: LintOptions | None = None,
     build_args: Mapping[str, str] | None = None,
     platform: str = "linux/amd64",
-    base_env: Callable[[str], Mapping[str, str]] | None = None,
+    bases: Callable[[int, str], Base | None] | None = None,
     ignore: IgnoreFile | None = None,
+    stages: Container[int] | None = None,
 ) -> list[Finding]:
-    """What the checks find, all stages included, in BuildKit's order.
+    """What the checks find, in BuildKit's order.
 
-    Without `options` those of the file's ``# check=`` count. `base_env` gives the variables that a base
-    image sets; without it every image is taken to set PATH and nothing else, so that a use of another
-    variable of the image is reported. `ignore` enables CopyIgnoredFile. A fault that would stop the build
-    ends the search of its stage. Raises DockerfileError for malformed options.
+    Without `options` those of the file's ``# check=`` count. `bases` is asked with a stage's index and its
+    expanded base name; an image that it does not know is taken to set PATH and nothing else, so that a use
+    of another variable of the image is reported. `ignore` enables CopyIgnoredFile. Only `stages` (default:
+    all) are followed instruction by instruction. A fault that would stop the build ends the search of its
+    stage. Raises DockerfileError for malformed options.
     """
     if options is None:
         options = file_options(dockerfile)
@@ -52,18 +63,24 @@ def lint(
     except DockerfileError:
         return found.found
     names = [*env, *(name for arg in dockerfile.global_args for name, _ in arg.args)]
-    bases = [_check_from(stage, env, names, dockerfile.escape, found) for stage in dockerfile.stages]
+    origins = [_check_from(stage, env, names, dockerfile.escape, found) for stage in dockerfile.stages]
+    images = [bases and bases(index, name) for index, name in enumerate(origins)]
+    for stage, name, image in zip(dockerfile.stages, origins, images, strict=True):
+        if image and image.expected:
+            shown = name, quote(image.platform), quote(image.expected)
+            found.add(rules.INVALID_BASE_IMAGE_PLATFORM, stage.origin.where, *shown)
     states: list[StageState] = []
-    for stage, base in zip(dockerfile.stages, bases, strict=True):
-        earlier = find_stage(dockerfile.stages[: stage.index], base, by_index=False)
-        if earlier is not None:
+    for stage, name, image in zip(dockerfile.stages, origins, images, strict=True):
+        earlier = find_stage(dockerfile.stages[: stage.index], name, by_index=False)
+        if earlier is not None and image is None:
             state = states[earlier].derived()
         else:
-            state = StageState(_image_env(base, base_env))
+            state = StageState({"PATH": _PATH, **(image.env if image else {})})
         states.append(state)
-        check_stage(
-            stage, state, found, escape=dockerfile.escape, global_args=env, build_args=args, ignore=ignore
-        )
+        if stages is None or stage.index in stages:
+            check_stage(
+                stage, state, found, escape=dockerfile.escape, global_args=env, build_args=args, ignore=ignore
+            )
     return found.found
 
 
@@ -228,9 +245,3 @@ def _check_constant(platform: str, stage: Stage, found: Findings) -> None:
     parts = platform_parts(platform)
     if parts is not None and not any(part in stage.name for part in parts):
         found.add(rules.FROM_PLATFORM_FLAG_CONST_DISALLOWED, stage.origin.where, quote(platform))
-
-
-def _image_env(base: str, base_env: Callable[[str], Mapping[str, str]] | None) -> dict[str, str]:
-    if base == "scratch":
-        return {"PATH": _PATH}
-    return {"PATH": _PATH} if base_env is None else dict(base_env(base))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -18,6 +19,14 @@ class Rule(NamedTuple):
     description: str
     template: str
     experimental: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where Docker explains the rule, "" where it does not."""
+        if self.name == "InvalidBaseImagePlatform":
+            return ""
+        words = re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", self.name)
+        return f"https://docs.docker.com/go/dockerfile/rule/{words.lower()}/"
 
 
 class Finding(NamedTuple):

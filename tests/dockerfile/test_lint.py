@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from minibuild.dockerfile.ignorefile import IgnoreFile
-from minibuild.dockerfile.lint import failure, file_options, lint
+from minibuild.dockerfile.lint import Base, failure, file_options, lint
 from minibuild.dockerfile.lintrules import RULES, LintOptions, parse_lint_options
 from minibuild.dockerfile.parse import parse
 from minibuild.errors import DockerfileError
@@ -187,7 +187,27 @@ def test_a_comment_skips_a_rule_for_the_instruction_below() -> None:
 def test_what_the_base_image_sets_is_defined() -> None:
     text = "FROM go AS a\nENV X=$GOPATH\nFROM a\nUSER $GOPATH\n"
     assert [row[0] for row in found(text)] == ["UndefinedVar", "UndefinedVar"]
-    assert found(text, base_env=lambda base: {"GOPATH": "/go"} if base == "go" else {}) == []
+    assert found(text, bases=lambda index, name: Base({"GOPATH": "/go"}) if name == "go" else None) == []
+
+
+def test_an_image_for_another_platform_is_told() -> None:
+    base = Base({}, platform="linux/arm64", expected="linux/amd64")
+    text = 'Base image go was pulled with platform "linux/arm64", expected "linux/amd64" for current build'
+    assert found("FROM go\n", bases=lambda index, name: base) == [("InvalidBaseImagePlatform", 1, text)]
+
+
+def test_only_the_stages_asked_for_are_followed() -> None:
+    text = "FROM a AS B\nENV X=$Y\nFROM a\nENV X=$Z\n"
+    assert [row[:2] for row in found(text, stages={1})] == [("StageNameCasing", 1), ("UndefinedVar", 4)]
+
+
+def test_rules_link_to_their_explanation() -> None:
+    pages = {
+        rule.name: rule.url.removeprefix("https://docs.docker.com/go/dockerfile/rule/") for rule in RULES
+    }
+    assert pages["JSONArgsRecommended"] == "json-args-recommended/"
+    assert pages["FromPlatformFlagConstDisallowed"] == "from-platform-flag-const-disallowed/"
+    assert pages["InvalidBaseImagePlatform"] == ""
 
 
 def test_build_arguments_count_as_values() -> None:
