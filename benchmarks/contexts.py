@@ -22,7 +22,10 @@ def base(folder: Path) -> None:
     if found is None:
         raise NoBase("no busybox here: install busybox-static")
     (folder / "bin").mkdir(parents=True)
-    (folder / "etc").mkdir()
+    for name in ("etc", "dev", "proc", "sys", "run", "tmp"):  # or builders leave behind what they make
+        (folder / name).mkdir()
+    for name in ("hosts", "hostname", "resolv.conf"):
+        (folder / "etc" / name).touch()
     shutil.copy(os.path.realpath(found), folder / "bin/busybox")
     (folder / "bin/busybox").chmod(0o755)
     for name in ("sh", "sleep", "cat", "ls", "true"):

@@ -72,7 +72,14 @@ def _apply(archive: tarfile.TarFile, found: Files) -> None:
             content = ""
             if member.isreg():
                 content = _digest(cast(IO[bytes], archive.extractfile(member)))
-            found[path] = (member.type, member.mode, member.uid, member.gid, member.linkname, content)
+            found[path] = (
+                member.type,
+                member.mode & 0o7777,
+                member.uid,
+                member.gid,
+                member.linkname,
+                content,
+            )
 
 
 def _drop(found: Files, folder: str) -> None:

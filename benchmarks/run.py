@@ -108,6 +108,8 @@ def _measure(line: Line, builders: list[Builder], work: Path, options: argparse.
         for builder in builders:
             for mode in line.modes:
                 if mode == "cold":
+                    if touched is not None:
+                        touch(touched, 0)
                     time.sleep(_SETTLED)
                     builder.forget()
                 elif mode == "touched" and touched is not None:
