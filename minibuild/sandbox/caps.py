@@ -57,6 +57,16 @@ def limit_bounding(last: int) -> None:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
 
 
+def keep_all(capabilities: int) -> None:
+    """Hold `capabilities` in every set, ambient too, so that an ordinary user has them as well."""
+    low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
+    _data[:] = [low, low, low, high, high, high]
+    syscalls.capset(_HEADER, _DATA)
+    for number in range(capabilities.bit_length()):
+        if capabilities >> number & 1:
+            syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, number)
+
+
 def limit_process() -> None:
     """Permitted and effective: the default set; inheritable and ambient: none."""
     syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)

@@ -85,8 +85,10 @@ def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
     if pid == 0:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         os.setsid()
-        # Python's own handler would turn an interrupt that comes before execve into an exception.
-        syscalls.default_signal(2)
+        # Python's own handler would turn an interrupt that comes before execve into an exception; a client
+        # that is gone must not kill the holder (SIGPIPE).
+        syscalls.default_signals()
+        syscalls.ignore_signal(13)
     return pid
 
 
@@ -105,6 +107,7 @@ class Holder:
         self._host = process.Host(
             unified_cgroup=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
             last_capability=caps.last_capability(),
+            capabilities=caps.effective(),
             seccomp_address=seccomp.build(),
         )
 

@@ -28,7 +28,6 @@ _DEVICE_LINKS = (
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
     ("/proc/self/fd/2", "stderr"),
-    ("/proc/kcore", "core"),
     ("pts/ptmx", "ptmx"),
 )
 # File system, its folder under /dev, mode, options (tried in order until one is accepted), attributes.
@@ -178,7 +177,8 @@ class Table:
             self._bind_device(fd, f"/dev/{name}", name)
         if terminal:
             self._bind_device(fd, terminal, "console")
-        for source, name in _DEVICE_LINKS:
+        core = (("/proc/kcore", "core"),) if os.path.exists("/proc/kcore") else ()
+        for source, name in (*_DEVICE_LINKS, *core):
             os.symlink(source, name, dir_fd=fd)
         for fstype, name, mode, choices, attributes in _DEV_MOUNTS:
             os.mkdir(name, mode, dir_fd=fd)
@@ -227,7 +227,7 @@ class Table:
         except PermissionError:
             # Only the owner of the network namespace may mount sysfs.
             fd = syscalls.open_tree(syscalls.AT_FDCWD, "/sys", "bind /sys", recursive=True)
-            syscalls.mount_setattr(fd, _SAFE | syscalls.ATTR_RDONLY, "bind /sys", recursive=True)
+            syscalls.mount_setattr(fd, _SAFE | readonly, "bind /sys", recursive=True)
             fresh = False
         target = self._system_folder("sys")
         syscalls.move_mount(fd, target, "mount on /sys")
@@ -247,8 +247,7 @@ class Table:
                 fd = syscalls.open_tree(
                     syscalls.AT_FDCWD, "/sys/fs/cgroup", "bind /sys/fs/cgroup", recursive=True
                 )
-                attributes = _SAFE | syscalls.ATTR_RDONLY
-                syscalls.mount_setattr(fd, attributes, "bind /sys/fs/cgroup", recursive=True)
+                syscalls.mount_setattr(fd, _SAFE | readonly, "bind /sys/fs/cgroup", recursive=True)
             target = paths.open_exact(sys_fd, "fs/cgroup")
             syscalls.move_mount(fd, target, "mount on /sys/fs/cgroup")
         except OSError:

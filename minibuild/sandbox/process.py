@@ -25,11 +25,14 @@ _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWU
 class Host:
     """What the holder learned once about this machine and its own rights."""
 
-    __slots__ = ("last_capability", "seccomp_address", "unified_cgroup")
+    __slots__ = ("capabilities", "last_capability", "seccomp_address", "unified_cgroup")
 
-    def __init__(self, *, unified_cgroup: bool, last_capability: int, seccomp_address: int) -> None:
+    def __init__(
+        self, *, unified_cgroup: bool, last_capability: int, capabilities: int, seccomp_address: int
+    ) -> None:
         self.unified_cgroup = unified_cgroup
         self.last_capability = last_capability
+        self.capabilities = capabilities
         self.seccomp_address = seccomp_address
 
 
@@ -79,7 +82,8 @@ class Launch:
         if flags & syscalls.CLONE_NEWNET:
             mounts.raise_loopback()
         syscalls.set_hostname(request["hostname"])
-        syscalls.new_session_keyring()
+        if request["insecure"]:
+            syscalls.new_session_keyring()  # the others cannot make a call that uses one
         os.umask(0o022)
         self._mount_all()
         self._resolve_user()
@@ -113,7 +117,7 @@ class Launch:
         group = paths.read_user_file(root_fd, "etc/group")
         self._user = users.resolve(self._request["user"], passwd, group)
         self._env = dict(self._request["env"])
-        self._env.setdefault("HOME", self._user.home)
+        self._env["HOME"] = self._env.get("HOME") or self._user.home
 
     def _resolve_cwd(self) -> None:
         self._cwd = os.path.join("/", self._request["cwd"])
@@ -168,7 +172,7 @@ class Launch:
         os.chdir(self._cwd)
         os.setsid()
         syscalls.take_terminal(0)
-        syscalls.default_signals()
+        syscalls.default_signal(13)  # the holder has put all others at their default
         syscalls.close_on_exec_from(3)
         self._drop_rights()
 
@@ -184,7 +188,10 @@ class Launch:
             os.dup2(fd, number)
 
     def _drop_rights(self) -> None:
-        if not self._request["insecure"]:
+        insecure = self._request["insecure"]
+        if insecure:
+            syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
+        else:
             caps.limit_bounding(self._host.last_capability)
             # With CAP_SYS_ADMIN still held no_new_privs is not needed, so sudo and su keep working.
             if self._host.seccomp_address:
@@ -192,7 +199,9 @@ class Launch:
         os.setgroups(self._user.groups)
         os.setresgid(self._user.gid, self._user.gid, self._user.gid)
         os.setresuid(self._user.uid, self._user.uid, self._user.uid)
-        if not self._request["insecure"] and self._user.uid == 0:
+        if insecure:
+            caps.keep_all(self._host.capabilities)
+        elif self._user.uid == 0:
             caps.limit_process()
 
     def execute(self) -> int:

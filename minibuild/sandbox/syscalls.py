@@ -42,9 +42,11 @@ AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 
 PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _OPEN_TREE = 428
@@ -260,6 +262,11 @@ def default_signals() -> None:
     for number in range(1, 65):
         _signal(number, None)
     _libc.sigprocmask(2, _sigset, None)
+
+
+def ignore_signal(number: int) -> None:
+    """Ignore a signal."""
+    _signal(number, 1)
 
 
 def load_seccomp(program_address: int) -> None:

@@ -37,17 +37,18 @@ def _rows(text: bytes | None, columns: int) -> Iterator[list[str]]:
 
 
 def _number(text: str) -> int | None:
-    """`text` as an id, None where it is a name; raises `UnknownUser` past 2^31-1."""
-    if not (text.isascii() and text.isdigit()):
+    """`text` as an id, None where it is a name; raises `UnknownUser` outside 0 to 2^31-1."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not (digits.isascii() and digits.isdigit()):
         return None
-    number = int(text)
-    if number > _MAX_ID:
-        raise UnknownUser(f"user and group ids must be in the range 0-{_MAX_ID}, got {text}")
+    number = int(text) if len(text) < 20 else -1
+    if not 0 <= number <= _MAX_ID:
+        raise UnknownUser(f"uids and gids must be in range 0-{_MAX_ID}, got {text}")
     return number
 
 
 def _id(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def resolve(spec: str, passwd: bytes | None, group: bytes | None) -> User:

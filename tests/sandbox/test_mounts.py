@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from minibuild.errors import SandboxError
+from minibuild.sandbox import overlay, syscalls
 from minibuild.sandbox.spec import FolderMount, Rootfs, SecretFile, SnapshotMount, TmpfsMount
 from tests.sandbox.conftest import Box, tree
 
@@ -221,6 +223,36 @@ def test_a_hundred_and_fifty_layers(box: Box) -> None:
         (layer / "layers" / str(number)).touch()
         lowers.append(layer)
     assert box.sh("ls /layers | wc -l", rootfs=box.rootfs(*lowers)).out.strip() == "150"
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+def test_kernels_that_take_layers_in_one_string_only_get_one(
+    monkeypatch: pytest.MonkeyPatch, box: Box, readonly: bool
+) -> None:
+    def refuse(*_args: object) -> int:
+        raise OSError(errno.EINVAL, "as before Linux 6.5")
+
+    if os.geteuid() != 0:
+        pytest.skip("mounts without the holder are for root")
+    monkeypatch.setattr(overlay, "_mount_by_context", refuse)
+    lowers = []
+    for number in range(150):
+        lowers.append(box.folder / f"{number:064x}:,")
+        lowers[-1].mkdir()
+        (lowers[-1] / str(number)).touch()
+    rootfs = box.rootfs(*lowers)
+    upper, work = ("", "") if readonly else (str(rootfs.upper), str(rootfs.work))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNS, "unshare")
+            syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE, "", "private")
+            fd = overlay.mount(tuple(map(str, lowers)), upper, work, 0, "/", str(rootfs.work))
+            found = len(os.listdir(f"/proc/self/fd/{fd}"))
+            os._exit(0 if found == 150 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_too_many_layers_are_said_to_be(box: Box) -> None:

@@ -122,8 +122,9 @@ def test_the_environment_is_what_was_asked_for_and_home(box: Box) -> None:
     assert sorted(ran.out.splitlines()) == ["A=b=c", "EMPTY=", "HOME=/root", "PATH=/bin", "Ü=ñ"]
 
 
-def test_home_of_the_environment_wins(box: Box) -> None:
+def test_home_of_the_environment_wins_unless_it_is_empty(box: Box) -> None:
     assert box.run("/bin/env", env=(("HOME", "/x"),)).out == "HOME=/x\n"
+    assert box.run("/bin/env", env=(("HOME", ""),)).out == "HOME=/root\n"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,7 @@ def test_home_of_the_environment_wins(box: Box) -> None:
         ("1000:1000", "1000 1000 1000 /home/app"),
         ("4242", "4242 0 0 /"),
         ("4242:4243", "4242 4243 4243 /"),
+        (":44", "0 44 44 /root"),
     ],
 )
 def test_a_user_is_resolved_as_the_image_has_it(box: Box, user: str, ids: str) -> None:
@@ -335,3 +337,10 @@ def test_eight_processes_run_at_once(box: Box) -> None:
 def test_insecure_lifts_capabilities_and_filter(box: Box) -> None:
     ran = box.sh("mount -t tmpfs none /tmp && grep -i ^seccomp: /proc/self/status", insecure=True)
     assert (ran.code, ran.out.split()) == (0, ["Seccomp:", "0"])
+
+
+def test_insecure_gives_an_ordinary_user_every_capability_too(box: Box) -> None:
+    ran = box.sh("grep ^Cap /proc/self/status", insecure=True, user="app")
+    caps = dict(line.split() for line in ran.out.splitlines())
+    assert len({*caps.values()}) == 1
+    assert int(caps["CapEff:"], 16) > int(DOCKER_CAPABILITIES, 16)
