@@ -10,7 +10,45 @@ from minibuild.errors import DockerfileError, SourceRange
 TEXT = "FROM a AS B\nENV A $UNDEF\nCMD echo \\\n  hi\nUSER x"
 
 # Printed by BuildKit for the same file.
-SHOWN = """error: listing workers for Build: failed to list workers: Unavailable: connection error: desc = "transport: Error while dialing: dial unix /run/buildkit/buildkitd.sock: connect: no such file or directory"
+SHOWN = """
+WARNING: StageNameCasing - https://docs.docker.com/go/dockerfile/rule/stage-name-casing/
+Stage name 'B' should be lowercase
+Dockerfile:1
+--------------------
+   1 | >>> FROM a AS B
+   2 |     ENV A $UNDEF
+   3 |     CMD echo \\
+--------------------
+
+WARNING: UndefinedVar - https://docs.docker.com/go/dockerfile/rule/undefined-var/
+Usage of undefined variable '$UNDEF'
+Dockerfile:2
+--------------------
+   1 |     FROM a AS B
+   2 | >>> ENV A $UNDEF
+   3 |     CMD echo \\
+   4 |       hi
+--------------------
+
+WARNING: LegacyKeyValueFormat - https://docs.docker.com/go/dockerfile/rule/legacy-key-value-format/
+"ENV key=value" should be used instead of legacy "ENV key value" format
+Dockerfile:2
+--------------------
+   1 |     FROM a AS B
+   2 | >>> ENV A $UNDEF
+   3 |     CMD echo \\
+   4 |       hi
+--------------------
+
+WARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/
+JSON arguments recommended for CMD to prevent unintended behavior related to OS signals
+Dockerfile:3
+--------------------
+   2 |     ENV A $UNDEF
+   3 | >>> CMD echo \\
+   4 | >>>   hi
+   5 |     USER x
+--------------------
 """
 
 
