@@ -38,9 +38,13 @@ class Bases(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LowerOptions:
-    """What the caller asked for. `epoch` is SOURCE_DATE_EPOCH in seconds."""
+    """What the caller asked for. `epoch` is SOURCE_DATE_EPOCH in seconds.
+
+    With `all_stages` those that the target does not need are lowered too.
+    """
 
     target: str = ""
+    all_stages: bool = False
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     target_platform: Platform = field(default_factory=Platform.of_host)
@@ -53,16 +57,28 @@ class LowerOptions:
     epoch: int | None = None
 
 
-def lower(dockerfile: ast.Dockerfile, options: LowerOptions, bases: Bases) -> Plan:
-    """The plan for `options.target` (default: the last stage); raises `DockerfileError`."""
-    return _Lowering(dockerfile, options, bases).plan()
+def lower(
+    dockerfile: ast.Dockerfile,
+    options: LowerOptions,
+    bases: Bases,
+    *,
+    origins: dict[int, Source] | None = None,
+) -> Plan:
+    """The plan for `options.target` (default: the last stage); raises `DockerfileError`.
+
+    `origins` is filled with what each stage starts from, as far as lowering comes.
+    """
+    return _Lowering(dockerfile, options, bases, {} if origins is None else origins).plan()
 
 
 class _Lowering:
-    def __init__(self, dockerfile: ast.Dockerfile, options: LowerOptions, bases: Bases) -> None:
+    def __init__(
+        self, dockerfile: ast.Dockerfile, options: LowerOptions, bases: Bases, origins: dict[int, Source]
+    ) -> None:
         self.dockerfile = dockerfile
         self.options = options
         self.bases = bases
+        self.origins = origins
         self.escape = dockerfile.escape
         self._run_options = runstep.RunOptions(
             escape=dockerfile.escape,
@@ -78,6 +94,8 @@ class _Lowering:
 
     def plan(self) -> Plan:
         target = self._target()
+        for stage in self.dockerfile.stages if self.options.all_stages else ():
+            self._stage(stage.index)
         self._stage(target)
         last = self._plans.pop(target)
         config = last.config
@@ -140,6 +158,7 @@ class _Lowering:
             )
         self._open.append(index)
         base, state = self._start(stage)
+        self.origins[index] = base
         self._states[index] = state
         triggers = self._triggers(base, stage)
         state.total = self._count(stage, base, triggers)
