@@ -16,10 +16,11 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepMissed:
-    """Step `id` has no usable cache record; `reason` is one line."""
+    """Step `id` has no usable cache record; `reason` is one line, `details` what changed, a line each."""
 
     id: int
     reason: str
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

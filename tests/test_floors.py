@@ -22,11 +22,14 @@ MAY_IMPORT = {
     "sandbox": {"errors", "events", "layers", "store"},
     "registry": {"errors", "dockerfile", "oci", "store"},
     "exporters": {"errors", "dockerfile", "layers", "oci", "registry", "store"},
+    "cache": {"errors", "layers", "oci", "registry", "store"},
     "engine": {
-        "errors", "events", "dockerfile", "plan", "context", "sandbox", "registry", "exporters", "layers",
-        "oci", "store",
+        "errors", "events", "dockerfile", "plan", "context", "sandbox", "registry", "exporters", "cache",
+        "layers", "oci", "store",
     },
-    "cli": {"errors", "events", "dockerfile", "engine", "exporters", "oci", "registry", "sandbox", "store"},
+    "cli": {
+        "errors", "events", "cache", "dockerfile", "engine", "exporters", "oci", "registry", "sandbox", "store",
+    },
 }  # fmt: skip
 
 

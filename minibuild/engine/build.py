@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from minibuild_store.store import Store
@@ -14,13 +15,15 @@ from minibuild.dockerfile.parse import parse
 from minibuild.engine.assemble import finished_config
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.export import check_outputs, export_all
+from minibuild.engine.repeat import repaired
 from minibuild.engine.request import BuildRequest, BuildResult
 from minibuild.engine.session import Session
-from minibuild.engine.solve import Solver
-from minibuild.errors import MinibuildError, UsageError
+from minibuild.engine.solve import Solver, StageResult, stage_rows
+from minibuild.errors import Cancelled, MinibuildError, UsageError
 from minibuild.events import BuildFinished, EventSink, silent
 from minibuild.oci.platform import Platform
 from minibuild.plan.lower import LowerOptions, lower
+from minibuild.plan.steps import Plan
 
 
 def build(
@@ -41,9 +44,14 @@ def build(
         try:
             result = _build(session, parse(text, name))
         except MinibuildError as error:
+            session.journal.finish(
+                "cancelled" if isinstance(error, Cancelled) else "failed", error=str(error)
+            )
             if error.where is not None and error.where.file == name:
                 error.source = text.decode("utf-8-sig", "replace")
             raise
+        tags = [str(tag) for tag in result.tags]
+        session.journal.finish("done", image=result.image_id, tags=tags)
         session.emit(
             BuildFinished(
                 steps=len(result.steps),
@@ -77,8 +85,18 @@ def _build(session: Session, dockerfile: Dockerfile) -> BuildResult:
     plan = lower(dockerfile, options, bases)
     session.epoch = plan.epoch
     ignore = read_ignore_file(request)
-    solver = Solver(session, plan, bases, ignore, place=_place(request, dockerfile))
-    stages = solver.run()
+    folder = request.context.resolve() if request.context is not None else ""
+    place = f"{folder}\n{dockerfile.name}\n{request.target}"
+
+    def attempt() -> BuildResult:
+        session.journal.begin(place, _shown(place), stage_rows(plan))
+        return _finished(session, plan, Solver(session, plan, bases, ignore).run())
+
+    return repaired(session, attempt)
+
+
+def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -> BuildResult:
+    """Configuration, outputs and names of what was solved."""
     config = finished_config(plan, stages, epoch=plan.epoch)
     filesystem = stages[plan.target.index].filesystem
     manifest, image_id, exports = export_all(session, config, filesystem)
@@ -86,16 +104,17 @@ def _build(session: Session, dockerfile: Dockerfile) -> BuildResult:
         manifest=manifest,
         image_id=image_id,
         config=config,
-        tags=request.tags,
+        tags=session.request.tags,
         exports=exports,
         steps=tuple(session.reports),
     )
 
 
-def _place(request: BuildRequest, dockerfile: Dockerfile) -> str:
-    """Names the Dockerfile, so that the next build of it finds how its steps went."""
-    folder = request.context.resolve() if request.context is not None else ""
-    return f"{folder}\n{dockerfile.name}"
+def _shown(place: str) -> str:
+    """What the build's record calls the Dockerfile."""
+    folder, name, target = place.split("\n")
+    shown = f"{folder}/{name}" if folder and not name.startswith("/") else name
+    return f"{shown} ({target})" if target else shown
 
 
 def read_dockerfile(request: BuildRequest) -> tuple[str, bytes]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from minibuild_store.blobs import Blobs
 from minibuild_store.digest import Digest
-from minibuild_store.errors import StoreError, StoreFull
+from minibuild_store.errors import BlobDamaged, BlobNotFound, StoreError, StoreFull
 from minibuild_store.store import Store
 
 from minibuild.errors import LayerError, MinibuildError
@@ -113,13 +113,15 @@ class Layers:
         self._lease = lease
         self._origins: dict[Digest, Reference] = {}
         self._remote: dict[Digest, RemoteLayer] = {}
+        self._seen: set[Digest] = set()
         self._trees: dict[str, Tree] = {}
         self._mutex = threading.Lock()
         self._indexes = store.records("indexes")
-        self._partial = store.records("partial-layers")
+        self._traits = store.records("traits")
 
     def know(self, image: ResolvedImage) -> None:
         """Remember where the blobs of `image` can be pulled from, and keep those that are here."""
+        self._seen.update(descriptor.digest for descriptor in image.layers)
         self._lease(*(d.digest for d in image.layers), *(diff_id.hex for diff_id in image.config.diff_ids))
         if image.origin is not None:
             for descriptor in image.layers:
@@ -142,11 +144,12 @@ class Layers:
     def present(self, layer: Layer, stamp: int = 0) -> bool:
         """Whether the blob is here or can be pulled; from now on gc leaves it alone.
 
-        With the `stamp` that it had when it was known to be whole, a blob written to since is read and checked.
+        With the `stamp` that it had when it was known to be whole, a blob written to since is checked.
         """
         descriptor = layer.descriptor
         digest = descriptor.digest
         self._lease(digest, layer.diff_id.hex)
+        self._seen.add(digest)
         try:
             status = os.stat(self._store.blobs.path(digest))
         except FileNotFoundError:
@@ -171,6 +174,15 @@ class Layers:
         except StoreError:
             return False
         return True
+
+    def culprit(self, error: LayerError | BlobDamaged | BlobNotFound) -> Digest | None:
+        """The blob that is to blame for `error`, deleted; None where every blob is what it should be."""
+        if isinstance(error, LayerLost | BlobDamaged | BlobNotFound):
+            digest = Digest(error.digest)
+            self._store.blobs.delete(digest)
+            return digest
+        here = (digest for digest in sorted(self._seen) if self._store.blobs.has(digest))
+        return next((digest for digest in here if not self.whole(digest)), None)
 
     def path(self, descriptor: Descriptor) -> Path:
         """The blob as a local file; pulled first where it is not here."""
@@ -199,7 +211,7 @@ class Layers:
 
     @contextmanager
     def reading(self, layer: Layer) -> Iterator[BinaryIO]:
-        """The blob to read from. A `LayerError` while it is read becomes `LayerLost` if the blob is to blame."""
+        """The blob, to be read. A `LayerError` meanwhile becomes `LayerLost` where the blob is to blame."""
         try:
             with self.path(layer.descriptor).open("rb") as blob:
                 yield blob
@@ -244,7 +256,16 @@ class Layers:
             return known
         from minibuild.layers.tree import Tree
 
-        tree = Tree.of([self.index(layer) for layer in filesystem.layers])
+        *lower, top = filesystem.layers or (None,)
+        below = Filesystem()
+        for layer in lower:
+            below = below.extended(layer)
+        with self._mutex:
+            known = self._trees.get(below.chain)
+        if known is not None and top is not None:
+            tree = known.over(self.index(top))
+        else:
+            tree = Tree.of([self.index(layer) for layer in filesystem.layers])
         with self._mutex:
             return self._trees.setdefault(filesystem.chain, tree)
 
@@ -256,6 +277,8 @@ class Layers:
         """
         self._lease(*(layer.diff_id.hex for layer in filesystem.layers))
         last = {layer.diff_id: number for number, layer in enumerate(filesystem.layers)}
+        from minibuild.engine.repair import HIDES_ALL, LEAVES_PARENTS_OUT
+
         folders = {diff_id: self._store.snapshots.path(diff_id.hex) for diff_id in last}
         jobs = {
             number: self._unpacker(filesystem.layers[number])
@@ -269,8 +292,11 @@ class Layers:
             below = below.extended(layer)
             if last[layer.diff_id] != number:
                 continue
+            trait = self._traits.get(layer.diff_id)
+            if trait == HIDES_ALL:
+                found.clear()
             found.append(folders[layer.diff_id] or made[number])
-            if self._partial.get(layer.diff_id) is not None:
+            if trait == LEAVES_PARENTS_OUT:
                 found.extend(self._parents(below))
         return tuple(found)
 
@@ -293,7 +319,7 @@ class Layers:
             folder = self._store.snapshots.path(name)
             if folder is not None:
                 return folder
-            from minibuild.engine.repair import leaves_parents_out
+            from minibuild.engine.repair import trait_of
 
             blob = self.path(layer.descriptor)
             sandbox = self._sandbox()
@@ -306,8 +332,9 @@ class Layers:
                     raise self._blamed(layer, error) from None
                 if self._indexes.get(layer.diff_id) is None:
                     self._indexes.put(layer.diff_id, packed)
-                if leaves_parents_out(LayerIndex.load(packed)):
-                    self._partial.put(layer.diff_id, b"")
+                trait = trait_of(LayerIndex.load(packed))
+                if trait:
+                    self._traits.put(layer.diff_id, trait)
                 return self._store.snapshots.commit(target, name)
 
 

@@ -1,7 +1,8 @@
-"""Layers that leave parent folders out, as some builders write them.
+"""Layers of other builders that an overlay of unpacked layers would show wrongly.
 
-Unpacked, such a layer has plain parents (0755, root), which in an overlay would cover the real ones of
-a layer below. A folder of the right ones, mounted just above the layer, puts that right.
+A layer that leaves parent folders out has plain ones (0755, root) once unpacked, which would cover the
+real ones of a layer below: a folder of the right ones, mounted just above the layer, puts that right.
+A layer whose root is opaque hides all below it, which overlayfs does not know: those are not mounted.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from minibuild_store.store import Store
 
 from minibuild.layers.index import LayerIndex
 from minibuild.layers.tree import Tree
+from minibuild.layers.whiteout import opaque
 from minibuild.sandbox.client import Sandbox
 
+LEAVES_PARENTS_OUT = b"leaves parents out"
+HIDES_ALL = b"hides all below"
 
-def leaves_parents_out(index: LayerIndex) -> bool:
-    """Whether some entry's parent folder has no entry of its own."""
+
+def trait_of(index: LayerIndex) -> bytes:
+    """What a mount of the layer has to heed, b"" for nothing; a layer that hides all needs no parents."""
     paths = set(index.paths)
-    return any(parent and parent not in paths for parent in {path.rpartition(b"/")[0] for path in paths})
+    if opaque(b"").path in paths:
+        return HIDES_ALL
+    parents = {path.rpartition(b"/")[0] for path in paths}
+    return LEAVES_PARENTS_OUT if any(parent and parent not in paths for parent in parents) else b""
 
 
 def parents_folder(name: str, tree: Tree, *, store: Store, sandbox: Sandbox) -> Path | None:

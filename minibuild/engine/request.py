@@ -59,13 +59,14 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """How one step went; `reason` says why it was not cached, "" where it was."""
+    """How one step went; `reason` says why it was not cached, "" where it was, and `details` what changed."""
 
     name: str
     cached: bool
     seconds: float
     bytes: int
     reason: str = ""
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

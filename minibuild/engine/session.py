@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from minibuild_store.store import Store
 
-from minibuild.engine.cache import StepCache
+from minibuild.cache.journal import Journal
+from minibuild.cache.steps import StepCache
 from minibuild.engine.filesystem import Layers
 from minibuild.engine.request import BuildRequest, StepReport
 from minibuild.errors import Cancelled
@@ -27,6 +28,8 @@ from minibuild.events import (
 from minibuild.oci.descriptor import Descriptor
 
 if TYPE_CHECKING:
+    from minibuild_store.session import Lease
+
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
 
@@ -52,7 +55,10 @@ class Session:
         self.request = request
         self.stop = Stop(cancel)
         self.cache = StepCache(store)
-        self.layers = Layers(store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled)
+        self.journal = Journal(store)
+        self.layers = Layers(
+            store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled, lease=self.lease
+        )
         self.reports: list[StepReport] = []
         self.seconds_saved = 0.0
         self.epoch = request.epoch
@@ -61,6 +67,7 @@ class Session:
         self._ids = itertools.count(1)
         self._registry: Registry | None = None
         self._sandbox: Sandbox | None = None
+        self._lease: Lease | None = None
         self._current = threading.local()
         self._said: set[str] = set()
 
@@ -78,6 +85,18 @@ class Session:
             if self._registry is not None:
                 self._registry.close()
                 self._registry = None
+            if self._lease is not None:
+                self._lease.__exit__()
+                self._lease = None
+
+    def lease(self, *names: str) -> None:
+        """Keep blobs (by digest) and snapshots (by name) from gc until this build ends."""
+        if not names:
+            return
+        with self._mutex:
+            if self._lease is None:
+                self._lease = self.store.lease().__enter__()
+            self._lease.add(*names)
 
     def registry(self) -> Registry:
         with self._mutex:
@@ -114,6 +133,12 @@ class Session:
             if text not in self._said:
                 self._said.add(text)
                 self.emit(Notice(kind, text))
+
+    def begin_again(self) -> None:
+        """Forget what was reported, before the steps are gone through another time."""
+        self.stop.clear()
+        self.reports.clear()
+        self.seconds_saved = 0.0
 
     def step(self, name: str) -> Running:
         return Running(self, next(self._ids), name)
@@ -156,9 +181,9 @@ class Running:
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
-    def missed(self, reason: str) -> None:
+    def missed(self, reason: str, details: tuple[str, ...] = ()) -> None:
         self.reason = reason
-        self._session.emit(StepMissed(self.id, reason))
+        self._session.emit(StepMissed(self.id, reason, details))
 
     def output(self, stream: int, data: bytes) -> None:
         self._session.emit(StepOutput(self.id, stream, data))

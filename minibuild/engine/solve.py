@@ -8,15 +8,14 @@ the others.
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from minibuild.cache.journal import StageRow, StepRow
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine import copy, run
 from minibuild.engine.bases import ImageBases
-from minibuild.engine.cache import StepRecord
 from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
+from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.request import StepReport
 from minibuild.engine.session import Running, Session
 from minibuild.engine.sources import ContextFiles, Files, NoFiles, TreeFiles
@@ -38,17 +37,14 @@ class StageResult:
 
 
 class Solver:
-    """`place` names the Dockerfile; `now` is the one moment that new layers of this build are dated with."""
+    """Solves one plan, once."""
 
-    def __init__(
-        self, session: Session, plan: Plan, bases: ImageBases, ignore: IgnoreFile | None, *, place: str
-    ) -> None:
+    def __init__(self, session: Session, plan: Plan, bases: ImageBases, ignore: IgnoreFile | None) -> None:
         self.session = session
         self.plan = plan
-        self.now = time.time()
         self._bases = bases
         self._ignore = ignore
-        self._place = place
+        self._lookup = Lookup(session)
         self._platform = str(plan.target.config.platform)
         self._results: dict[int, StageResult] = {}
         self._done = {stage.index: threading.Event() for stage in plan.stages}
@@ -96,14 +92,12 @@ class Solver:
         filesystem = self._filesystem(stage.base)
         made_ns = self._made_ns(stage)
         created: list[float] = []
-        changed = False
         for number, step in enumerate(stage.steps):
             self.session.check()
             try:
-                record, hit = self._step(stage, number, step, filesystem, made_ns, changed)
+                record = self._step(Place(stage, number), step, filesystem, made_ns).record
             except MinibuildError as error:
                 raise error.at(step.where) from None
-            changed = changed or not hit
             filesystem = filesystem.extended(record.layer)
             created.append(record.created)
         return StageResult(filesystem, tuple(created))
@@ -182,58 +176,61 @@ class Solver:
             link=True,
         )
         with self._mutex_for(f"context {name}"):
-            record, _ = self._copy(step, Filesystem(), _NO_TIME_NS, None)
-        return Filesystem().extended(record.layer)
+            outcome = self._copy(step, Filesystem(), _NO_TIME_NS, None)
+        return Filesystem().extended(outcome.record.layer)
 
     def _mutex_for(self, name: str) -> threading.Lock:
         with self._mutex:
             return self._locks.setdefault(name, threading.Lock())
 
-    def _step(
-        self,
-        stage: StagePlan,
-        number: int,
-        step: Step,
-        parent: Filesystem,
-        made_ns: int,
-        changed: bool,
-    ) -> tuple[StepRecord, bool]:
-        """One step, from the cache or executed; the flag says that it was a hit."""
-        place = f"{self._place}\n{stage.name}\n{number}"
-        waits = self._sources(step)
-        for source in waits:
-            self._filesystem(source)
+    def _step(self, place: Place, step: Step, parent: Filesystem, made_ns: int) -> Outcome:
+        """One step, from the cache or executed."""
+        for source in stage_sources(step):  # waited for before the step's clock starts
+            self._wait(source.index)
+        start = self.session.journal.now()
         with self.session.step(step.name) as running:
             match step:
                 case steps.RunStep():
-                    record, hit = self._run(step, parent, running, place, changed)
+                    outcome = self._run(step, parent, running, place)
                 case steps.CopyStep():
-                    record, hit = self._copy(step, parent, made_ns, running, place, changed)
+                    outcome = self._copy(step, parent, made_ns, running, place)
                 case steps.WorkdirStep():
-                    record, hit = self._workdir(step, parent, made_ns, running, place, changed)
+                    outcome = self._workdir(step, parent, made_ns, running, place)
+            record, hit = outcome.record, outcome.hit
             running.cached = hit
             running.bytes = 0 if hit else record.layer.descriptor.size
-            report = StepReport(step.name, hit, running.seconds, running.bytes, running.reason)
+            seconds = running.seconds
+        self._note(place, step, outcome, start, seconds)
+        return outcome
+
+    def _note(self, place: Place, step: Step, outcome: Outcome, start: float, seconds: float) -> None:
+        """Report the step to the caller and to the build's record."""
+        record, hit, cause = outcome.record, outcome.hit, outcome.cause
+        size = record.layer.descriptor.size
+        reason, details = (cause.reason, cause.details) if cause is not None else ("", ())
+        report = StepReport(step.name, hit, seconds, 0 if hit else size, reason, details)
+        row = StepRow(
+            stage=place.stage.name,
+            number=place.number,
+            name=step.name,
+            instruction=step.instruction,
+            key=outcome.key,
+            hit=hit,
+            start=start,
+            seconds=seconds,
+            saved=record.seconds if hit else 0.0,
+            bytes=size,
+            diff_id=record.layer.diff_id,
+            cause=cause,
+            origin=outcome.origin,
+            parts=outcome.parts,
+        )
+        self.session.journal.add(row)
         with self._mutex:
             self.session.reports.append(report)
-            if hit:
-                self.session.seconds_saved += record.seconds
-        return record, hit
+            self.session.seconds_saved += row.saved
 
-    def _sources(self, step: Step) -> list[Source]:
-        """The stages and images whose files the step reads: waited for before its clock starts."""
-        match step:
-            case steps.CopyStep():
-                found = [step.source]
-            case steps.RunStep():
-                found = [m.source for m in step.mounts if isinstance(m, steps.BindMount | steps.CacheMount)]
-            case _:
-                found = []
-        return [source for source in found if isinstance(source, FromStage)]
-
-    def _run(
-        self, step: steps.RunStep, parent: Filesystem, running: Running, place: str, changed: bool
-    ) -> tuple[StepRecord, bool]:
+    def _run(self, step: steps.RunStep, parent: Filesystem, running: Running, place: Place) -> Outcome:
         mounted: dict[int, Filesystem] = {}
         contents: dict[int, str] = {}
         for number, mount in enumerate(step.mounts):
@@ -249,7 +246,7 @@ class Solver:
         def execute() -> Layer:
             return run.execute(self.session, running, step, parent, mounted)
 
-        return self._cached(step, parts, execute, running, place, changed)
+        return self._lookup.step(step, parts, execute, running, place)
 
     def _mounted(self, mount: steps.BindMount) -> Filesystem:
         if isinstance(mount.source, FromContext):
@@ -271,8 +268,18 @@ class Solver:
             link=True,
         )
         with self._mutex_for(f"mount {source.name} {pattern}"):
-            record, _ = self._copy(step, Filesystem(), _NO_TIME_NS, None)
-        return Filesystem().extended(record.layer)
+            outcome = self._copy(step, Filesystem(), _NO_TIME_NS, None)
+        filesystem = Filesystem().extended(outcome.record.layer)
+        if not outcome.hit:
+            self._list_mount(outcome, filesystem)
+        return filesystem
+
+    def _list_mount(self, outcome: Outcome, filesystem: Filesystem) -> None:
+        """Let what the files were be found under what the mount is known by, to explain a later miss."""
+        listings = self.session.store.records("listings")
+        listing = listings.get(outcome.parts["source 0"])
+        if listing is not None:
+            listings.put(filesystem.chain, listing)
 
     def _mount_content(self, mount: steps.BindMount, filesystem: Filesystem) -> str:
         """What a bind mount shows, by content, so that only a change of that re-runs the step."""
@@ -296,9 +303,8 @@ class Solver:
         parent: Filesystem,
         made_ns: int,
         running: Running | None,
-        place: str = "",
-        changed: bool = False,
-    ) -> tuple[StepRecord, bool]:
+        place: Place | None = None,
+    ) -> Outcome:
         gathered = copy.gather(self.session, step, self._files(step.source))
         parts = keys.copy_parts(
             step,
@@ -311,17 +317,11 @@ class Solver:
         def execute() -> Layer:
             return copy.write_copy(self.session, step, parent, gathered, made_ns)
 
-        return self._cached(step, parts, execute, running, place, changed)
+        return self._lookup.step(step, parts, execute, running, place)
 
     def _workdir(
-        self,
-        step: steps.WorkdirStep,
-        parent: Filesystem,
-        made_ns: int,
-        running: Running,
-        place: str,
-        changed: bool,
-    ) -> tuple[StepRecord, bool]:
+        self, step: steps.WorkdirStep, parent: Filesystem, made_ns: int, running: Running, place: Place
+    ) -> Outcome:
         parts = keys.workdir_parts(
             step, parent=parent.chain, platform=self._platform, epoch=f"{self._epoch} {made_ns}"
         )
@@ -329,49 +329,54 @@ class Solver:
         def execute() -> Layer:
             return copy.write_workdir(self.session, step, parent, made_ns)
 
-        return self._cached(step, parts, execute, running, place, changed)
+        return self._lookup.step(step, parts, execute, running, place)
 
     @property
     def _epoch(self) -> str:
         return "" if self.plan.epoch is None else str(self.plan.epoch)
 
-    def _cached(
-        self,
-        step: Step,
-        parts: keys.Parts,
-        execute: Callable[[], Layer],
-        running: Running | None,
-        place: str,
-        changed: bool,
-    ) -> tuple[StepRecord, bool]:
-        """Look the key up; else execute, while other builds of the same key wait for the result."""
-        cache = self.session.cache
-        key = keys.key_of(parts)
-        if step.cacheable:
-            record = self._lookup(key)
-            if record is not None:
-                return record, True
-        with self.session.store.lock(f"step {key}", waiting=self.session.check):
-            if step.cacheable:
-                record = self._lookup(key)
-                if record is not None:
-                    return record, True
-            if running is not None:
-                reason = cache.reason(place, key, parts, parent_changed=changed)
-                running.missed("not to be cached" if not step.cacheable else reason)
-            start = time.monotonic()
-            layer = execute()
-            record = StepRecord(layer, self.now, time.monotonic() - start)
-            cache.put(key, record)
-        if place:
-            cache.remember(place, key, parts)
-        return record, False
 
-    def _lookup(self, key: str) -> StepRecord | None:
-        record = self.session.cache.get(key)
-        if record is None or not self.session.layers.present(record.layer):
-            return None
-        return record
+def stage_rows(plan: Plan) -> list[StageRow]:
+    """The stages as the build's record names them."""
+    return [
+        StageRow(
+            stage.name,
+            _base_text(plan, stage.base),
+            tuple(step.instruction for step in stage.steps),
+            tuple(
+                dict.fromkeys(
+                    plan.stage(source.index).name for step in stage.steps for source in stage_sources(step)
+                )
+            ),
+            stage is plan.target,
+        )
+        for stage in plan.stages
+    ]
+
+
+def _base_text(plan: Plan, source: Source) -> str:
+    match source:
+        case FromStage(index):
+            return f"stage {plan.stage(index).name}"
+        case FromImage(image):
+            return f"image {image.name.removeprefix('docker.io/library/')}@{image.digest}"
+        case FromContext(name):
+            return f"context {name}"
+        case FromScratch():
+            return "scratch"
+
+
+def stage_sources(step: Step) -> list[FromStage]:
+    """The stages whose files the step reads."""
+    found: list[Source]
+    match step:
+        case steps.CopyStep():
+            found = [step.source]
+        case steps.RunStep():
+            found = [m.source for m in step.mounts if isinstance(m, steps.BindMount | steps.CacheMount)]
+        case _:
+            found = []
+    return [source for source in found if isinstance(source, FromStage)]
 
 
 def _created_ns(created: str) -> int:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from minibuild_store.store import Store
 
-from minibuild.context.digests import FileDigests, content_digest
+from minibuild.context.digests import FileDigests, content_digest, listing
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Placed
 from minibuild.context.rows import Match, Row, View
@@ -110,11 +110,15 @@ class TreeFiles:
     def known_digest(self, selection: str) -> str | None:
         """The digest that `selection` had for this very filesystem before, if it was ever asked for."""
         data = self._memo.get(self._name(selection))
-        return None if data is None else data.decode()
+        return None if data is None else data[:64].decode()
 
     def digest(self, selection: str, matches: Sequence[Match]) -> str:
-        content = content_digest(matches, self._file_digests(matches))
-        self._memo.put(self._name(selection), content.encode())
+        digests = self._file_digests(matches)
+        content = content_digest(matches, digests)
+        # the topmost layer is named with it, so that gc can tell when the note is of no more use
+        top = self.filesystem.layers[-1].diff_id if self.filesystem.layers else ""
+        self._memo.put(self._name(selection), f"{content} {top}".encode())
+        self._store.records("listings").put(content, listing(matches, digests))
         return content
 
     def _name(self, selection: str) -> str:

@@ -1,0 +1,249 @@
+"""Two keys of one step compared part by part (the parts are those of `plan.keys`): what differs, in words."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from minibuild.cache.journal import Cause
+
+Listing = Mapping[bytes, bytes]
+"""Path to type, mode, owner and content of each file that a content digest covers (`context.digests`)."""
+
+_SHOWN = 60
+_DETAILS = 60
+_PLAIN = {
+    "user": "the user",
+    "workdir": "the working directory",
+    "path": "the path",
+    "network": "the network mode",
+    "security": "the security mode",
+    "dest": "the destination",
+    "chown": "--chown",
+    "chmod": "--chmod",
+    "link": "--link",
+    "unpack": "--unpack",
+    "platform": "the platform",
+}
+
+
+class Labels(NamedTuple):
+    """What people know the parts by: `env` the variables that ENV set (others are ARGs), `items` the sources
+    that are no paths (``{"source 0": "https://..."}``).
+    """
+
+    env: frozenset[str] = frozenset()
+    items: Mapping[str, str] = {}
+
+
+def own_cause(
+    old: Mapping[str, str], new: Mapping[str, str], labels: Labels, listing: Callable[[str], Listing | None]
+) -> Cause | None:
+    """What changed in the step itself; None where only what lies below it differs."""
+    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    found: list[Cause] = []
+    if "kind" in changed:
+        was, now = old.get("kind", ""), new.get("kind", "")
+        return Cause("instruction", f"the instruction changed: {was.upper()} → {now.upper()}")
+    if "command" in changed:
+        found.append(_command(old["command"], new["command"]))
+    found += _sources(old, new, changed, labels, listing)
+    if any(name.startswith("mount ") for name in changed):
+        found += _mounts(old, new, listing)
+    for name in changed:
+        cause = _of_part(name, old, new, labels)
+        if cause is not None:
+            found.append(cause)
+    if not found:
+        return None
+    details = tuple(line for cause in found for line in cause.details)
+    if len(details) > _DETAILS:
+        details = (*details[:_DETAILS], f"... and {len(details) - _DETAILS} more")
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return Cause(found[0].kind, found[0].reason + more, details)
+
+
+def _of_part(name: str, old: Mapping[str, str], new: Mapping[str, str], labels: Labels) -> Cause | None:
+    if name in _PLAIN:
+        return _value(
+            "option" if name not in ("user", "workdir", "platform") else name, _PLAIN[name], old, new, name
+        )
+    if name.startswith("env "):
+        variable = name.removeprefix("env ")
+        kind = "ENV" if variable in labels.env else "ARG"
+        return _value(kind.lower(), f"{kind} {variable}", old, new, name)
+    if name.startswith("host "):
+        return _value("host", f"--add-host {name.removeprefix('host ')}", old, new, name)
+    if name == "epoch":
+        return _epoch(old.get(name, ""), new.get(name, ""))
+    if name.startswith("source ") and name.endswith(" name"):
+        return _value("source", "the source", old, new, name)
+    return None
+
+
+def _value(kind: str, label: str, old: Mapping[str, str], new: Mapping[str, str], name: str) -> Cause:
+    before, after = old.get(name), new.get(name)
+    if before is None:
+        return Cause(kind, f"{label} was added", (f"+ {label}: {after}",))
+    if after is None:
+        return Cause(kind, f"{label} was removed", (f"- {label}: {before}",))
+    reason = f"{label} changed"
+    if max(len(before), len(after)) <= _SHOWN and "\n" not in before + after:
+        reason += f": {before or '(empty)'} → {after or '(empty)'}"
+    return Cause(kind, reason, (f"- {label}: {before}", f"+ {label}: {after}"))
+
+
+def _epoch(before: str, after: str) -> Cause | None:
+    # the second word is the time of the base image, which is told as a change of the base
+    was, now = before.partition(" ")[0], after.partition(" ")[0]
+    if was == now:
+        return None
+    return Cause("epoch", f"SOURCE_DATE_EPOCH changed: {was or '(unset)'} → {now or '(unset)'}")
+
+
+def _command(before: str, after: str) -> Cause:
+    was, now = _shown_command(before), _shown_command(after)
+    if was == now:  # run by another shell
+        was, now = shlex.join(json.loads(before)), shlex.join(json.loads(after))
+    reason = "the command changed"
+    if len(was) + len(now) <= 2 * _SHOWN and "\n" not in was + now:
+        reason += f": {was} → {now}"
+    return Cause("command", reason, _line_diff(was, now))
+
+
+def _line_diff(before: str, after: str) -> tuple[str, ...]:
+    lines = list(difflib.unified_diff(before.split("\n"), after.split("\n"), lineterm="", n=1))
+    return tuple(line for line in lines[2:] if not line.startswith("@@"))
+
+
+def _shown_command(text: str) -> str:
+    args: list[str] = json.loads(text)
+    return args[-1] if len(args) == 3 and args[1] == "-c" else shlex.join(args)
+
+
+def _sources(
+    old: Mapping[str, str],
+    new: Mapping[str, str],
+    changed: list[str],
+    labels: Labels,
+    listing: Callable[[str], Listing | None],
+) -> list[Cause]:
+    """What is copied: the files of all sources together, since a source may have changed its place."""
+    names = [name for name in changed if name.startswith("source ") and not name.endswith(" name")]
+    fetched = [name for name in names if name in labels.items]
+    found = [
+        Cause("source", f"{labels.items[name]} changed", (f"- {old.get(name)}", f"+ {new.get(name)}"))
+        for name in fetched
+        if name in old and name in new
+    ]
+    names = [name for name in names if name not in fetched or name not in old or name not in new]
+    if not names:
+        return found
+    before: dict[bytes, bytes] = {}
+    after: dict[bytes, bytes] = {}
+    for name in names:
+        for parts, files in ((old, before), (new, after)):
+            listed = listing(parts[name]) if name in parts else {}
+            if listed is None:
+                return [*found, Cause("files", "the files it copies changed")]
+            files.update(listed)
+    return [*found, _files(before, after) or Cause("files", "the owners or attributes of its files changed")]
+
+
+def _files(old: Listing, new: Listing) -> Cause | None:
+    """What differs between two listings, changed files first."""
+    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    files = [name for name in changed if not old[name].startswith(b"5")] or changed
+    come, gone = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
+    details = [_file_change(name, old[name], new[name]) for name in changed]
+    details += [f"A {os.fsdecode(name)}" for name in come]
+    details += [f"D {os.fsdecode(name)}" for name in gone]
+    if not details:
+        return None
+    groups = (("changed", files), ("is new", come), ("is gone", gone))
+    verb, names = next(group for group in groups if group[1])
+    count = len(details) - 1
+    more = f" (and {count} more)" if count else ""
+    what = os.fsdecode(names[0]) or "the folder itself"
+    if verb == "changed" and _same_content(old[names[0]], new[names[0]]):
+        verb = _metadata_change(old[names[0]], new[names[0]])
+    return Cause("files", f"{what} {verb}{more}", tuple(details))
+
+
+def _fields(value: bytes) -> tuple[str, str, str, str]:
+    """Type, mode, owner, content of one line of a listing."""
+    kind, mode, owner, content = value.split(b" ", 3)
+    return kind.decode(), mode.decode(), owner.decode(), os.fsdecode(content)
+
+
+def _same_content(old: bytes, new: bytes) -> bool:
+    before, after = _fields(old), _fields(new)
+    return before[0] == after[0] and before[3] == after[3]
+
+
+def _metadata_change(old: bytes, new: bytes) -> str:
+    before, after = _fields(old), _fields(new)
+    if before[1] != after[1]:
+        return f"changed mode: {before[1]} → {after[1]}"
+    return f"changed owner: {before[2]} → {after[2]}"
+
+
+def _file_change(name: bytes, old: bytes, new: bytes) -> str:
+    shown = os.fsdecode(name) or "."
+    before, after = _fields(old), _fields(new)
+    words = []
+    if before[0] != after[0]:
+        words.append(f"type {_TYPES.get(before[0], before[0])} → {_TYPES.get(after[0], after[0])}")
+    elif before[3] != after[3]:
+        what = "" if before[0] == "0" else "link "
+        words.append(f"{what}{_digest(before)} → {_digest(after)}")
+    if before[1] != after[1]:
+        words.append(f"mode {before[1]} → {after[1]}")
+    if before[2] != after[2]:
+        words.append(f"owner {before[2]} → {after[2]}")
+    return f"M {shown}  {', '.join(words)}"
+
+
+_TYPES = {"0": "file", "2": "link", "3": "device", "4": "device", "5": "folder", "6": "fifo"}
+
+
+def _digest(fields: tuple[str, str, str, str]) -> str:
+    return f"sha256:{fields[3][:12]}" if fields[0] == "0" else fields[3]
+
+
+def _mounts(
+    old: Mapping[str, str], new: Mapping[str, str], listing: Callable[[str], Listing | None]
+) -> list[Cause]:
+    """What changed of the mounts, by the path they are at: their place in the line matters less."""
+    before, after = _by_target(old), _by_target(new)
+    found = [
+        _mount(target, before.get(target), after.get(target), listing)
+        for target in sorted({*before, *after})
+        if before.get(target) != after.get(target)
+    ]
+    return found or [Cause("mount", "the order of the mounts changed")]
+
+
+def _by_target(parts: Mapping[str, str]) -> dict[str, str]:
+    return {name.split(" ", 2)[2]: value for name, value in parts.items() if name.startswith("mount ")}
+
+
+def _mount(
+    target: str, before: str | None, after: str | None, listing: Callable[[str], Listing | None]
+) -> Cause:
+    if before is None or after is None:
+        return Cause("mount", f"the mount at {target} was {'added' if before is None else 'removed'}")
+    was, now = json.loads(before), json.loads(after)
+    if was[0] == now[0] == "bind" and was[2:] == now[2:]:
+        old, new = (listing(one[1]) for one in (was, now))
+        files = _files(old, new) if old is not None and new is not None else None
+        if files is None:
+            return Cause("mount", f"what is mounted at {target} changed")
+        return Cause("mount", f"mounted at {target}: {files.reason}", files.details)
+    if was[0] == now[0] == "script":
+        return Cause("command", "the command changed", _line_diff(was[1], now[1]))
+    return Cause("mount", f"the mount at {target} changed", (f"- {before}", f"+ {after}"))

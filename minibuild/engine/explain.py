@@ -1,0 +1,51 @@
+"""From a step of the plan to what the cache needs to explain its miss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minibuild_store.store import Store
+
+from minibuild.cache.explain import NO_CACHE as NO_CACHE
+from minibuild.cache.explain import Explainer, Step
+from minibuild.cache.journal import Cause, Journal
+from minibuild.cache.parts import Labels, Listing
+from minibuild.context.digests import read_listing
+from minibuild.plan import steps
+from minibuild.plan.steps import StagePlan
+
+
+def explainer(store: Store, journal: Journal) -> Explainer:
+    listings = store.records("listings")
+
+    def listing(content: str) -> Listing | None:
+        if not content:
+            return {}
+        data = listings.get(content)
+        return None if data is None else read_listing(data)
+
+    return Explainer(store, journal, listing)
+
+
+def explain(
+    found: Explainer, stage: StagePlan, number: int, step: steps.Step, key: str, parts: Mapping[str, str]
+) -> Cause:
+    if not step.cacheable:
+        return NO_CACHE
+    return found.explain(Step(stage.name, number, key, parts, labels(stage, step)))
+
+
+def labels(stage: StagePlan, step: steps.Step) -> Labels:
+    """What names the user knows the parts of `step` by."""
+    set_by_env = frozenset(entry.partition("=")[0] for entry in stage.config.env)
+    items: dict[str, str] = {}
+    if isinstance(step, steps.CopyStep):
+        for index, item in enumerate(step.items):
+            match item:
+                case steps.UrlItem(url):
+                    items[f"source {index}"] = url
+                case steps.GitItem(remote, ref):
+                    items[f"source {index}"] = f"{remote}#{ref}" if ref else remote
+                case steps.InlineItem(name):
+                    items[f"source {index}"] = f"the here-document {name}"
+    return Labels(set_by_env, items)

@@ -1,0 +1,102 @@
+"""One step against the caches: found by its key, or executed while others who want the same wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from minibuild.cache.journal import Cause
+from minibuild.cache.steps import StepRecord
+from minibuild.engine.filesystem import Layer
+from minibuild.engine.session import Running, Session
+from minibuild.plan import keys
+from minibuild.plan.steps import StagePlan, Step
+
+if TYPE_CHECKING:
+    from minibuild.cache.explain import Explainer
+
+
+class Place(NamedTuple):
+    """Which step of which stage is looked up; what has no place is nobody's step and is not explained."""
+
+    stage: StagePlan
+    number: int
+
+
+class Outcome(NamedTuple):
+    """How a step went: `cause` says why it was executed, `origin` which shared cache had it."""
+
+    record: StepRecord
+    hit: bool
+    key: str
+    parts: keys.Parts
+    cause: Cause | None = None
+    origin: str = ""
+
+
+class Lookup:
+    """The lookups of one build; `now` is the moment that its new layers are dated with."""
+
+    def __init__(self, session: Session) -> None:
+        self.now = time.time()
+        self._session = session
+        self._explainer: Explainer | None = None
+        self._mutex = threading.Lock()
+
+    def step(
+        self,
+        step: Step,
+        parts: keys.Parts,
+        execute: Callable[[], Layer],
+        running: Running | None,
+        place: Place | None,
+    ) -> Outcome:
+        """Look the key of `parts` up; else execute, while other builds of that key wait for the result."""
+        session = self._session
+        key = keys.key_of(parts)
+        found = self._find(key, step, parts)
+        if found is not None:
+            return found
+        with session.store.lock(f"step {key}", waiting=session.check):
+            found = self._find(key, step, parts)
+            if found is not None:
+                return found
+            cause = None
+            if running is not None and place is not None:
+                cause = self._explain(place, step, key, parts)
+                running.missed(cause.reason, cause.details)
+            start = time.monotonic()
+            layer = execute()
+            seconds = time.monotonic() - start
+            stamp = session.layers.stamp(layer.descriptor.digest)
+            record = StepRecord(layer, self.now, seconds, step.name, stamp)
+            session.cache.put(key, record)
+            if place is not None:
+                session.cache.put_parts(key, parts)
+        return Outcome(record, False, key, parts, cause)
+
+    def _find(self, key: str, step: Step, parts: keys.Parts) -> Outcome | None:
+        if not step.cacheable:
+            return None
+        cache, layers = self._session.cache, self._session.layers
+        record = cache.get(key)
+        if record is not None and layers.present(record.layer, record.stamp):
+            stamp = layers.stamp(record.layer.descriptor.digest) if record.stamp else 0
+            if stamp != record.stamp:  # written to, read again and found whole
+                cache.put(key, record._replace(stamp=stamp))
+            else:
+                cache.touch(key)
+            return Outcome(record, True, key, parts)
+        return None
+
+    def _explain(self, place: Place, step: Step, key: str, parts: keys.Parts) -> Cause:
+        from minibuild.engine.explain import NO_CACHE, explain, explainer
+
+        if not step.cacheable:
+            return NO_CACHE
+        with self._mutex:
+            if self._explainer is None:
+                self._explainer = explainer(self._session.store, self._session.journal)
+            return explain(self._explainer, place.stage, place.number, step, key, parts)
