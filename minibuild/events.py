@@ -68,6 +68,24 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckWarning:
+    """What a build check found at `line` of `file`; `url` explains the rule."""
+
+    rule: str
+    message: str
+    file: str
+    line: int
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckWarnings:
+    """All that the build checks found, once the steps are over."""
+
+    warnings: tuple[CheckWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BuildFinished:
     """The closing figures: steps, hits among them, `seconds` of wall time, `bytes` of new layer data."""
 
@@ -79,7 +97,15 @@ class BuildFinished:
 
 
 Event = (
-    StepStarted | StepMissed | StepOutput | StepProgress | StepFinished | StepFailed | Notice | BuildFinished
+    StepStarted
+    | StepMissed
+    | StepOutput
+    | StepProgress
+    | StepFinished
+    | StepFailed
+    | Notice
+    | CheckWarnings
+    | BuildFinished
 )
 EventSink = Callable[[Event], None]
 

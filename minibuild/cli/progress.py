@@ -7,10 +7,11 @@ import threading
 import time
 from typing import TextIO
 
-from minibuild.cli.sink import Sink, human_size, summary
+from minibuild.cli.sink import Sink, check_lines, human_size, summary
 from minibuild.errors import UsageError
 from minibuild.events import (
     BuildFinished,
+    CheckWarnings,
     Event,
     Notice,
     StepFailed,
@@ -106,6 +107,9 @@ class Plain(Sink):
                 self._line(event.id, f"ERROR: {event.message}")
             case Notice():
                 self._write(f"\n{event.kind.upper()}: {event.text}\n")
+                self._last = 0
+            case CheckWarnings():
+                self._write(f"\n{check_lines(event)}\n")
                 self._last = 0
             case BuildFinished():
                 self._write(f"\n{summary(event)}\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from minibuild.events import BuildFinished, Event
+from minibuild.events import BuildFinished, CheckWarnings, Event
 
 
 class Sink(AbstractContextManager["Sink"]):
@@ -35,3 +35,11 @@ def summary(event: BuildFinished) -> str:
     return (
         f"{steps}, {event.hits} cached, {event.seconds:.1f}s{saved}, {human_size(event.bytes)} of new layers"
     )
+
+
+def check_lines(event: CheckWarnings) -> str:
+    """What the build checks found, a line each, as docker lists it."""
+    count = len(event.warnings)
+    head = f"{count} warning{'s' if count > 1 else ''} found (minibuild build --check shows the lines):"
+    rows = (f" - {one.rule}: {one.message} (line {one.line})" for one in event.warnings)
+    return "\n".join((head, *rows))

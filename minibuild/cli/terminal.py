@@ -9,9 +9,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from minibuild.cli.sink import Sink, human_size, summary
+from minibuild.cli.sink import Sink, check_lines, human_size, summary
 from minibuild.events import (
     BuildFinished,
+    CheckWarnings,
     Event,
     Notice,
     StepFailed,
@@ -85,6 +86,9 @@ class Terminal(Sink):
                 self._print(b"".join(step.log).decode("utf-8", "replace"))
             case Notice():
                 self._above(f" {event.kind.upper()}: {event.text}", "")
+            case CheckWarnings():
+                for line in check_lines(event).split("\n"):
+                    self._above(f" {line}", "")
             case BuildFinished():
                 self._above(summary(event), "")
 

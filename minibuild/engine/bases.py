@@ -34,6 +34,14 @@ class ImageBases:
                 self._known[name, platform] = found
             return found
 
+    def asked(self, image: ResolvedImage, name: str = "") -> Platform | None:
+        """The platform that `image` was asked for, by `name` where that is given; None where it was not."""
+        with self._mutex:
+            for (known_name, platform), known in self._known.items():
+                if known is image and name in ("", known_name):
+                    return platform
+        return None
+
     def _resolve(self, name: str, platform: Platform) -> ResolvedImage:
         reference = Reference.parse(name)
         if not self._session.request.pull or reference.digest is not None:

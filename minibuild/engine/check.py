@@ -1,0 +1,88 @@
+"""What can be asked of a Dockerfile without building it: its faults, its outline, its targets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minibuild_store.store import Store
+
+from minibuild.dockerfile.instruction import Dockerfile
+from minibuild.dockerfile.lintrules import Finding
+from minibuild.dockerfile.outline import Outline, outline
+from minibuild.dockerfile.parse import parse
+from minibuild.engine.bases import ImageBases
+from minibuild.engine.checks import findings
+from minibuild.engine.inputs import read_dockerfile, read_ignore_file
+from minibuild.engine.lowering import lower_options
+from minibuild.engine.request import BuildRequest
+from minibuild.engine.session import Session
+from minibuild.errors import Cancelled, DockerfileError, MinibuildError
+from minibuild.events import EventSink, silent
+from minibuild.oci.platform import Platform
+from minibuild.plan.lower import lower
+from minibuild.plan.scope import platform_args
+from minibuild.plan.steps import Source
+
+
+class Checked(NamedTuple):
+    """The findings in the Dockerfile called `name` with the text `source`, and what would stop the build."""
+
+    name: str
+    source: str
+    findings: list[Finding]
+    error: MinibuildError | None
+
+
+def check(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> Checked:
+    """Check the target of `request`, or without one all stages, as ``frontend.lint`` does.
+
+    The documents of base images are asked for, nothing is executed. Raises a `MinibuildError` for faults
+    of the request itself.
+    """
+    with Session(store, request, sink) as session:
+        name, text = read_dockerfile(request)
+        source = text.decode("utf-8-sig", "replace")
+        try:
+            dockerfile = parse(text, name)
+        except DockerfileError as error:
+            return Checked(name, source, [], error)
+        bases = ImageBases(session)
+        origins: dict[int, Source] = {}
+        fault: MinibuildError | None = None
+        try:
+            lower(dockerfile, lower_options(request, all_stages=not request.target), bases, origins=origins)
+        except Cancelled:
+            raise
+        except MinibuildError as error:
+            fault = error
+            origins = _before(dockerfile, origins, error)
+        try:
+            found = findings(session, dockerfile, origins, bases, read_ignore_file(request))
+        except DockerfileError as error:
+            return Checked(name, source, [], error)
+        return Checked(name, source, found, fault)
+
+
+def _before(dockerfile: Dockerfile, origins: dict[int, Source], error: MinibuildError) -> dict[int, Source]:
+    """The stages that are looked into although `error` ends it: none where a base is at fault."""
+    if any(stage.origin.where == error.where for stage in dockerfile.stages):
+        return {}
+    return origins
+
+
+def outline_of(request: BuildRequest) -> tuple[Outline, str]:
+    """The outline of the request's target, and the Dockerfile's text."""
+    dockerfile = dockerfile_of(request)
+    host = Platform.of_host()
+    predefined = platform_args(host, request.platform or host, request.target, request.build_args)
+    return outline(dockerfile, request.target, request.build_args, predefined), dockerfile.text
+
+
+def dockerfile_of(request: BuildRequest) -> Dockerfile:
+    """The request's Dockerfile; an error in it knows its text."""
+    name, text = read_dockerfile(request)
+    try:
+        return parse(text, name)
+    except DockerfileError as error:
+        error.source = text.decode("utf-8-sig", "replace")
+        raise

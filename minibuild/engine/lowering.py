@@ -1,0 +1,25 @@
+"""From a request to the options of the lowering."""
+
+from __future__ import annotations
+
+from minibuild.engine.request import BuildRequest
+from minibuild.oci.platform import Platform
+from minibuild.plan.lower import LowerOptions
+
+
+def lower_options(request: BuildRequest, *, all_stages: bool = False) -> LowerOptions:
+    host = Platform.of_host()
+    return LowerOptions(
+        target=request.target,
+        all_stages=all_stages,
+        build_args=request.build_args,
+        labels=request.labels,
+        target_platform=request.platform or host,
+        build_platform=host,
+        explicit_platform=request.platform is not None,
+        no_cache=request.no_cache,
+        no_cache_stages=request.no_cache_stages,
+        network=request.network,
+        cache_namespace=request.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
+        epoch=request.epoch,
+    )
