@@ -1,0 +1,93 @@
+"""ADD of an address: checked, kept, and asked again only whether it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.feature.project import Project
+
+
+class Site:
+    """One file at ``address``; `asked` are the requests' validators and the answers."""
+
+    def __init__(self) -> None:
+        self.content = b"first"
+        self.asked: list[tuple[str | None, int]] = []
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                etag = '"' + hashlib.sha256(site.content).hexdigest()[:8] + '"'
+                known = self.headers.get("If-None-Match")
+                status = 304 if known == etag else 200
+                site.asked.append((known, status))
+                self.send_response(status)
+                self.send_header("ETag", etag)
+                self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+                self.end_headers()
+                if status == 200:
+                    self.wfile.write(site.content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}/file.txt"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+def test_the_file_gets_its_name_its_servers_time_and_is_its_owners_alone(
+    project: Project, site: Site
+) -> None:
+    file = project.image(text=f"FROM scratch\nADD {site.address} /got/\n").files["got/file.txt"]
+    assert (file.text, file.mode, file.mtime) == ("first", 0o600, 1_445_412_480)
+
+
+def test_a_file_that_is_unchanged_is_not_sent_again(project: Project, site: Site) -> None:
+    project.built(text=f"FROM scratch\nADD {site.address} /got/\n")
+    assert project.built().summary == (1, 1)
+    assert [status for _, status in site.asked] == [200, 304]
+
+
+def test_a_file_that_changed_is_added_again(project: Project, site: Site) -> None:
+    project.built(text=f"FROM scratch\nADD {site.address} /got\n")
+    site.content = b"second"
+    assert project.image().text("got") == "second"
+
+
+def test_a_file_with_the_right_checksum_is_asked_for_once(project: Project, site: Site) -> None:
+    checksum = "sha256:" + hashlib.sha256(site.content).hexdigest()
+    project.built(text=f"FROM scratch\nADD --checksum={checksum} {site.address} /got\n")
+    assert project.built().summary == (1, 1)
+    assert len(site.asked) == 1
+
+
+def test_a_file_with_another_checksum_is_refused(project: Project, site: Site) -> None:
+    wrong = "sha256:" + "0" * 64
+    done = project.build(text=f"FROM scratch\nADD --checksum={wrong} {site.address} /got\n")
+    right = hashlib.sha256(site.content).hexdigest()
+    assert done.code == 1
+    assert f"Dockerfile:2\n" in done.error
+    assert f"digest mismatch of {site.address}: got sha256:{right}, want {wrong}" in done.error
+
+
+def test_an_address_that_is_not_there_is_named(project: Project, site: Site) -> None:
+    site.server.RequestHandlerClass.do_GET = lambda self: self.send_error(404)  # type: ignore[attr-defined]
+    done = project.build(text=f"FROM scratch\nADD {site.address} /got\n")
+    assert done.code == 1
+    assert f"{site.address} answered 404" in done.error

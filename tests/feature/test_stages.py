@@ -1,0 +1,91 @@
+"""Builds of several stages: what is built, side by side, and what is left out."""
+
+from __future__ import annotations
+
+from tests.feature.project import Project
+
+
+def test_files_come_from_another_stage_and_nothing_else_of_it(project: Project) -> None:
+    image = project.image(
+        text="""
+        FROM busybox AS build
+        RUN mkdir /out && echo result > /out/file && echo rest > /rest
+        FROM scratch
+        COPY --from=build /out/file /file
+        """
+    )
+    assert set(image.files) == {"file"}
+    assert image.text("file") == "result\n"
+
+
+def test_a_stage_can_be_named_by_number_and_built_on(project: Project) -> None:
+    image = project.image(
+        text="""
+        FROM busybox AS first
+        RUN echo 1 > /one
+        FROM first
+        RUN echo 2 > /two
+        FROM scratch
+        COPY --from=1 /one /two /
+        """
+    )
+    assert (image.text("one"), image.text("two")) == ("1\n", "2\n")
+
+
+def test_stages_that_the_target_does_not_need_are_not_built(project: Project) -> None:
+    done = project.built(
+        text="""
+        FROM busybox AS unused
+        RUN exit 1
+        FROM busybox
+        RUN true
+        """
+    )
+    assert "exit 1" not in done.err
+
+
+def test_target_ends_the_build_at_its_stage(project: Project) -> None:
+    image = project.image(
+        "--target", "Wanted",
+        text="""
+        FROM busybox AS wanted
+        RUN echo here > /wanted
+        FROM wanted
+        RUN exit 1
+        """,
+    )  # fmt: skip
+    assert image.text("wanted") == "here\n"
+
+
+def test_stages_run_side_by_side(project: Project) -> None:
+    """Each waits for a sign of the other, so one after the other would not do."""
+    meet = (
+        "touch /meet/{mine}; for i in $(seq 300); do test -e /meet/{other} && exit; sleep 0.1; done; exit 1"
+    )
+    project.built(
+        text=f"""
+        FROM busybox AS a
+        RUN --mount=type=cache,id=meet,target=/meet {meet.format(mine="a", other="b")}
+        FROM busybox AS b
+        RUN --mount=type=cache,id=meet,target=/meet {meet.format(mine="b", other="a")}
+        FROM scratch
+        COPY --from=a /bin/busybox /a
+        COPY --from=b /bin/busybox /b
+        """
+    )
+
+
+def test_a_failing_stage_stops_the_others(project: Project) -> None:
+    done = project.build(
+        text="""
+        FROM busybox AS slow
+        RUN sleep 300
+        FROM busybox AS failing
+        RUN sleep 0.2; exit 9
+        FROM scratch
+        COPY --from=slow / /slow
+        COPY --from=failing / /failing
+        """
+    )
+    assert done.code == 1
+    assert "exit code: 9" in done.error
