@@ -116,7 +116,12 @@ class Holder:
         self._poll.register(self._control.fileno(), select.POLLIN)
         self._control.send(b"R")
         while True:
-            for fd, events in self._poll.poll():
+            # The first run is followed by a diff: load what that needs while the run goes on.
+            idle = self._tasks is None and bool(self._by_process)
+            ready = self._poll.poll(0 if idle else None)
+            if not ready:
+                self._load_tasks()
+            for fd, events in ready:
                 if fd == self._control.fileno():
                     kind, number, signal, fds = protocol.receive_job(self._control)
                     if not kind:
@@ -153,11 +158,7 @@ class Holder:
             if kind == protocol.RUN:
                 notes_fd = os.memfd_create("notes")
             elif self._tasks is None:
-                # Loaded here, once, so that no child loads it again.
-                from minibuild.sandbox import tasks
-
-                self._tasks = tasks.run
-                gc.freeze()
+                self._load_tasks()
             pid = self._fork(own_processes=kind == protocol.RUN)
             if pid == 0:
                 _child(kind, fds, notes_fd, self._host, self._tasks)
@@ -174,6 +175,13 @@ class Holder:
         self._by_socket[job.socket_fd] = job
         self._poll.register(job.process_fd, select.POLLIN)
         self._poll.register(job.socket_fd, select.POLLRDHUP)
+
+    def _load_tasks(self) -> None:
+        """Load the layer code, once and here, so that no child loads it again."""
+        from minibuild.sandbox import tasks
+
+        self._tasks = tasks.run
+        gc.freeze()
 
     def _fork(self, *, own_processes: bool) -> int:
         """fork(2); `own_processes` makes the child process 1 of a process namespace of its own."""

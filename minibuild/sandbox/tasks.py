@@ -11,6 +11,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
+# The compressors, which the layer code loads when it first needs them: here once, not in every child.
+import zstandard as _zstandard  # noqa: F401
+from isal import igzip as _igzip  # noqa: F401
+from isal import isal_zlib as _isal_zlib  # noqa: F401
 from minibuild_store.digest import Digest
 
 from minibuild.layers.compress import Compression
