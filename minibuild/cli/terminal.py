@@ -25,6 +25,7 @@ from minibuild.events import (
 
 _REDRAW_SECONDS = 0.1
 _TAIL_LINES = 6
+_LEAST_NAME = 24
 
 
 @dataclass(slots=True)
@@ -78,8 +79,8 @@ class Terminal(Sink):
             case StepFinished():
                 step = self._running.pop(event.id)
                 state = "CACHED" if event.cached else f"{event.seconds:.1f}s"
-                reason = f"  ({step.reason})" if step.reason else ""
-                self._above(f" => {'CACHED ' if event.cached else ''}{step.name}{reason}", state)
+                name = f" => {'CACHED ' if event.cached else ''}{step.name}"
+                self._above(_with_reason(name, step.reason, _width() - len(state) - 2), state)
             case StepFailed():
                 step = self._running.pop(event.id)
                 self._above(f" => ERROR {step.name}", f"{event.seconds:.1f}s")
@@ -143,6 +144,15 @@ def _justified(text: str, state: str, width: int) -> str:
     if len(line) > room and state:
         line = line[: room - 1] + "…"
     return f"{line:<{room}} {state}" if state else line
+
+
+def _with_reason(name: str, reason: str, room: int) -> str:
+    """`name` and why it was not cached; of a name that is too long the end goes first."""
+    if not reason:
+        return name
+    name, tail = name.split("\n")[0], f"  ({reason})"
+    left = max(room - len(tail), _LEAST_NAME)
+    return (name if len(name) <= left else name[: left - 1] + "…") + tail
 
 
 def _printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A build as a user sets it up: a folder with files, a store of its own, the command line, the image it gives."""
+"""A build as a user sets it up: files, a store, the command line, and the image that comes of it."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class Project:
         code = 0
         streams = {"stdout": io.TextIOWrapper(out, "utf-8"), "stderr": io.TextIOWrapper(err, "utf-8")}
         with (
-            mock.patch.dict(os.environ, self._environment(environment), clear=True),
+            mock.patch.dict(os.environ, self.variables(environment), clear=True),
             mock.patch("tempfile.tempdir", str(self.temporary)),
             mock.patch.object(sys, "argv", ["minibuild", *arguments]),
             mock.patch.multiple(sys, stdin=io.TextIOWrapper(io.BytesIO(stdin)), **streams),
@@ -245,7 +245,7 @@ class Project:
             [sys.executable, "-m", "minibuild", *arguments],
             input=stdin,
             capture_output=True,
-            env=self._environment(environment),
+            env=self.variables(environment),
             timeout=120,
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -259,9 +259,10 @@ class Project:
             **options,
         }
         command = [sys.executable, "-m", "minibuild", *arguments]
-        return subprocess.Popen(command, env=self._environment(None), **options)
+        return subprocess.Popen(command, env=self.variables(), **options)
 
-    def _environment(self, more: dict[str, str] | None) -> dict[str, str]:
+    def variables(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        """The environment of commands."""
         kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         kept["PYTHONPATH"] = os.pathsep.join(
             [str(Path(minibuild.__file__).parents[1]), str(Path(minibuild.__file__).parents[1] / "store")]

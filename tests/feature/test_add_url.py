@@ -82,7 +82,7 @@ def test_a_file_with_another_checksum_is_refused(project: Project, site: Site) -
     done = project.build(text=f"FROM scratch\nADD --checksum={wrong} {site.address} /got\n")
     right = hashlib.sha256(site.content).hexdigest()
     assert done.code == 1
-    assert f"Dockerfile:2\n" in done.error
+    assert "Dockerfile:2\n" in done.error
     assert f"digest mismatch of {site.address}: got sha256:{right}, want {wrong}" in done.error
 
 
