@@ -13,7 +13,7 @@ MinibuildError            message says what happened and what to do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from minibuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

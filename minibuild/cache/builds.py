@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from minibuild_store.store import Store
@@ -11,6 +10,7 @@ from minibuild_store.store import Store
 from minibuild.cache.align import aligned
 from minibuild.cache.journal import FORMAT, Cause, StageRow, StepRow
 from minibuild.errors import UsageError
+from minibuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

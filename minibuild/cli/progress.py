@@ -61,7 +61,8 @@ class RawJson(Sink):
 
     def __call__(self, event: Event) -> None:
         import json
-        from dataclasses import asdict
+
+        from minibuild.values import asdict
 
         document = {"event": type(event).__name__, "time": time.time(), **asdict(event)}
         if isinstance(event, StepOutput):

@@ -6,7 +6,6 @@ import shutil
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TextIO
 
 from minibuild.cli.sink import Sink, check_lines, human_size, summary
@@ -22,6 +21,7 @@ from minibuild.events import (
     StepProgress,
     StepStarted,
 )
+from minibuild.values import dataclass, field
 
 _REDRAW_SECONDS = 0.1
 _TAIL_LINES = 6

@@ -5,9 +5,8 @@ Field names follow BuildKit's instruction package, so that the two can be read s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from minibuild.errors import SourceRange
+from minibuild.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ variable is no separator.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from minibuild.dockerfile.csvline import split_fields
 from minibuild.dockerfile.gopath import base, clean
@@ -15,6 +14,7 @@ from minibuild.dockerfile.gotext import boolean, number, quote
 from minibuild.dockerfile.suggest import did_you_mean
 from minibuild.dockerfile.units import parse_size
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import dataclass
 
 MOUNT_TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 SHARING_MODES = ("shared", "private", "locked")

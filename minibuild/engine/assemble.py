@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from minibuild.engine.solve import StageResult
 from minibuild.oci.config import History, ImageConfig
 from minibuild.plan.steps import FromImage, FromStage, Plan, StagePlan
+from minibuild.values import replace
 
 
 def finished_config(plan: Plan, results: Mapping[int, StageResult], *, epoch: int | None) -> ImageConfig:

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from minibuild_store.blobs import BlobInfo
@@ -24,6 +23,7 @@ from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.oci.descriptor import Descriptor
 from minibuild.plan import chmod, steps
+from minibuild.values import dataclass
 
 if TYPE_CHECKING:
     from minibuild.layers.tree import Tree

@@ -6,7 +6,6 @@ import email.utils
 import hashlib
 import json
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 
 from minibuild_store.digest import Digest
 
@@ -14,6 +13,7 @@ from minibuild.engine.fetched import Fetched
 from minibuild.engine.session import Session
 from minibuild.errors import DockerfileError
 from minibuild.plan.steps import UrlItem
+from minibuild.values import dataclass
 
 _CHUNK = 1 << 20
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from minibuild.exporters.image import ExportResult, Image, ImageLayer
 from minibuild.exporters.spec import OutputSpec
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.image import ResolvedImage
+from minibuild.values import replace
 
 if TYPE_CHECKING:
     from minibuild.registry.client import Registry

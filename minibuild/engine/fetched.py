@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from minibuild.context.folder import FolderView
+from minibuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -26,6 +25,7 @@ from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import Layer as Layer
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.reference import Reference
+from minibuild.values import dataclass
 
 if TYPE_CHECKING:
     from minibuild.layers.tree import Tree

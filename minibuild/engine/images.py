@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import StoreError
@@ -20,6 +19,7 @@ from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
+from minibuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from minibuild_store.digest import Digest
@@ -15,6 +14,7 @@ from minibuild.oci.config import ImageConfig
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.registry.options import RegistryOptions
+from minibuild.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

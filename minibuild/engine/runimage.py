@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from minibuild_store.store import Store
@@ -21,6 +20,7 @@ from minibuild.oci.reference import Reference
 from minibuild.plan.scope import DEFAULT_PATH
 from minibuild.registry.options import RegistryOptions
 from minibuild.sandbox.spec import ExitStatus, ProcessSpec, Rootfs
+from minibuild.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,12 @@ the others.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+<<<<<<< HEAD
+from minibuild.values import dataclass
+=======
+import time
+from collections.abc import Callable
+>>>>>>> 8a02ee2 (Define data classes at a tenth of the cost)
 
 from minibuild.cache.journal import StageRow, StepRow
 from minibuild.dockerfile.ignorefile import IgnoreFile
@@ -22,6 +27,7 @@ from minibuild.engine.sources import ContextFiles, Files, NoFiles, TreeFiles
 from minibuild.errors import Cancelled, MinibuildError, UsageError
 from minibuild.plan import keys, steps
 from minibuild.plan.steps import FromContext, FromImage, FromScratch, FromStage, Plan, Source, StagePlan, Step
+from minibuild.values import dataclass
 
 # What we make ourselves must not carry the clock. A base's own time is as good as any; without one, a
 # time that zip archives can hold in every time zone (they begin in 1980).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +24,7 @@ from minibuild.oci.image import ResolvedImage
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.registry.options import RegistryOptions
+from minibuild.values import replace
 
 
 def pull(

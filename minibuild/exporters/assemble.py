@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from minibuild_store.digest import Digest
@@ -15,6 +14,7 @@ from minibuild.exporters.image import Image, ImageLayer
 from minibuild.oci import mediatype
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.manifest import Index, Manifest, normal
+from minibuild.values import replace
 
 MediaTypes = Literal["oci", "docker"]
 

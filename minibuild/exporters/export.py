@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,6 +18,7 @@ from minibuild.exporters.recompress import with_compression, without_zstd
 from minibuild.exporters.spec import OutputSpec
 from minibuild.layers.compress import Compression
 from minibuild.oci.reference import Reference
+from minibuild.values import replace
 
 if TYPE_CHECKING:
     from minibuild.registry.client import Registry

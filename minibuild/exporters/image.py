@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +10,7 @@ from minibuild_store.digest import Digest
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
+from minibuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

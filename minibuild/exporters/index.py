@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 from minibuild.errors import OutputError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.mediatype import OCI_INDEX
 from minibuild.oci.reference import Reference
+from minibuild.values import replace
 
 LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"

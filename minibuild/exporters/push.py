@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +16,7 @@ from minibuild.oci.reference import Reference
 from minibuild.registry.client import Registry
 from minibuild.registry.progress import Progress
 from minibuild.registry.push import PushBlob
+from minibuild.values import replace
 
 
 def push_image(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from minibuild_store.blobs import BlobInfo
@@ -19,6 +18,7 @@ from minibuild.layers.compress import CHUNK, Compression, decompressor
 from minibuild.oci import mediatype
 from minibuild.oci.descriptor import Descriptor
 from minibuild.registry.parallel import run_all, stop_if
+from minibuild.values import replace
 
 VARIANTS: Final = "variants"
 """The kind of record that says which blob holds a diff ID under a compression."""

@@ -7,7 +7,6 @@ here (there is no runtime to unpack into, no attestation to inline) are taken an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, cast
 
 from minibuild.errors import UsageError
@@ -15,6 +14,7 @@ from minibuild.exporters.annotations import Annotation, parse_annotation
 from minibuild.exporters.csvline import fields
 from minibuild.layers.compress import Compression
 from minibuild.oci.reference import Reference
+from minibuild.values import dataclass
 
 OutputKind = Literal["oci", "docker", "local", "tar", "image", "cacheonly"]
 

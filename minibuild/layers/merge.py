@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from minibuild.layers.scan import members
 from minibuild.layers.tarblocks import Body
 from minibuild.layers.tarheader import END, header, padding
 from minibuild.layers.tree import Tree
+from minibuild.values import dataclass
 
 _GATHER = 1 << 20
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import InvalidDigest
 
 from minibuild.errors import LayerError
 from minibuild.oci.platform import Platform
+from minibuild.values import dataclass, field
 
 Json = Mapping[str, object]
 

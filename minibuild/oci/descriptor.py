@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from minibuild_store.digest import Digest
 
 from minibuild.oci.platform import Platform
+from minibuild.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

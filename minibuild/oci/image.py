@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from minibuild_store.digest import Digest
@@ -10,6 +9,7 @@ from minibuild_store.digest import Digest
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
+from minibuild.values import dataclass, field
 
 
 class Layer(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 from minibuild_store.digest import Digest
@@ -18,6 +17,7 @@ from minibuild.errors import LayerError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.mediatype import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST
 from minibuild.oci.platform import Platform
+from minibuild.values import dataclass
 
 MAX_DOCUMENT = 4 << 20
 """The most bytes of a manifest that are read; registries take no larger ones (distribution-spec)."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from minibuild.values import dataclass
 
 _MACHINES = {
     "x86_64": ("amd64", ""),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import InvalidDigest
 
 from minibuild.errors import UsageError
+from minibuild.values import dataclass, replace
 
 DEFAULT_REGISTRY = "docker.io"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

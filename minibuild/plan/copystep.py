@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 from minibuild.dockerfile import instruction as ast
@@ -15,6 +14,7 @@ from minibuild.plan.chmod import check_chmod
 from minibuild.plan.giturl import parse_git_url
 from minibuild.plan.stagestate import Lookup, StageState
 from minibuild.plan.steps import CopyItem, CopyStep, FromContext, GitItem, InlineItem, PathItem, UrlItem
+from minibuild.values import replace
 
 _URL = re.compile(r"https?://")
 _CHECKSUM = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z")

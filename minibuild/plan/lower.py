@@ -6,7 +6,6 @@ Only the documents of base images are asked for (through `Bases`); nothing is ex
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from minibuild.dockerfile import instruction as ast
@@ -22,6 +21,7 @@ from minibuild.plan import copystep, metadata, runstep
 from minibuild.plan.scope import DEFAULT_PATH, Scope, platform_args, proxy_variables
 from minibuild.plan.stagestate import StageState
 from minibuild.plan.steps import FromImage, FromScratch, FromStage, Plan, Source, StagePlan, WorkdirStep
+from minibuild.values import dataclass, field, replace
 
 _T = TypeVar("_T")
 

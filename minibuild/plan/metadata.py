@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
-from dataclasses import replace
 
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.ports import parse_ports
@@ -12,6 +11,7 @@ from minibuild.errors import DockerfileError
 from minibuild.oci.config import HealthcheckConfig, ImageConfig
 from minibuild.plan import gotext
 from minibuild.plan.scope import Scope
+from minibuild.values import replace
 
 Expand = Callable[[str], str]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass
 
 from minibuild.dockerfile import heredoc
 from minibuild.dockerfile import instruction as ast
@@ -14,6 +13,7 @@ from minibuild.errors import DockerfileError
 from minibuild.plan import steps
 from minibuild.plan.metadata import with_shell
 from minibuild.plan.stagestate import Lookup, StageState
+from minibuild.values import dataclass
 
 _SCRIPT_FOLDER = "/dev/pipes"
 

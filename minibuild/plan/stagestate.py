@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from minibuild.errors import SourceRange
 from minibuild.oci.config import History, ImageConfig
 from minibuild.oci.platform import Platform
 from minibuild.plan.scope import Scope
 from minibuild.plan.steps import HistoryLine, Source, Step
+from minibuild.values import dataclass, field
 
 HISTORY_COMMENT = "buildkit.dockerfile.v0"
 

@@ -6,11 +6,10 @@ people and for error messages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from minibuild.errors import SourceRange
 from minibuild.oci.config import History, ImageConfig
 from minibuild.oci.image import ResolvedImage
+from minibuild.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from minibuild.registry.challenge import Challenge, Scopes, parse_challenges
@@ -20,6 +19,7 @@ from minibuild.registry.errors import BadAnswer, RegistryError, Unauthorized, re
 from minibuild.registry.mirrors import Place
 from minibuild.registry.proxy import is_loopback
 from minibuild.registry.transport import Request, Response, Transport
+from minibuild.values import dataclass, field
 
 _CLIENT = "minibuild"
 _TOKEN_LIMIT = 1 << 20

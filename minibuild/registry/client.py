@@ -7,7 +7,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from urllib.parse import urljoin
 
@@ -38,6 +37,7 @@ from minibuild.registry.pull import fetch_blobs
 from minibuild.registry.push import PushBlob, Pushed, Pusher
 from minibuild.registry.session import Session
 from minibuild.registry.transport import Response
+from minibuild.values import dataclass, field
 
 _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
 _CONFIG_LIMIT = 16 << 20

@@ -11,7 +11,6 @@ import base64
 import binascii
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from minibuild.errors import UsageError
 from minibuild.oci.reference import DEFAULT_REGISTRY
 from minibuild.registry.errors import printable
 from minibuild.registry.options import RegistryOptions
+from minibuild.values import dataclass, field
 
 _DOCKER_KEY = "https://index.docker.io/v1/"
 _DOCKER_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")

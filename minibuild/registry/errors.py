@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from minibuild.errors import MinibuildError, SourceRange
+from minibuild.values import dataclass
 
 _URL = re.compile(r"https?://[^\s\"'<>]+")
 

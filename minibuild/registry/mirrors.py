@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from minibuild.oci.reference import DEFAULT_REGISTRY, Reference
 from minibuild.registry.options import RegistryOptions
 from minibuild.registry.proxy import is_loopback
+from minibuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ The config file is TOML, one table per registry::
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from minibuild.errors import UsageError
 from minibuild.oci.reference import DEFAULT_REGISTRY, Reference
+from minibuild.values import dataclass, field, replace
 
 _PATH_KEYS = ("ca", "cert", "key")
 _FLAG_KEYS = ("insecure", "skip-verify", "no-fallback")

@@ -11,7 +11,6 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import IO
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -36,6 +35,7 @@ from minibuild.registry.parallel import run_all, stop_if
 from minibuild.registry.progress import Progress, silent
 from minibuild.registry.session import Session
 from minibuild.registry.transport import Response, Upload
+from minibuild.values import dataclass
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)\Z")
 _NO_PATCH = (400, 404, 405, 411, 413, 415, 501)

@@ -10,7 +10,6 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -20,6 +19,7 @@ from minibuild.registry.errors import BadAnswer, RegistryError, Unreachable, red
 from minibuild.registry.options import RegistryOptions
 from minibuild.registry.proxy import proxy_for
 from minibuild.registry.retry import Backoff
+from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
     import ssl

@@ -7,7 +7,6 @@ holder starts, and `explain` then turns its refusal into a cause and a cure.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 from minibuild.errors import SandboxError
 from minibuild.sandbox import caps, userns
 from minibuild.sandbox.userns import IdRange
+from minibuild.values import dataclass
 
 _MIN_KERNEL: Final = (5, 12)  # mount_setattr(2); overlay mounts in a user namespace came with 5.11
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from minibuild.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
