@@ -8,12 +8,6 @@ the others.
 from __future__ import annotations
 
 import threading
-<<<<<<< HEAD
-from minibuild.values import dataclass
-=======
-import time
-from collections.abc import Callable
->>>>>>> 8a02ee2 (Define data classes at a tenth of the cost)
 
 from minibuild.cache.journal import StageRow, StepRow
 from minibuild.dockerfile.ignorefile import IgnoreFile
