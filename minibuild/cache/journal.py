@@ -1,7 +1,7 @@
 """What a build leaves behind: a record of its steps, their keys and causes, and where its time went.
 
 A record a build under its id, in *builds*; *places* name the last build of a Dockerfile and target that
-succeeded, which is what the next one is explained against. Written once, at the end, also of a build that failed.
+succeeded, which is what the next one is explained against. Written once, at the end, also after a failure.
 """
 
 from __future__ import annotations

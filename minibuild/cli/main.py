@@ -22,6 +22,7 @@ COMMANDS = {
     "pull": "Fetch an image from its registry.",
     "save": "Write an image to an archive.",
     "load": "Read an image from an archive or layout.",
+    "cache": "Look after the cache.",
 }
 
 

@@ -31,7 +31,12 @@ def age(created: str) -> str:
         moment = datetime.datetime.fromisoformat(created[:19]).replace(tzinfo=datetime.UTC)
     except ValueError:
         return "N/A"
-    seconds = (datetime.datetime.now(datetime.UTC) - moment).total_seconds()
+    return ago(moment.timestamp())
+
+
+def ago(moment: float) -> str:
+    """How long ago `moment` was, in seconds since the epoch: ``3 hours ago``."""
+    seconds = datetime.datetime.now(datetime.UTC).timestamp() - moment
     for unit, size in _UNITS:
         if seconds >= size:
             count = int(seconds // size)
