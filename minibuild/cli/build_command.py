@@ -44,6 +44,10 @@ def command(
     output: Annotated[
         _Texts, typer.Option("-o", "--output", help="type=oci|docker|local|tar|image,...")
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check the Dockerfile, build nothing.")] = False,
+    call: Annotated[
+        str, typer.Option("--call", help="check, outline or targets[,format=json] instead of a build.")
+    ] = "",
     push: Annotated[bool, typer.Option("--push", help="Push the image under its tags.")] = False,
     platform: Annotated[str, typer.Option("--platform", help="Platform to build for.")] = "",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Execute every step.")] = False,
@@ -99,6 +103,8 @@ def command(
                 isolation=isolation,
                 allow_insecure="security.insecure" in (allow or ()),
             )
+            if check or call:
+                _answer(call, check, request, progress)
             result = _build(request, "quiet" if quiet else progress)
         _report(result, quiet, iidfile, metadata_file)
 
@@ -107,6 +113,17 @@ def _opened(context: str, file: str) -> OpenedContext:
     from minibuild.engine.remote_context import open_context
 
     return open_context(context, file, sys.stdin.buffer)
+
+
+def _answer(text: str, check: bool, request: BuildRequest, progress: str) -> None:
+    """Answer ``--call`` and end, unless it asks for an ordinary build."""
+    from minibuild.cli.call import answer, parse_call
+
+    call = parse_call(text, check)
+    if call is not None:
+        with options.open_store() as store:
+            sink = sink_for("quiet" if progress == "auto" else progress, sys.stderr)
+            raise SystemExit(answer(call, request, store, sink))
 
 
 def _build(request: BuildRequest, progress: str) -> BuildResult:

@@ -38,14 +38,15 @@ def lint(
     bases: Callable[[int, str], Base | None] | None = None,
     ignore: IgnoreFile | None = None,
     stages: Container[int] | None = None,
+    until: SourceRange | None = None,
 ) -> list[Finding]:
     """What the checks find, in BuildKit's order.
 
     Without `options` those of the file's ``# check=`` count. `bases` is asked with a stage's index and its
     expanded base name; an image that it does not know is taken to set PATH and nothing else, so that a use
     of another variable of the image is reported. `ignore` enables CopyIgnoredFile. Only `stages` (default:
-    all) are followed instruction by instruction. A fault that would stop the build ends the search of its
-    stage. Raises DockerfileError for malformed options.
+    all) are followed instruction by instruction, up to the one at `until`. A fault that would stop the build
+    ends the search of its stage. Raises DockerfileError for malformed options.
     """
     if options is None:
         options = file_options(dockerfile)
@@ -78,9 +79,18 @@ def lint(
             state = StageState({"PATH": _PATH, **(image.env if image else {})})
         states.append(state)
         if stages is None or stage.index in stages:
-            check_stage(
-                stage, state, found, escape=dockerfile.escape, global_args=env, build_args=args, ignore=ignore
+            went_on = check_stage(
+                stage,
+                state,
+                found,
+                escape=dockerfile.escape,
+                global_args=env,
+                build_args=args,
+                ignore=ignore,
+                until=until,
             )
+            if not went_on:
+                break
     return found.found
 
 

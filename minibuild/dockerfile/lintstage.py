@@ -126,14 +126,21 @@ def check_stage(
     global_args: Mapping[str, str],
     build_args: Mapping[str, str],
     ignore: IgnoreFile | None,
-) -> None:
-    """Adds what `stage` gives rise to. A fault that would stop the build ends it silently."""
+    until: SourceRange | None = None,
+) -> bool:
+    """Adds what `stage` gives rise to; False once the instruction at `until` is reached.
+
+    A fault that would stop the build ends it silently.
+    """
     for node in stage.instructions:
         walk = _Walk(state, escape, global_args, build_args, ignore, found.under(node.comments), node)
         try:
             _check(node, walk)
         except DockerfileError:
-            return
+            return node.where != until
+        if node.where == until:
+            return False
+    return True
 
 
 @singledispatch

@@ -57,7 +57,8 @@ def check(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> C
             fault = error
             origins = _before(dockerfile, origins, error)
         try:
-            found = findings(session, dockerfile, origins, bases, read_ignore_file(request))
+            until = fault.where if fault is not None else None
+            found = findings(session, dockerfile, origins, bases, read_ignore_file(request), until)
         except DockerfileError as error:
             return Checked(name, source, [], error)
         return Checked(name, source, found, fault)

@@ -15,7 +15,7 @@ from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.dockerfile.instruction import Arg, Dockerfile
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.session import Session
-from minibuild.errors import Cancelled, MinibuildError
+from minibuild.errors import Cancelled, MinibuildError, SourceRange
 from minibuild.events import CheckWarning, CheckWarnings
 from minibuild.oci.platform import Platform
 from minibuild.plan.scope import platform_args
@@ -123,8 +123,12 @@ def findings(
     origins: Mapping[int, Source],
     bases: ImageBases,
     ignore: IgnoreFile | None,
+    until: SourceRange | None = None,
 ) -> list[Finding]:
-    """What the checks find in the stages of `origins` (what each starts from), and in all FROM lines."""
+    """What the checks find in the stages of `origins` (what each starts from), and in all FROM lines.
+
+    The search ends with the instruction at `until`.
+    """
     from minibuild.dockerfile.lint import Base, lint
 
     def base(index: int, name: str) -> Base | None:
@@ -145,6 +149,7 @@ def findings(
         bases=base,
         ignore=None if ignore is None else ignore.copy(),
         stages=origins,
+        until=until,
     )
 
 
