@@ -64,6 +64,8 @@ def main(control_fd: int, client_pid: int, *, user_namespace: bool) -> None:
     ends.register(client_fd, select.POLLIN)
     ends.register(os.pidfd_open(pid), select.POLLIN)
     ends.poll()
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)  # over only when everything below it is
 
 
 def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
@@ -274,20 +276,36 @@ def _task(fds: list[int], tasks: Tasks) -> None:
 
 def _report(socket_fd: int, error: BaseException) -> None:
     """Tell the client what failed: family, message, cure. No traceback: it would read source files."""
+    cure = getattr(error, "cure", "")
     if isinstance(error, users.UnknownUser):
         family, message = "UsageError", str(error)
     elif isinstance(error, OSError):
         # An error of the layer code names its file; ours carries the operation in its text.
         named = f"{error.filename}: " if error.filename is not None else ""
         family, message = "SandboxError", f"{named}{error.strerror or error}"
+        cure = _cure(error)
     else:
         family = type(error).__name__
         message = getattr(error, "message", "") or f"{family}: {error}"
-    cure = getattr(error, "cure", "")
     try:  # noqa: SIM105
         protocol.send_frame(socket_fd, (protocol.ERROR, family, message, cure))
     except OSError:
         pass
+
+
+def _cure(error: OSError) -> str:
+    """What may help against a refusal by the kernel; errors that name a file are not ours."""
+    if error.errno == errno.EINVAL and "overlay" in (error.strerror or ""):
+        return (
+            "Keep the store on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs, not"
+            " another overlay (in a container, a volume)."
+        )
+    if error.errno in (errno.EPERM, errno.EACCES) and error.filename is None:
+        return (
+            "In a container, start it with --security-opt seccomp=unconfined,"
+            " --security-opt apparmor=unconfined and --security-opt systempaths=unconfined."
+        )
+    return ""
 
 
 def _take_back(notes_fd: int) -> str:

@@ -232,7 +232,7 @@ class Table:
         target = self._system_folder("sys")
         syscalls.move_mount(fd, target, "mount on /sys")
         os.close(target)
-        if fresh:
+        if fresh or unified_cgroup:
             self._cgroup(fd, unified_cgroup, readonly)
         if not self._insecure:
             self._mask(fd, _MASKED_SYS)

@@ -70,6 +70,7 @@ def _start(fd: int, mode: probe.Mode, errors_fd: int) -> subprocess.Popen[bytes]
             stderr=errors_fd,
             pass_fds=(fd,) if executable_fd is None else (fd, executable_fd),
             env=environment,
+            cwd="/",
             start_new_session=True,  # an interrupt from the terminal is the client's to handle
         )
     except OSError as error:
@@ -83,7 +84,7 @@ def _search_path() -> list[str]:
     """The standard library first, then our own packages, then wherever dependencies come from."""
     own = [str(Path(folder).parent) for folder in (*minibuild.__path__, *minibuild_store.__path__)]
     library = str(Path(os.__file__).parent)
-    rest = [folder for folder in sys.path if folder]
+    rest = [str(Path(folder).absolute()) for folder in sys.path if folder]
     standard = [folder for folder in rest if folder == library or folder.startswith(f"{library}/lib-dynload")]
     return list(dict.fromkeys([*standard, *own, *rest]))
 
