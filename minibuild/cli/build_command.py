@@ -63,6 +63,10 @@ def command(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the image ID.")] = False,
     iidfile: Annotated[str, typer.Option("--iidfile", help="Write the image ID to a file.")] = "",
     metadata_file: Annotated[str, typer.Option("--metadata-file", help="Write digests as JSON.")] = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show all that changed for missed steps.")
+    ] = False,
+    summary: Annotated[str, typer.Option("--summary", help="Append a summary in Markdown to a file.")] = "",
 ) -> None:
     with reported():
         tags = tuple(Reference.parse(name) for name in tag or ())
@@ -105,7 +109,7 @@ def command(
             )
             if check or call:
                 _answer(call, check, request, progress)
-            result = _build(request, "quiet" if quiet else progress)
+            result = _build(request, "quiet" if quiet else progress, explain, summary)
         _report(result, quiet, iidfile, metadata_file)
 
 
@@ -126,7 +130,7 @@ def _answer(text: str, check: bool, request: BuildRequest, progress: str) -> Non
             raise SystemExit(answer(call, request, store, sink))
 
 
-def _build(request: BuildRequest, progress: str) -> BuildResult:
+def _build(request: BuildRequest, progress: str, explain: bool, summary: str) -> BuildResult:
     cancel = threading.Event()
 
     def stop(number: int, _frame: object) -> None:
@@ -136,11 +140,43 @@ def _build(request: BuildRequest, progress: str) -> BuildResult:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with options.open_store() as store, sink_for(progress, sys.stderr) as sink:
-            return build(request, store=store, sink=sink, cancel=cancel)
+        with options.open_store() as store, sink_for(progress, sys.stderr, explain=explain) as sink:
+            result = build(request, store=store, sink=sink, cancel=cancel)
+        if not all(step.cached for step in result.steps) or request.outputs:
+            _keep_cap(request.isolation)
+        return result
     finally:
+        if summary:
+            _summarise(summary)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _keep_cap(isolation: str) -> None:
+    """Make room where there is a cap; the store is closed by now, so nothing is kept for this build's sake."""
+    from minibuild.engine.upkeep import cap_from, keep_cap
+
+    cap = cap_from(os.environ)
+    if cap is not None:
+        with options.open_store() as store:
+            keep_cap(store, cap, isolation)
+
+
+def _summarise(name: str) -> None:
+    """Append what the last build's record says to the file `name`."""
+    from minibuild.cache.builds import Builds
+    from minibuild.cache.summary import markdown
+
+    with options.open_store() as store:
+        records = Builds(store).all()
+        if records:
+            try:
+                with Path(name).open("a") as file:
+                    file.write(markdown(records[0]))
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write {name}: {error.strerror}", cure="Name another file."
+                ) from None
 
 
 def _report(result: BuildResult, quiet: bool, iidfile: str, metadata_file: str) -> None:

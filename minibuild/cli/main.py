@@ -23,6 +23,8 @@ COMMANDS = {
     "save": "Write an image to an archive.",
     "load": "Read an image from an archive or layout.",
     "cache": "Look after the cache.",
+    "builds": "Look at past builds.",
+    "diff": "Compare two images.",
 }
 
 

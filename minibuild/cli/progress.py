@@ -25,18 +25,21 @@ from minibuild.events import (
 _KINDS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
 
 
-def sink_for(kind: str, stream: TextIO) -> Sink:
-    """The display called `kind`; ``auto`` is ``tty`` on a terminal and ``plain`` elsewhere."""
+def sink_for(kind: str, stream: TextIO, *, explain: bool = False) -> Sink:
+    """The display called `kind`; ``auto`` is ``tty`` on a terminal and ``plain`` elsewhere.
+
+    With `explain` it shows all that changed where a step is not cached, not only the first cause.
+    """
     if kind not in _KINDS:
         raise UsageError(f"--progress {kind}", cure=f"Known are {', '.join(_KINDS)}.")
     if kind == "auto":
         kind = "tty" if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" else "plain"
     if kind == "plain":
-        return Plain(stream)
+        return Plain(stream, explain=explain)
     if kind == "tty":
         from minibuild.cli.terminal import Terminal
 
-        return Terminal(stream)
+        return Terminal(stream, explain=explain)
     if kind == "rawjson":
         return RawJson(stream)
     return Quiet(stream)
@@ -73,8 +76,9 @@ class RawJson(Sink):
 class Plain(Sink):
     """Numbered steps and their output as it comes, in BuildKit's manner."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, explain: bool = False) -> None:
         self._stream = stream
+        self._explain = explain
         self._names: dict[int, str] = {}
         self._started: dict[int, float] = {}
         self._rest: dict[int, bytes] = {}
@@ -95,6 +99,8 @@ class Plain(Sink):
                 self._turn(event.id)
             case StepMissed():
                 self._line(event.id, f"not cached: {event.reason}")
+                for line in event.details if self._explain else ():
+                    self._line(event.id, f"  {line}")
             case StepOutput():
                 self._output(event)
             case StepProgress():

@@ -33,6 +33,7 @@ class _Step:
     name: str
     started: float
     reason: str = ""
+    details: tuple[str, ...] = ()
     log: list[bytes] = field(default_factory=list)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
     partial: str = ""
@@ -45,8 +46,9 @@ class Terminal(Sink):
     A step that fails leaves its whole output.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, explain: bool = False) -> None:
         self._stream = stream
+        self._explain = explain
         self._running: dict[int, _Step] = {}
         self._drawn = 0
         self._mutex = threading.Lock()
@@ -71,6 +73,7 @@ class Terminal(Sink):
                 self._running[event.id] = _Step(event.name, time.monotonic())
             case StepMissed():
                 self._running[event.id].reason = event.reason
+                self._running[event.id].details = event.details if self._explain else ()
             case StepOutput():
                 self._output(event)
             case StepProgress():
@@ -81,6 +84,8 @@ class Terminal(Sink):
                 state = "CACHED" if event.cached else f"{event.seconds:.1f}s"
                 name = f" => {'CACHED ' if event.cached else ''}{step.name}"
                 self._above(_with_reason(name, step.reason, _width() - len(state) - 2), state)
+                for line in step.details:
+                    self._above(f" =>   {line}", "")
             case StepFailed():
                 step = self._running.pop(event.id)
                 self._above(f" => ERROR {step.name}", f"{event.seconds:.1f}s")

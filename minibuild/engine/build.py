@@ -94,6 +94,7 @@ def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -
         tags=session.request.tags,
         exports=exports,
         steps=tuple(session.reports),
+        build=session.journal.id,
     )
 
 

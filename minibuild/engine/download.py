@@ -23,6 +23,8 @@ def fetch_url(session: Session, item: UrlItem) -> Fetched:
     records = session.store.records("urls")
     known = _known(records.get(item.url))
     blobs = session.store.blobs
+    if known is not None:
+        session.lease(known.digest)
     if known is not None and not blobs.has(known.digest, known.size):
         known = None
     if known is not None and item.checksum == known.digest:

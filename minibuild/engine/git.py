@@ -23,6 +23,7 @@ def fetch_git(session: Session, item: GitItem) -> Fetched:
             cure="Pin another commit or ref.",
         )
     name = f"git-{commit}{'-git' if item.keep_git_dir else ''}{'' if item.submodules else '-flat'}"
+    session.lease(name)
     folder = session.store.snapshots.path(name)
     if folder is None:
         with session.store.snapshots.workspace() as work:

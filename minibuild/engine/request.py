@@ -71,7 +71,10 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """The image: its manifest's and configuration's digests, what was exported, how each step went."""
+    """The image: its manifest's and configuration's digests, what was exported, how each step went.
+
+    `build` is the ID of the record that the build left.
+    """
 
     manifest: Digest
     image_id: Digest
@@ -79,6 +82,7 @@ class BuildResult:
     tags: tuple[Reference, ...]
     exports: tuple[ExportResult, ...]
     steps: tuple[StepReport, ...]
+    build: str = ""
 
 
 def default_root(environ: Mapping[str, str]) -> Path:
