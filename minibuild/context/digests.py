@@ -16,9 +16,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-import xxhash
-
 from minibuild.context.rows import Match, Row
+from minibuild.context.stamps import stamp_folder, stamp_of
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Kind
 
@@ -49,8 +48,8 @@ class FileDigests:
 
     def digest(self, selection: str, matches: Sequence[Match]) -> str:
         """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignores)."""
-        stamp, newest = _stamp_of(matches)
-        name = f"{self._name}-{hashlib.sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"
+        stamp, newest = stamp_of(matches)
+        name = self._selection(selection)
         known = self._selections.get(name)
         if known is not None and known[:16] == stamp:
             return known[16:].decode()
@@ -61,6 +60,17 @@ class FileDigests:
         if newest < now - _RACY_NS:
             self._selections.put(name, stamp + content.encode())
         return content
+
+    def known(self, selection: str, name: bytes, path: bytes) -> str | None:
+        """The digest of everything at `path`, selected as one match called `name`, if nothing has changed."""
+        known = self._selections.get(self._selection(selection))
+        if known is None:
+            return None
+        stamp = stamp_folder(name, path)
+        return known[16:].decode() if stamp is not None and known[:16] == stamp.digest else None
+
+    def _selection(self, selection: str) -> str:
+        return f"{self._name}-{hashlib.sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
     def save(self) -> None:
         """Keep what was hashed for the next build."""
@@ -154,22 +164,6 @@ def read_listing(data: bytes) -> dict[bytes, bytes]:
 
     lines = (line.rpartition(b"\0") for line in zlib.decompress(data).split(b"\n") if line)
     return {name: rest for name, _, rest in lines}
-
-
-def _stamp_of(matches: Sequence[Match]) -> tuple[bytes, int]:
-    """One hash over everything `lstat` says of the rows, and the newest time among them."""
-    total = xxhash.xxh3_128()
-    newest = 0
-    for match in matches:
-        total.update(b"match %b\n" % match.name)
-        for row in match.rows:
-            entry = row.entry
-            total.update(
-                b"%b\0%b %o %b %b\n" % (entry.path, entry.kind.encode(), entry.mode, row.stamp, entry.link)
-            )
-            if entry.kind is Kind.FILE:
-                newest = max(newest, _newest(row))
-    return total.digest(), newest
 
 
 def _newest(row: Row) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from minibuild.context.rows import Row
 from minibuild.layers.entry import Entry, Kind
-from minibuild.layers.tree import Node, Tree
+
+if TYPE_CHECKING:
+    from minibuild.layers.tree import Node, Tree
 
 
 class TreeView:

@@ -14,8 +14,6 @@ from minibuild.context.place import Lower, Nothing, Owner, Placed, Placement
 from minibuild.context.rows import Match
 from minibuild.context.select import NothingThere, select
 from minibuild.engine.accounts import owner_of
-from minibuild.engine.fetch import fetch
-from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
@@ -26,6 +24,7 @@ from minibuild.plan import chmod, steps
 from minibuild.values import dataclass
 
 if TYPE_CHECKING:
+    from minibuild.engine.fetched import Fetched
     from minibuild.layers.tree import Tree
 
 _INLINE_MODE = 0o644
@@ -69,6 +68,8 @@ def gather(session: Session, step: steps.CopyStep, files: Files) -> Gathered:
                 data = content.encode("utf-8", "surrogateescape")
                 gathered.contents[number] = hashlib.sha256(data).hexdigest()
             case steps.UrlItem() | steps.GitItem():
+                from minibuild.engine.fetch import fetch
+
                 gathered.fetched[number] = fetch(session, item)
                 gathered.contents[number] = gathered.fetched[number].identity
     return gathered
@@ -81,10 +82,13 @@ def _selection(step: steps.CopyStep, pattern: str) -> str:
 def _path_digest(gathered: Gathered, number: int, step: steps.CopyStep, pattern: str) -> str:
     files = gathered.files
     selection = _selection(step, pattern)
+    known = None
     if isinstance(files, TreeFiles):
         known = files.known_digest(selection)
-        if known is not None:
-            return known
+    elif isinstance(files, ContextFiles) and not step.exclude and not step.parents:
+        known = files.known_digest(selection, pattern)
+    if known is not None:
+        return known
     matches = _matches(gathered, number, step, pattern)
     return files.digest(selection, matches)
 

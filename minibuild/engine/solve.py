@@ -11,7 +11,7 @@ import threading
 
 from minibuild.cache.journal import StageRow, StepRow
 from minibuild.dockerfile.ignorefile import IgnoreFile
-from minibuild.engine import copy, run
+from minibuild.engine import copy
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
 from minibuild.engine.lookup import Lookup, Outcome, Place
@@ -244,6 +244,8 @@ class Solver:
             parts[f"host {host[1]}"] = host[0]
 
         def execute() -> Layer:
+            from minibuild.engine import run
+
             return run.execute(self.session, running, step, parent, mounted)
 
         return self._lookup.step(step, parts, execute, running, place)

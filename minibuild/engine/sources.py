@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from minibuild_store.store import Store
 
@@ -16,12 +16,15 @@ from minibuild.context.digests import FileDigests, content_digest, listing
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Placed
 from minibuild.context.rows import Match, Row, View
+from minibuild.context.select import split_wildcards
 from minibuild.context.treeview import TreeView, content_place
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine.filesystem import Filesystem, Layers
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
-from minibuild.layers.writer import LayerWriter
+
+if TYPE_CHECKING:
+    from minibuild.layers.writer import LayerWriter
 
 
 class Files(Protocol):
@@ -57,6 +60,14 @@ class ContextFiles:
         self._digests = FileDigests(
             str(root), store.records("selections"), store.records("files"), store.records("listings")
         )
+
+    def known_digest(self, selection: str, pattern: str) -> str | None:
+        """The digest of the plain path `pattern`, if nothing below it has changed since it was taken."""
+        base, wild = split_wildcards(pattern)
+        if wild or self.view.ignore is not None:
+            return None
+        path = self.view.path(self.view.resolve(base))
+        return self._digests.known(f"{selection}\n{self._ignore_text}", base.rpartition(b"/")[2], path)
 
     def digest(self, selection: str, matches: Sequence[Match]) -> str:
         return self._digests.digest(f"{selection}\n{self._ignore_text}", matches)

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from minibuild_store.store import Store
 
 from minibuild.errors import UsageError
-from minibuild.exporters.archive import write_archive
 from minibuild.exporters.assemble import Assembly, assemble
-from minibuild.exporters.docker import write_docker_archive
 from minibuild.exporters.image import BlobSource, ExportResult, Image
 from minibuild.exporters.layout import write_layout
-from minibuild.exporters.recompress import with_compression, without_zstd
 from minibuild.exporters.spec import OutputSpec
-from minibuild.layers.compress import Compression
 from minibuild.oci.reference import Reference
 from minibuild.values import replace
 
@@ -57,7 +53,10 @@ def export(
         return _image(assembly, spec, names, blobs, store, registry, progress)
     if not spec.tar:
         return write_layout(assembly, Path(spec.dest), blobs=blobs, names=names, kind=spec.kind)
-    write = write_docker_archive if spec.kind == "docker" else write_archive
+    if spec.kind == "docker":
+        from minibuild.exporters.docker import write_docker_archive as write
+    else:
+        from minibuild.exporters.archive import write_archive as write
     return write(assembly, _destination(spec, stdout), blobs=blobs, names=names)
 
 
@@ -92,11 +91,15 @@ def _destination(spec: OutputSpec, stdout: BinaryIO | None) -> Path | BinaryIO:
 def _compressed(image: Image, spec: OutputSpec, blobs: BlobSource, store: Store) -> Image:
     compression = spec.compression
     if compression is None and spec.force_compression:
+        from minibuild.layers.compress import Compression
+
         compression = Compression.parse("gzip" if spec.kind == "docker" else "zstd")
     # Docker's media types, and older engines that load archives, know no zstd
     docker = spec.media_types == "docker" or (spec.kind == "docker" and compression is None)
     if compression is None and not docker:
         return image
+    from minibuild.exporters.recompress import with_compression, without_zstd
+
     if compression is not None:
         image = with_compression(image, compression, force=spec.force_compression, blobs=blobs, store=store)
     return without_zstd(image, blobs=blobs, store=store) if docker else image

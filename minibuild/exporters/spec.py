@@ -7,14 +7,16 @@ here (there is no runtime to unpack into, no attestation to inline) are taken an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from minibuild.errors import UsageError
 from minibuild.exporters.annotations import Annotation, parse_annotation
 from minibuild.exporters.csvline import fields
-from minibuild.layers.compress import Compression
 from minibuild.oci.reference import Reference
 from minibuild.values import dataclass
+
+if TYPE_CHECKING:
+    from minibuild.layers.compress import Compression
 
 OutputKind = Literal["oci", "docker", "local", "tar", "image", "cacheonly"]
 
@@ -282,6 +284,8 @@ class _Options:
         algorithm, level = self.text("compression"), self.text("compression-level")
         if not algorithm and not level:
             return None
+        from minibuild.layers.compress import Compression
+
         return Compression.parse(algorithm or default, level or None)
 
     def _wrong(self, key: str, cure: str) -> UsageError:

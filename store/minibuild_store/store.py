@@ -21,16 +21,19 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minibuild_store.blobs import Blobs
 from minibuild_store.errors import store_error
 from minibuild_store.files import Remove, remove_tree
-from minibuild_store.gc import Collector, GcReport, Roots
 from minibuild_store.layout import BLOBS, CACHES, GC, LOCKS, PARTIALS, RECORDS, RUNNING, SNAPSHOTS, prepare
 from minibuild_store.lock import Lock
 from minibuild_store.records import Records
 from minibuild_store.session import Lease, Session, Workspace, reap, reap_guarded
 from minibuild_store.snapshots import Snapshots, empty_trash, settle
+
+if TYPE_CHECKING:
+    from minibuild_store.gc import GcReport, Roots
 
 
 class Store:
@@ -120,6 +123,8 @@ class Store:
         was computed earlier could miss a build that ended in between. Builds go on meanwhile; another gc is
         waited for, `timeout` seconds at most (`StoreBusy`). Works on a full disk.
         """
+        from minibuild_store.gc import Collector
+
         root = self._session.root
         lock = Lock(root, f"{root}/{RUNNING}/{GC}", "garbage collection", timeout=timeout, keep=True)
         with lock:
