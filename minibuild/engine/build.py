@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Mapping
 
+from minibuild_store.errors import store_error
 from minibuild_store.store import Store
 
-from minibuild.dockerfile.instruction import Dockerfile
 from minibuild.dockerfile.parse import parse
 from minibuild.engine.assemble import finished_config
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.checks import Checks
 from minibuild.engine.export import check_outputs, export_all
-from minibuild.engine.inputs import read_dockerfile, read_ignore_file
+from minibuild.engine.inputs import Inputs, read_inputs
 from minibuild.engine.lowering import lower_options
 from minibuild.engine.repeat import repaired
 from minibuild.engine.request import BuildRequest, BuildResult
@@ -40,16 +41,20 @@ def build(
     """
     start = time.monotonic()
     with Session(store, request, sink, cancel) as session:
-        name, text = read_dockerfile(request)
+        inputs = read_inputs(session)
         try:
-            result = _build(session, parse(text, name))
+            result = _build(session, inputs)
         except MinibuildError as error:
             session.journal.finish(
                 "cancelled" if isinstance(error, Cancelled) else "failed", error=str(error)
             )
-            if error.where is not None and error.where.file == name:
-                error.source = text.decode("utf-8-sig", "replace")
+            if error.where is not None and error.where.file == inputs.name:
+                error.source = inputs.text.decode("utf-8-sig", "replace")
             raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise store_error(error, str(store.root)) from error
         tags = [str(tag) for tag in result.tags]
         session.journal.finish("done", image=result.image_id, tags=tags)
         session.emit(
@@ -64,21 +69,19 @@ def build(
         return result
 
 
-def _build(session: Session, dockerfile: Dockerfile) -> BuildResult:
+def _build(session: Session, inputs: Inputs) -> BuildResult:
     request = session.request
     check_outputs(request.outputs)
+    dockerfile = parse(inputs.text, inputs.name)
     bases = ImageBases(session)
     plan = lower(dockerfile, lower_options(request), bases)
     session.epoch = plan.epoch
-    ignore = read_ignore_file(request)
-    folder = request.context.resolve() if request.context is not None else ""
-    place = f"{folder}\n{dockerfile.name}\n{request.target}"
 
     def attempt() -> BuildResult:
-        session.journal.begin(place, _shown(place), stage_rows(plan))
-        return _finished(session, plan, Solver(session, plan, bases, ignore).run())
+        session.journal.begin(inputs.place, _shown(inputs.place), stage_rows(plan))
+        return _finished(session, plan, Solver(session, plan, bases, inputs).run())
 
-    with Checks(session, dockerfile, plan, bases, ignore, place).around():
+    with Checks(session, dockerfile, plan, bases, inputs).around():
         return repaired(session, attempt)
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minibuild_store.errors import StoreError
 from minibuild_store.store import Store
 
 from minibuild.cache.journal import Journal
 from minibuild.cache.steps import StepCache
 from minibuild.engine.filesystem import Layers
 from minibuild.engine.request import BuildRequest, StepReport
-from minibuild.errors import Cancelled
+from minibuild.errors import Cancelled, MinibuildError
 from minibuild.events import (
     EventSink,
     Notice,
@@ -80,6 +82,8 @@ class Session:
     def close(self) -> None:
         with self._mutex:
             if self._sandbox is not None:
+                with contextlib.suppress(StoreError):
+                    self.store.clean(remove=self._removed)
                 self._sandbox.close()
                 self._sandbox = None
             if self._registry is not None:
@@ -117,6 +121,13 @@ class Session:
     def remove(self, folder: Path) -> None:
         """Delete a folder that may hold files of subordinate users."""
         self.sandbox().remove(folder)
+
+    def _removed(self, folder: Path) -> None:
+        """`remove` as the store wants it, for what builds that were killed have left."""
+        try:
+            self.remove(folder)
+        except MinibuildError as error:
+            raise OSError(error.message) from error
 
     def check(self) -> None:
         """Raise `Cancelled` where the caller, or a failing stage, has stopped the build."""
@@ -173,7 +184,7 @@ class Running:
         seconds = time.monotonic() - self._start
         self._session._current.step = None
         if error is not None:
-            self._session.emit(StepFailed(self.id, seconds, str(error)))
+            self._session.emit(StepFailed(self.id, seconds, _said(error)))
             return
         self._session.emit(StepFinished(self.id, seconds, self.cached, self.bytes))
 
@@ -187,3 +198,10 @@ class Running:
 
     def output(self, stream: int, data: bytes) -> None:
         self._session.emit(StepOutput(self.id, stream, data))
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror.lower()}"
+    return str(error)

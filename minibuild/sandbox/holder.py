@@ -279,6 +279,9 @@ def _report(socket_fd: int, error: BaseException) -> None:
     cure = getattr(error, "cure", "")
     if isinstance(error, users.UnknownUser):
         family, message = "UsageError", str(error)
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        family, message = "OutputError", "no space left on the disk that the store is on"
+        cure = "Free some, or name another place with MINIBUILD_ROOT; nothing is lost."
     elif isinstance(error, OSError):
         # An error of the layer code names its file; ours carries the operation in its text.
         named = f"{error.filename}: " if error.filename is not None else ""
