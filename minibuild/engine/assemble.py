@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from minibuild.engine.solve import StageResult
 from minibuild.oci.config import History, ImageConfig
-from minibuild.plan.steps import FromImage, FromStage, Plan, StagePlan
+from minibuild.plan.steps import FromContext, FromImage, FromStage, Plan, StagePlan
 from minibuild.values import replace
 
 
@@ -35,6 +35,9 @@ def _history(
             lines = _history(plan, plan.stage(index), results, epoch)
         case FromImage(image):
             lines = list(image.config.history)
+        case FromContext(name):
+            text = f"local source for {name or 'context'}"
+            lines = [History(created_by=text, comment="buildkit.exporter.image.v0")]
     times = results[stage.index].created
     for item in stage.history:
         created = ""

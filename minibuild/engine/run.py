@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from minibuild.sandbox.client import Sandbox
 
 _SCRIPT_MODE = 0o755
+_HOSTNAME = "buildkitsandbox"  # as BuildKit has it
 _USER_CURE = "Make the user or group in an earlier RUN, or give USER numbers."
 
 Mounted = Mapping[int, Filesystem]
@@ -114,6 +115,7 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
         mounts=tuple(mounts),
         hosts=session.request.hosts,
         insecure=insecure,
+        hostname=step.hostname or _HOSTNAME,
     )
 
 
@@ -135,10 +137,13 @@ def _mount(
         case steps.SecretMount():
             return _secret_mount(session, mount, env)
         case steps.SshMount():
-            raise DockerfileError(
-                "RUN --mount=type=ssh is not supported yet",
-                cure="Give the key as a secret: --mount=type=secret.",
-            )
+            env.setdefault("SSH_AUTH_SOCK", mount.target or "/run/buildkit/ssh_agent.0")
+            if mount.required:
+                raise DockerfileError(
+                    f'no SSH key "{mount.id}" forwarded from the client',
+                    cure="Give the key as a secret: --mount=type=secret.",
+                )
+            return None
 
 
 def _secret_mount(session: Session, mount: steps.SecretMount, env: dict[str, str]) -> Mount | None:
@@ -162,17 +167,35 @@ def _cache_mount(
     session: Session, stack: ExitStack, mount: steps.CacheMount, source: Filesystem | None
 ) -> Mount:
     """The folder of a cache mount; locked and private ones are this step's alone while it runs."""
-    folder = cache_folder(session, mount)
+    folder = cache_folder(session, mount, "" if source is None else source.chain)
     if mount.sharing == "locked":
         stack.enter_context(session.store.lock(f"cache {folder}", waiting=session.check))
     elif mount.sharing == "private":
         folder = _private(session, stack, folder)
+    if source is not None:
+        folder = _seeded(session, folder, source, mount)
     return FolderMount(mount.target, folder, mount.readonly, mount.mode, mount.uid, mount.gid)
 
 
-def cache_folder(session: Session, mount: steps.CacheMount) -> Path:
-    """Where the content of a cache mount lives: one folder an id."""
-    name = hashlib.sha256(json.dumps([mount.id, mount.subpath]).encode()).hexdigest()[:32]
+def _seeded(session: Session, folder: Path, source: Filesystem, mount: steps.CacheMount) -> Path:
+    """The folder in `folder` that began as what `source` holds; made where it is missing."""
+    sandbox = session.sandbox()
+    with session.store.lock(f"seed {folder}", waiting=session.check):
+        if not folder.is_dir():
+            with session.store.workspace(remove=sandbox.remove) as work:
+                made = work / "seeded"
+                made.mkdir()
+                for layer in source.layers:
+                    blob = session.layers.path(layer.descriptor)
+                    sandbox.unpack(blob, layer.descriptor.media_type, made, layer.diff_id)
+                made.rename(folder)
+    return folder / mount.subpath.rpartition("/")[2]
+
+
+def cache_folder(session: Session, mount: steps.CacheMount, seed: str = "") -> Path:
+    """Where the content of a cache mount lives: as in BuildKit, one folder an id, owner, mode and seed."""
+    identity = [mount.id, mount.subpath, mount.mode, mount.uid, mount.gid, seed]
+    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     session.store.records("mounts").put(name, json.dumps({"id": mount.id}).encode())
     return session.store.caches / name
 

@@ -237,6 +237,9 @@ class Solver:
             if isinstance(mount, steps.BindMount):
                 mounted[number] = self._mounted(mount)
                 contents[number] = self._mount_content(mount, mounted[number])
+            elif isinstance(mount, steps.CacheMount) and not isinstance(mount.source, FromScratch):
+                mounted[number] = self._seed(mount)
+                contents[number] = mounted[number].chain
         parts = keys.run_parts(
             step, parent=parent.chain, platform=self._platform, epoch=self._epoch, mounts=contents
         )
@@ -282,6 +285,22 @@ class Solver:
         listing = listings.get(outcome.parts["source 0"])
         if listing is not None:
             listings.put(filesystem.chain, listing)
+
+    def _seed(self, mount: steps.CacheMount) -> Filesystem:
+        """What a cache mount begins with, as a layer."""
+        folder, _, name = mount.subpath.rpartition("/")
+        step = steps.CopyStep(
+            name="[internal] load files for cache",
+            instruction="COPY",
+            where=self.plan.target.where,
+            source=mount.source,
+            items=(steps.PathItem(f"{folder}/./{name}" if name else "/"),),
+            dest="/",
+            link=True,
+            parents=bool(name),
+        )
+        outcome = self._copy(step, Filesystem(), _NO_TIME_NS, None)
+        return Filesystem().extended(outcome.record.layer)
 
     def _mount_content(self, mount: steps.BindMount, filesystem: Filesystem) -> str:
         """What a bind mount shows, by content, so that only a change of that re-runs the step."""

@@ -39,6 +39,8 @@ def run_parts(
         "network": step.network,
         "security": step.security,
     }
+    if step.hostname:
+        parts["hostname"] = step.hostname
     for name, value in step.env:
         parts[f"env {name}"] = value
     for index, mount in enumerate(step.mounts):

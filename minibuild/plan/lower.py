@@ -84,11 +84,13 @@ class _Lowering:
             escape=dockerfile.escape,
             network=options.network,
             cache_namespace=options.cache_namespace,
+            hostname=options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
             proxy=proxy_variables(options.build_args),
         )
         self._plans: dict[int, StagePlan] = {}
         self._states: dict[int, StageState] = {}
         self._open: list[int] = []
+        self._replaced: set[int] = set()  # stages that a named context stands in for
         self._globals = self._global_scope()
         self.epoch = self._epoch()
 
@@ -160,7 +162,9 @@ class _Lowering:
         base, state = self._start(stage)
         self.origins[index] = base
         self._states[index] = state
-        triggers = self._triggers(base, stage)
+        if index in self._replaced:
+            stage = replace(stage, instructions=())
+        triggers = [] if index in self._replaced else self._triggers(base, stage)
         state.total = self._count(stage, base, triggers)
         if not isinstance(base, FromScratch | FromStage):
             state.done = 1
@@ -208,6 +212,12 @@ class _Lowering:
             case FromImage(image):
                 config = replace(image.config, onbuild=())
                 scope.image_env = list(config.env)
+                if stage.index in self._replaced:
+                    config = image.config
+            case FromScratch():
+                # As BuildKit: an empty image is of the target platform, whatever FROM says.
+                platform = self.options.target_platform
+                config = replace(config, platform=platform)
         if not any(entry.startswith("PATH=") for entry in scope.image_env):
             scope.image_env.append(f"PATH={DEFAULT_PATH}")
         for entry in scope.image_env:
@@ -242,6 +252,7 @@ class _Lowering:
         if stage.name:
             named = _placed(lambda: self.bases.named_context(stage.name, platform), where)
             if named is not None:
+                self._replaced.add(stage.index)
                 return named
         if name == "scratch":
             return FromScratch()

@@ -57,7 +57,9 @@ _SIGNALS = frozenset(
 
 
 def working_dir(current: str, path: str) -> str:
-    """`path` as WORKDIR leaves it: absolute, cleaned, relative to `current`."""
+    """`path` as WORKDIR leaves it: as written where absolute, else cleaned and relative to `current`."""
+    if path.startswith("/"):
+        return path
     joined = posixpath.join("/", current, path)
     cleaned = posixpath.normpath(joined)
     return "/" + cleaned.lstrip("/")
@@ -154,7 +156,7 @@ def _apply_healthcheck(node: ast.Healthcheck, config: ImageConfig) -> tuple[Imag
 
 def _check_signal(signal: str, node: ast.StopSignal) -> None:
     if signal.isdigit():
-        valid = 1 <= int(signal) <= 64
+        valid = int(signal) != 0
     else:
         name = signal.upper().removeprefix("SIG")
         realtime = name.startswith(("RTMIN", "RTMAX")) and name[5:].lstrip("+-").isdigit()

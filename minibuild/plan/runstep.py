@@ -20,11 +20,12 @@ _SCRIPT_FOLDER = "/dev/pipes"
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the build says about every RUN: default network, namespace of cache ids, proxy variables."""
+    """What the build says about every RUN: default network, namespace of cache ids, host name, proxies."""
 
     escape: str = "\\"
     network: str = ""
     cache_namespace: str = ""
+    hostname: str = ""
     proxy: tuple[tuple[str, str], ...] = ()
 
 
@@ -52,10 +53,12 @@ def apply(node: ast.Run, state: StageState, lookup: Lookup, options: RunOptions)
             mounts=tuple(mounts),
             network=node.network or options.network,
             security=node.security,
+            hostname=options.hostname,
             proxy=tuple(pair for pair in options.proxy if pair[0] not in state.scope.variables),
         )
     )
-    words = [word for word in (state.scope.arg_prefix(), *args) if word]
+    prefix = state.scope.arg_prefix()
+    words = (prefix, *args) if prefix else args
     state.record("RUN " + " ".join(words) + " # buildkit", layer=True)
 
 
@@ -68,7 +71,7 @@ def _arguments(node: ast.Run, state: StageState) -> tuple[tuple[str, ...], steps
     only = heredoc.sole(command)
     if only is not None and text.startswith("#!"):
         target = posixpath.join(_SCRIPT_FOLDER, only.name)
-        return (target,), steps.ScriptMount(target, text)
+        return with_shell(state.config, target), steps.ScriptMount(target, text)
     return with_shell(state.config, text), None
 
 

@@ -152,7 +152,10 @@ class _Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStep(_Step):
-    """`proxy` variables reach the process and stay out of key and history (predefined proxy ARGs)."""
+    """`proxy` variables reach the process and stay out of key and history (predefined proxy ARGs).
+
+    `hostname` is "" for the usual one.
+    """
 
     args: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
@@ -161,6 +164,7 @@ class RunStep(_Step):
     mounts: tuple[Mount, ...] = ()
     network: str = ""
     security: str = ""
+    hostname: str = ""
     proxy: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 

@@ -267,7 +267,8 @@ class Table:
         os.fchmod(fd, mode)
         os.close(fd)
         tree = syscalls.open_tree(syscalls.AT_FDCWD, name, f"bind {path}")
-        syscalls.mount_setattr(tree, _SAFE | syscalls.ATTR_RDONLY, f"bind {path}")
+        safe = _SAFE & ~syscalls.ATTR_NOEXEC if mode & 0o111 else _SAFE  # a here-document may be a program
+        syscalls.mount_setattr(tree, safe | syscalls.ATTR_RDONLY, f"bind {path}")
         self._attach(tree, path, folder=False)
 
     def extra(self, mount: MountRequest) -> None:

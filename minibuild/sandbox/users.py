@@ -76,7 +76,7 @@ def resolve(spec: str, passwd: bytes | None, group: bytes | None) -> User:
     if gid not in groups:
         groups = (gid, *groups)
     # The home folder goes by number, as runc has it: two names of one uid share the first one's.
-    home = next((found[5] for found in rows if _id(found[2]) == uid), "") or "/"
+    home = next((found[5] for found in rows if _id(found[2]) == uid), "/")
     return User(uid, gid, groups, home)
 
 

@@ -21,7 +21,13 @@ BUSYBOX = shutil.which("busybox", path="/bin:/usr/bin")
 BASE_TIME = 1_000_000_000  # when the images were "created"; files in them are older
 FILE_TIME = 900_000_000
 
-_APPLETS = ["ash", "awk", "basename", "cat", "chgrp", "chmod", "chown", "cmp", "cp", "cut", "date", "dd", "df", "dirname", "du", "echo", "egrep", "env", "expr", "false", "find", "grep", "gunzip", "gzip", "head", "hostname", "id", "install", "kill", "ln", "ls", "md5sum", "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc", "od", "printenv", "printf", "ps", "pwd", "readlink", "realpath", "rm", "rmdir", "sed", "seq", "setuidgid", "sh", "sha256sum", "sleep", "sort", "stat", "stty", "su", "sync", "tail", "tar", "tee", "test", "touch", "tr", "true", "tty", "umount", "uname", "uniq", "unlink", "vi", "wc", "which", "whoami", "xargs", "yes"]
+_NAMES = """
+ash awk basename cat chgrp chmod chown cmp cp cut date dd df dirname du echo egrep env expr false find grep
+gunzip gzip head hostname id install kill ln ls md5sum mkdir mkfifo mknod mktemp mount mv nproc od printenv
+printf ps pwd readlink realpath rm rmdir sed seq setuidgid sh sha256sum sleep sort stat stty su sync tail tar
+tee test touch tr true tty umount uname uniq unlink vi wc which whoami xargs yes
+"""
+_APPLETS = _NAMES.split()
 
 _PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
@@ -200,7 +206,7 @@ def _layer(rows: Iterable[Row]) -> bytes:
         for path, mode, uid, gid, content in rows:
             member = tarfile.TarInfo(path.rstrip("/"))
             member.uid, member.gid, member.mtime = uid, gid, FILE_TIME
-            member.mode = mode if mode >= 0 else 0o777
+            member.mode = mode if mode >= 0 else 0o777 if mode == -1 else 0o644
             data = content.encode() if isinstance(content, str) else content
             if mode < 0:
                 member.type = tarfile.SYMTYPE if mode == -1 else tarfile.LNKTYPE

@@ -1,4 +1,4 @@
-"""Goldens: what BuildKit made of a case, as JSON with a line an entry, and how another result differs from it."""
+"""Goldens: what BuildKit made of a case, a line of JSON an entry, and how a result differs from it."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def shown(data: bytes) -> dict[str, Any]:
 def apply_layer(table: Table, members: tuple[tuple[str, dict[str, Any]], ...]) -> None:
     """Lay a layer over `table` (OCI image-spec, layer.md): whiteouts hide what lower layers have."""
     added: set[str] = set()
-    for path, entry in members:
+    for path, _marked in members:
         folder, _, name = path.rpartition("/")
         if name == ".wh..wh..opq":
             _remove(table, folder, keep=added, itself=False)

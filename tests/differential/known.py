@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+_EXIT_CODE = "a command that cannot be started ends with 126 or 127, as in a shell; BuildKit says 1"
+_STUBS = "/dev, /proc and /sys that only RUN needed are taken away again; BuildKit leaves them"
+_LOCAL_HISTORY = "a folder as base has its line first; BuildKit's line is last, or names another step"
+
 KNOWN: dict[str, str] = {
-    "copy/glob_class_as_escape": "[*] is a literal star, as the pattern language says; BuildKit finds nothing",
+    "copy/glob_class_as_escape": "[*] is a literal star, as in Go's filepath.Match; BuildKit copies nothing",
     "copy/socket": "a socket is left out; BuildKit makes an empty file of it",
+    "named/folder_as_base_then_copy": _LOCAL_HISTORY,
+    "named/folder_as_stage": _LOCAL_HISTORY,
+    "run/etc_of_bare_base": _STUBS,
+    "run/hard_link_to_base": "the new and the old name stay one file; BuildKit makes two of them",
+    "run/no_shell": _EXIT_CODE,
+    "run/not_executable": _EXIT_CODE,
+    "run/not_found_exec": _EXIT_CODE,
+    "run/proc_not_made": _STUBS,
+    "stage/target_index": "--target takes an index too, as --from does; BuildKit takes names only",
+    "syntax/escape_twice": "the second directive's line is named; BuildKit names the first",
 }

@@ -42,13 +42,14 @@ def buildctl(
     ]  # fmt: skip
     for base, digest in digests.items():
         command.append(f"--opt=context:{base}=oci-layout://bases@{digest}")
-    for number, text in enumerate(case.all("context")):
+    for text in case.all("context"):
         context, _, value = text.partition("=")
+        context = context.removesuffix(":latest")  # as buildx hands it on
         if value.startswith("base:"):
             command.append(f"--opt=context:{context}=oci-layout://bases@{digests[value[5:]]}")
         else:
-            command.append(f"--opt=context:{context}=local:n{number}{name}")
-            command.append(f"--local=n{number}{name}={folder}/{value}")
+            command.append(f"--opt=context:{context}=local:{context}")
+            command.append(f"--local={context}={folder}/{value}")
     command += [f"--opt=build-arg:{text}" for text in case.all("arg")]
     command += [f"--opt=label:{text}" for text in case.all("label")]
     command += [f"--secret=id={text},src={folder}/secrets/{text}" for text in case.all("secret")]
@@ -65,18 +66,19 @@ def buildctl(
     prune = [os.environ.get("BUILDCTL", "buildctl"), "prune", "--filter=type==source.local"]
     subprocess.run(prune, capture_output=True, check=True)
     if done.returncode:
-        return refusal(done.stderr, [(str(folder), "."), (server.address(case.key), "{http}"), (name, "")])
+        return refusal(done.stderr, [(str(folder), "."), (server.address(case.key), "{http}")])
     result = read_image(folder / "image")
-    return _replaced(result, server.address(case.key))
+    return replaced(result, server.address(case.key), "{http}")
 
 
-def _replaced(value: Any, address: str) -> Any:
+def replaced(value: Any, text: str, by: str) -> Any:
+    """`value` with `text` replaced in all strings of it."""
     if isinstance(value, str):
-        return value.replace(address, "{http}")
+        return value.replace(text, by)
     if isinstance(value, list):
-        return [_replaced(item, address) for item in value]
+        return [replaced(item, text, by) for item in value]
     if isinstance(value, dict):
-        return {name: _replaced(item, address) for name, item in value.items()}
+        return {name: replaced(item, text, by) for name, item in value.items()}
     return value
 
 

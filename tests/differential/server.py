@@ -1,4 +1,4 @@
-"""A server on loopback for ADD of URLs: files below ``http/`` of each case, repositories by git's own backend."""
+"""A server on loopback for ADD of URLs: files of each case, and repositories by git's own backend."""
 
 from __future__ import annotations
 

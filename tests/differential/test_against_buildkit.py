@@ -24,7 +24,7 @@ from tests.differential.case import Case, lay_out, load_cases
 from tests.differential.golden import differences, load
 from tests.differential.image import read_image
 from tests.differential.known import KNOWN
-from tests.differential.record import _replaced
+from tests.differential.record import replaced
 from tests.differential.server import Server
 
 CASES = load_cases()
@@ -56,7 +56,8 @@ class Lab:
             build(self.request(case, folder), store=self.store)
         except MinibuildError as error:
             return _refusal(error)
-        result: dict[str, Any] = _replaced(read_image(folder / "image"), self.server.address(case.key))
+        image = read_image(folder / "image")
+        result: dict[str, Any] = replaced(image, self.server.address(case.key), "{http}")
         return result
 
     def request(self, case: Case, folder: Path) -> BuildRequest:
