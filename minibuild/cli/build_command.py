@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from minibuild.cli import options
+from minibuild.cli.contexts import given
 from minibuild.cli.exits import reported
 from minibuild.cli.progress import sink_for
 from minibuild.engine.build import build
@@ -22,9 +24,6 @@ from minibuild.exporters.spec import OutputSpec, parse_output
 from minibuild.exporters.target import output_file
 from minibuild.oci.reference import Reference
 
-if TYPE_CHECKING:
-    from minibuild.engine.remote_context import OpenedContext
-
 _Texts = list[str] | None
 
 
@@ -33,12 +32,15 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    context: Annotated[str, typer.Argument(help="Folder with the files, or - for a Dockerfile on stdin.")],
+    context: Annotated[str, typer.Argument(help="Folder, archive or URL with the files; - for stdin.")],
     file: Annotated[str, typer.Option("-f", "--file", help="Dockerfile (default: CONTEXT/Dockerfile).")] = "",
+    ignorefile: Annotated[str, typer.Option("--ignorefile", help="In place of .dockerignore.")] = "",
     tag: Annotated[_Texts, typer.Option("-t", "--tag", help="Name for the image.")] = None,
     target: Annotated[str, typer.Option("--target", help="Stage to build.")] = "",
     build_arg: Annotated[_Texts, typer.Option("--build-arg", help="NAME=VALUE for an ARG.")] = None,
-    build_context: Annotated[_Texts, typer.Option("--build-context", help="NAME=FOLDER or image.")] = None,
+    build_context: Annotated[
+        _Texts, typer.Option("--build-context", help="NAME=FOLDER, image or URL.")
+    ] = None,
     label: Annotated[_Texts, typer.Option("--label", help="NAME=VALUE on the image.")] = None,
     secret: Annotated[_Texts, typer.Option("--secret", help="id=NAME,src=FILE or id=NAME,env=VAR.")] = None,
     output: Annotated[
@@ -85,11 +87,10 @@ def command(
         for name in (iidfile, metadata_file):
             if name and not Path(name).absolute().parent.is_dir():
                 raise OutputError(f"cannot write {name}: no such folder", cure="Make its folder first.")
-        with _opened(context, file) as opened:
+        with ExitStack() as stack:
             request = BuildRequest(
-                context=opened.folder,
-                dockerfile=opened.dockerfile,
-                dockerfile_text=opened.text,
+                **given(context, file, sys.stdin.buffer, stack)._asdict(),
+                ignorefile=Path(ignorefile) if ignorefile else None,
                 target=target,
                 tags=tags,
                 build_args=args,
@@ -111,12 +112,6 @@ def command(
                 _answer(call, check, request, progress)
             result = _build(request, "quiet" if quiet else progress, explain, summary)
         _report(result, quiet, iidfile, metadata_file)
-
-
-def _opened(context: str, file: str) -> OpenedContext:
-    from minibuild.engine.remote_context import open_context
-
-    return open_context(context, file, sys.stdin.buffer)
 
 
 def _answer(text: str, check: bool, request: BuildRequest, progress: str) -> None:

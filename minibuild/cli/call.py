@@ -59,13 +59,13 @@ def answer(call: Call, request: BuildRequest, store: Store, sink: Sink) -> int:
         from minibuild.dockerfile.outline import outline_json, outline_text
         from minibuild.engine.check import outline_of
 
-        found, source = outline_of(request)
+        found, source = outline_of(request, store=store, sink=sink)
         _print(call, outline_text(found), outline_json(found, source))
     else:
         from minibuild.dockerfile.outline import targets_json, targets_text
         from minibuild.engine.check import dockerfile_of
 
-        dockerfile = dockerfile_of(request)
+        dockerfile = dockerfile_of(request, store=store, sink=sink)
         _print(call, targets_text(dockerfile), targets_json(dockerfile))
     return 0 if call.ignore_status else code
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.engine.address import is_remote
+from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.images import LocalImages
 from minibuild.engine.session import Session
 from minibuild.errors import UsageError
@@ -13,6 +17,9 @@ from minibuild.oci.image import ResolvedImage
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.plan.steps import FromContext, FromImage, Source
+
+if TYPE_CHECKING:
+    from minibuild.engine.remote_context import Remote
 
 
 class ImageBases:
@@ -23,6 +30,7 @@ class ImageBases:
         self._images = LocalImages(session.store)
         self._known: dict[tuple[str, Platform], ResolvedImage] = {}
         self._mutex = threading.Lock()
+        self._opened: dict[str, Remote] = {}
         self._contexts = {name.lower(): value for name, value in session.request.contexts.items()}
 
     def image(self, name: str, platform: Platform) -> ResolvedImage:
@@ -75,15 +83,41 @@ class ImageBases:
 
             image = layout_image(self._session.store, value.removeprefix("oci-layout://"), platform)
             return FromImage(image)
-        if "://" in value and not value.startswith("file://"):
-            raise UsageError(
-                f"--build-context {name}={value}: not a folder, docker-image:// or oci-layout://",
-                cure="Fetch it first and name the folder.",
-            )
-        if not Path(value.removeprefix("file://")).is_dir():
-            raise UsageError(f"--build-context {name}={value}: no such folder", cure="Check the path.")
+        if value.startswith("file://") or not Path(value).is_dir():
+            self._open(name.lower(), value)
         return FromContext(name.lower())
 
-    def context_folder(self, name: str) -> Path:
-        value = self._contexts.get(name.lower()) or self._contexts[f"{name.lower()}:latest"]
-        return Path(value.removeprefix("file://"))
+    def _open(self, name: str, value: str) -> None:
+        """Fetch the context `name` unless that is done. Raises `UsageError` where it is nothing to fetch."""
+        from minibuild.engine.remote_context import open_archive, open_named
+
+        with self._mutex:
+            path = Path(value.removeprefix("file://"))
+            if name in self._opened:
+                return
+            if is_remote(value):
+                self._opened[name] = open_named(self._session, name, value)
+            elif path.is_file():
+                self._opened[name] = open_archive(self._session, path, value)
+            elif not path.is_dir():
+                raise UsageError(
+                    f"--build-context {name}={value}: no such folder",
+                    cure="Name a folder, an archive, docker-image://, oci-layout:// or an address.",
+                )
+
+    def context_folder(self, name: str) -> tuple[Path, IgnoreFile | None]:
+        """The folder behind the context `name`, with its own ignore file where it is the user's folder."""
+        opened = self._opened.get(name)
+        if opened is not None and opened.folder is not None:
+            return opened.folder, None
+        value = self._contexts.get(name) or self._contexts[f"{name}:latest"]
+        folder = Path(value.removeprefix("file://"))
+        try:
+            return folder, IgnoreFile.parse((folder / ".dockerignore").read_bytes(), ".dockerignore")
+        except OSError:
+            return folder, None
+
+    def context_tree(self, name: str) -> Filesystem | None:
+        """The layers behind the context `name`, where it was no folder."""
+        opened = self._opened.get(name)
+        return None if opened is None else opened.tree

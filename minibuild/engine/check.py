@@ -12,7 +12,7 @@ from minibuild.dockerfile.outline import Outline, outline
 from minibuild.dockerfile.parse import parse
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.checks import findings
-from minibuild.engine.inputs import read_dockerfile, read_ignore_file
+from minibuild.engine.inputs import Inputs, read_inputs
 from minibuild.engine.lowering import lower_options
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
@@ -40,10 +40,10 @@ def check(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> C
     of the request itself.
     """
     with Session(store, request, sink) as session:
-        name, text = read_dockerfile(request)
-        source = text.decode("utf-8-sig", "replace")
+        inputs = read_inputs(session)
+        name, source = inputs.name, inputs.text.decode("utf-8-sig", "replace")
         try:
-            dockerfile = parse(text, name)
+            dockerfile = parse(inputs.text, name)
         except DockerfileError as error:
             return Checked(name, source, [], error)
         bases = ImageBases(session)
@@ -58,7 +58,7 @@ def check(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> C
             origins = _before(dockerfile, origins, error)
         try:
             until = fault.where if fault is not None else None
-            found = findings(session, dockerfile, origins, bases, read_ignore_file(request), until)
+            found = findings(session, dockerfile, origins, bases, inputs.ignore, until)
         except DockerfileError as error:
             return Checked(name, source, [], error)
         return Checked(name, source, found, fault)
@@ -71,19 +71,23 @@ def _before(dockerfile: Dockerfile, origins: dict[int, Source], error: Minibuild
     return origins
 
 
-def outline_of(request: BuildRequest) -> tuple[Outline, str]:
+def outline_of(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> tuple[Outline, str]:
     """The outline of the request's target, and the Dockerfile's text."""
-    dockerfile = dockerfile_of(request)
+    dockerfile = dockerfile_of(request, store=store, sink=sink)
     host = Platform.of_host()
     predefined = platform_args(host, request.platform or host, request.target, request.build_args)
     return outline(dockerfile, request.target, request.build_args, predefined), dockerfile.text
 
 
-def dockerfile_of(request: BuildRequest) -> Dockerfile:
+def dockerfile_of(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> Dockerfile:
     """The request's Dockerfile; an error in it knows its text."""
-    name, text = read_dockerfile(request)
+    with Session(store, request, sink) as session:
+        return _parsed(read_inputs(session))
+
+
+def _parsed(inputs: Inputs) -> Dockerfile:
     try:
-        return parse(text, name)
+        return parse(inputs.text, inputs.name)
     except DockerfileError as error:
-        error.source = text.decode("utf-8-sig", "replace")
+        error.source = inputs.text.decode("utf-8-sig", "replace")
         raise

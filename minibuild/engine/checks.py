@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.dockerfile.instruction import Arg, Dockerfile
 from minibuild.engine.bases import ImageBases
+from minibuild.engine.inputs import Inputs
 from minibuild.engine.session import Session
 from minibuild.errors import Cancelled, MinibuildError, SourceRange
 from minibuild.events import CheckWarning, CheckWarnings
@@ -29,7 +30,7 @@ _VERSION = 1  # raise it when the checks find something else in the same file
 
 
 class Checks:
-    """The checks of one build of `dockerfile`, whose last findings are known by `place`."""
+    """The checks of one build of `dockerfile`, whose last findings are known by the place of its `inputs`."""
 
     def __init__(
         self,
@@ -37,15 +38,14 @@ class Checks:
         dockerfile: Dockerfile,
         plan: Plan,
         bases: ImageBases,
-        ignore: IgnoreFile | None,
-        place: str,
+        inputs: Inputs,
     ) -> None:
         self._session = session
         self._dockerfile = dockerfile
         self._plan = plan
         self._bases = bases
-        self._ignore = ignore
-        self._place = place
+        self._ignore = inputs.ignore
+        self._place = inputs.place
         self._args = session.request.build_args
         self._settings = settings(dockerfile, self._args)
 

@@ -1,21 +1,103 @@
-"""What a build reads before it plans: the Dockerfile and the ignore file."""
+"""What a build reads before it plans: where its files come from, the Dockerfile, the ignore file."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.request import BuildRequest
+from minibuild.engine.session import Session
 from minibuild.errors import UsageError
 
+if TYPE_CHECKING:
+    from minibuild.engine.remote_context import Remote
 
-def read_dockerfile(request: BuildRequest) -> tuple[str, bytes]:
+
+class Inputs(NamedTuple):
+    """The Dockerfile's `name` and `text`, and the build context: a `folder`, a `tree`, or neither.
+
+    `place` names the Dockerfile, so that the next build of it finds how this one went.
+    """
+
+    name: str
+    text: bytes
+    folder: Path | None
+    tree: Filesystem | None
+    ignore: IgnoreFile | None
+    place: str
+
+
+def read_inputs(session: Session) -> Inputs:
+    """Read, and fetch first, what the session's request names. Raises a `MinibuildError`."""
+    request = session.request
+    if request.context_url:
+        from minibuild.engine.remote_context import open_url
+
+        return _read_remote(session, open_url(session, request.context_url), request.context_url)
+    context = request.context
+    if context is not None and context.is_file():
+        from minibuild.engine.remote_context import open_archive
+
+        shown = request.origin or str(context)
+        return _read_remote(session, open_archive(session, context, shown), shown)
+    name, text = read_dockerfile(session)
+    return Inputs(
+        name, text, context, None, read_ignore_file(request),
+        _place(context.resolve() if context is not None else request.origin, name, request),
+    )  # fmt: skip
+
+
+def _place(context: Path | str, name: str, request: BuildRequest) -> str:
+    return f"{context}\n{name}\n{request.target}"
+
+
+def _read_remote(session: Session, remote: Remote, shown: str) -> Inputs:
+    """No ignore file counts for a context that was fetched, as in BuildKit; ``--ignorefile`` does."""
+    request = session.request
+    name, text = "Dockerfile", _given_text(session)
+    if text is None and request.dockerfile is None and remote.text is not None:
+        text = remote.text
+    if text is None:
+        name = str(request.dockerfile or name)
+        text = _remote_file(session, remote, name)
+        if text is None and request.dockerfile is None:
+            text = _remote_file(session, remote, name.lower())
+    if text is None:
+        raise UsageError(f"no {name} in {shown}", cure="Name one with -f: a path inside the context.")
+    ignore = _read_ignore(request.ignorefile) if request.ignorefile is not None else None
+    return Inputs(name, text, remote.folder, remote.tree, ignore, _place(shown, name, request))
+
+
+def _remote_file(session: Session, remote: Remote, name: str) -> bytes | None:
+    """A file of the context, links followed inside it only: the context is somebody else's."""
+    from minibuild.engine.remote_context import read_file, read_file_below
+
+    if remote.tree is not None:
+        return read_file(session, remote.tree, name)
+    return None if remote.folder is None else read_file_below(remote.folder, name)
+
+
+def _given_text(session: Session) -> bytes | None:
+    """The Dockerfile where the caller gave its text or an address."""
+    request = session.request
+    if request.dockerfile_text is None and request.dockerfile_url:
+        from minibuild.engine.remote_context import open_text
+
+        return open_text(request.dockerfile_url, session)
+    return request.dockerfile_text
+
+
+def read_dockerfile(session: Session) -> tuple[str, bytes]:
     """The Dockerfile's name for messages and its text; raises `UsageError` where there is none."""
-    if request.dockerfile_text is not None:
-        return "Dockerfile", request.dockerfile_text
+    request = session.request
+    text = _given_text(session)
+    if text is not None:
+        return "Dockerfile", text
     context = request.context
     if context is not None and not context.is_dir():
-        what = "is a file" if context.exists() else "does not exist"
+        what = "is no folder" if context.exists() else "does not exist"
         raise UsageError(
             f"the build context {context} {what}",
             cure="Name the folder that holds the files to build from, as in: minibuild build .",
@@ -26,13 +108,23 @@ def read_dockerfile(request: BuildRequest) -> tuple[str, bytes]:
             raise UsageError("no Dockerfile was given", cure="Name one with -f, or a folder that holds one.")
         path = context / "Dockerfile"
     try:
-        return _shown_name(path, context), path.read_bytes()
+        return _shown_name(path, context), _read_any_case(path)
     except FileNotFoundError:
         raise UsageError(f"no Dockerfile at {path}", cure=_other_dockerfile(path)) from None
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}", cure="Name a readable file with -f."
         ) from None
+
+
+def _read_any_case(path: Path) -> bytes:
+    """``dockerfile`` stands in for ``Dockerfile``, as in BuildKit."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        if path.name != "Dockerfile":
+            raise
+        return path.with_name("dockerfile").read_bytes()
 
 
 def _shown_name(path: Path, context: Path | None) -> str:
@@ -59,11 +151,13 @@ def _other_dockerfile(path: Path) -> str:
 
 
 def read_ignore_file(request: BuildRequest) -> IgnoreFile | None:
-    """``<Dockerfile>.dockerignore`` beside the Dockerfile, else ``.dockerignore`` in the context."""
+    """``--ignorefile``, else ``<Dockerfile>.dockerignore`` beside it, else the context's ``.dockerignore``."""
+    if request.ignorefile is not None:
+        return _read_ignore(request.ignorefile)
     if request.context is None:
         return None
     candidates = [request.context / ".dockerignore"]
-    if request.dockerfile_text is None:
+    if request.dockerfile_text is None and not request.dockerfile_url:
         path = request.dockerfile or request.context / "Dockerfile"
         candidates.insert(0, path.with_name(path.name + ".dockerignore"))
     for path in candidates:
@@ -74,3 +168,12 @@ def read_ignore_file(request: BuildRequest) -> IgnoreFile | None:
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}", cure="Change its mode.") from None
     return None
+
+
+def _read_ignore(path: Path) -> IgnoreFile:
+    try:
+        return IgnoreFile.parse(path.read_bytes(), path.name)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the ignore file {path}: {error.strerror}", cure="Check --ignorefile."
+        ) from None

@@ -1,75 +1,211 @@
-"""What the last argument of a build names: a folder, or a Dockerfile or archive on standard input."""
+"""Build contexts that are no folder: archives, git repositories, files behind a URL.
+
+An archive becomes a layer of the store, once for its content: nothing of it is unpacked on this machine,
+owners and links are kept as BuildKit keeps them, and it cannot get out of anything.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
-from minibuild.errors import UsageError
-from minibuild.values import dataclass
+from minibuild.cache.steps import StepRecord
+from minibuild.context.folder import FolderView
+from minibuild.context.place import Nothing, Placement
+from minibuild.engine.copy import write_layer
+from minibuild.engine.fetched import Fetched
+from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.engine.session import Session
+from minibuild.engine.sources import TreeFiles
+from minibuild.errors import DockerfileError, LayerError, UsageError
+from minibuild.layers.entry import Entry, Kind
+from minibuild.plan.giturl import parse_git_url
+from minibuild.plan.steps import GitItem, UrlItem
 
-_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-
-
-@dataclass(slots=True)
-class OpenedContext:
-    """A context ready to build from; leaving the block removes what was unpacked for it."""
-
-    folder: Path | None
-    dockerfile: Path | None
-    text: bytes | None
-    stack: ExitStack
-
-    def __enter__(self) -> OpenedContext:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
+_NAME = "context"  # what BuildKit calls a file that it fetched as a context
+_MODE = 0o600
+_CHUNK = 1 << 20
 
 
-def open_context(context: str, dockerfile: str, stdin: BinaryIO) -> OpenedContext:
-    """Read what `context` and ``-f dockerfile`` say; ``-`` is standard input. Raises `UsageError`."""
-    stack = ExitStack()
-    text = None
-    if dockerfile == "-":
-        if context == "-":
-            raise UsageError(
-                "the Dockerfile and the context cannot both come from standard input",
-                cure="Name a folder as the context, or leave -f out.",
-            )
-        text = stdin.read()
-    if context == "-":
-        return _from_stdin(stdin, dockerfile, stack)
-    folder = Path(context)
-    path = None
-    if dockerfile and dockerfile != "-":
-        path = Path(dockerfile)
-        inside = folder / dockerfile
-        if not path.exists() and inside.exists():
-            path = inside
-    return OpenedContext(folder, path, text, stack)
+class Remote(NamedTuple):
+    """A context that was fetched: a folder (a git checkout) or a tree of the store's layers.
+
+    `text` is the Dockerfile where the context was nothing else.
+    """
+
+    folder: Path | None = None
+    tree: Filesystem | None = None
+    text: bytes | None = None
 
 
-def _from_stdin(stdin: BinaryIO, dockerfile: str, stack: ExitStack) -> OpenedContext:
-    head = stdin.read(512)
-    if not head.startswith(_ARCHIVES) and head[257:262] != b"ustar":
-        return OpenedContext(None, None, head + stdin.read(), stack)
-    folder = _unpack(head, stdin, stack)
-    return OpenedContext(folder, folder / dockerfile if dockerfile else None, None, stack)
+def open_url(session: Session, address: str) -> Remote:
+    """Fetch the context at `address`. Raises a `MinibuildError`."""
+    git = _git(session, address)
+    if git is not None:
+        return Remote(folder=_checkout(session, git, address))
+    with session.step(f"[internal] load remote build context {address}"):
+        fetched = _fetch(session, address)
+        if _is_archive(fetched.path):
+            tree = archive_tree(session, fetched.path)
+            if tree is not None:
+                return Remote(tree=tree)
+        return Remote(tree=_file_tree(session, fetched), text=fetched.path.read_bytes())
 
 
-def _unpack(head: bytes, stdin: BinaryIO, stack: ExitStack) -> Path:
-    """Unpack an archive into a temporary folder, owners and devices left out."""
-    import io
-    import tarfile
-    import tempfile
+def open_named(session: Session, name: str, address: str) -> Remote:
+    """Like `open_url` for a named context, where BuildKit leaves archives as they are, as a file."""
+    git = _git(session, address)
+    if git is not None:
+        return Remote(folder=_checkout(session, git, address))
+    with session.step(f"[context {name}] {address}"):
+        return Remote(tree=_file_tree(session, _fetch(session, address)))
 
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="minibuild-context-")))
-    data = io.BytesIO(head + stdin.read())
+
+def open_archive(session: Session, path: Path, shown: str) -> Remote:
+    """The archive in a file of this machine, called `shown` in messages."""
+    with session.step(f"[internal] load build context {shown}"):
+        tree = archive_tree(session, path)
+    if tree is None:
+        raise UsageError(
+            f"the build context {shown} is neither a folder nor a tar archive",
+            cure="Name the folder that holds the files to build from, as in: minibuild build .",
+        )
+    return Remote(tree=tree)
+
+
+def open_text(address: str, session: Session) -> bytes:
+    """The file at `address`, as for a Dockerfile behind a URL."""
+    with session.step(f"[internal] load build definition from {address}"):
+        return _fetch(session, address).path.read_bytes()
+
+
+def _git(session: Session, address: str) -> GitItem | None:
+    if address.startswith("github.com/"):
+        address = f"https://{address}"
+        head, hash_, fragment = address.partition("#")
+        if not head.endswith(".git"):
+            address = f"{head}.git{hash_}{fragment}"
+    if address.startswith("file://"):
+        remote, _, fragment = address.partition("#")
+        ref, _, subdir = fragment.partition(":")
+        item: GitItem | None = GitItem(remote, ref=ref, subdir=subdir.strip("/"))
+    else:
+        item = parse_git_url(address)
+    keep = session.request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in ("1", "t", "true")
+    return replace(item, keep_git_dir=True) if item is not None and keep else item
+
+
+def _checkout(session: Session, item: GitItem, address: str) -> Path:
+    from minibuild.engine.git import fetch_git
+
+    with session.step(f"[internal] load git source {address}"):
+        tree = fetch_git(session, item).tree
+    assert tree is not None
+    return Path(os.fsdecode(tree.root))
+
+
+def _fetch(session: Session, address: str) -> Fetched:
+    from minibuild.engine.download import fetch_url
+
     try:
-        with tarfile.open(fileobj=data) as archive:
-            archive.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"cannot read the context archive on standard input: {error}") from None
-    return folder
+        return fetch_url(session, UrlItem(address, _NAME))
+    except DockerfileError as error:
+        raise UsageError(error.message, cure="Check the address, the network and the proxy.") from None
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(512)
+    return head.startswith((b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")) or _is_header(head)
+
+
+def _is_header(head: bytes) -> bool:
+    """Whether `head` is a tar header: its checksum says so, as in formats without a magic number."""
+    if len(head) < 512:
+        return False
+    try:
+        stated = int(head[148:156].strip(b"\0 ") or b"0", 8)
+    except ValueError:
+        return False
+    return stated == sum(head[:148]) + 8 * 32 + sum(head[156:]) and any(head)
+
+
+def archive_tree(session: Session, path: Path) -> Filesystem | None:
+    """The entries of the tar archive at `path`, compressed or not, as one layer; None where it is none."""
+    from minibuild.engine.archive import extract_archive
+
+    def write() -> Layer | None:
+        placement = Placement(Nothing())
+        with ExitStack() as stack:
+            try:
+                done = extract_archive(
+                    session, stack, os.fsencode(path), "/", placement, below=_nothing_below
+                )
+            except (LayerError, EOFError, OSError) as error:
+                raise UsageError(f"cannot read the context archive: {error}") from None
+            return write_layer(session, placement.finish(), None) if done else None
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _kept(session, f"archive {digest}", write)
+
+
+def _nothing_below(path: bytes) -> bytes:
+    raise UsageError(f"cannot read the context archive: it lacks {os.fsdecode(path)}, which a link names")
+
+
+def _file_tree(session: Session, fetched: Fetched) -> Filesystem:
+    """A filesystem that holds one file."""
+
+    def write() -> Layer:
+        placement = Placement(Nothing())
+        entry = Entry(b"", Kind.FILE, _MODE, size=fetched.size, mtime_ns=fetched.mtime_ns)
+        placement.put_file(_NAME, "/", entry, data=fetched.path.read_bytes())
+        return write_layer(session, placement.finish(), None)
+
+    tree = _kept(session, f"file {fetched.identity}", write)
+    assert tree is not None
+    return tree
+
+
+def _kept(session: Session, identity: str, write: Callable[[], Layer | None]) -> Filesystem | None:
+    """The layer of a context, from the cache of steps or written."""
+    key = hashlib.sha256(f"context 1 {session.epoch} {identity}".encode()).hexdigest()
+    with session.store.lock(f"step {key}", waiting=session.check):
+        record = session.cache.get(key)
+        if record is None or not session.layers.present(record.layer, record.stamp):
+            start = time.monotonic()
+            layer = write()
+            if layer is None:
+                return None
+            stamp = session.layers.stamp(layer.descriptor.digest)
+            seconds = time.monotonic() - start
+            record = StepRecord(layer, time.time(), seconds, "[internal] load build context", stamp)
+            session.cache.put(key, record)
+    return Filesystem().extended(record.layer)
+
+
+def read_file(session: Session, tree: Filesystem, name: str) -> bytes | None:
+    """A file of `tree`, links followed inside it; None where it is not there."""
+    files = TreeFiles(tree, session.layers, session.store)
+    path = files.view.resolve(os.fsencode(os.path.normpath(f"/{name}").lstrip("/")))
+    entry = files.view.entry(path)
+    if entry is None or entry.kind is not Kind.FILE:
+        return None
+    where = next(files.view.walk(path)).where
+    with files.extracted(iter([where])) as extracted:
+        return extracted[where].read_bytes()
+
+
+def read_file_below(folder: Path, name: str) -> bytes | None:
+    """A file of `folder`, links followed inside it; None where it is not there."""
+    view = FolderView(str(folder))
+    path = view.resolve(os.fsencode(os.path.normpath(f"/{name}").lstrip("/")))
+    entry = view.entry(path)
+    return Path(os.fsdecode(view.path(path))).read_bytes() if entry and entry.kind is Kind.FILE else None

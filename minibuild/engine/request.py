@@ -28,16 +28,23 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """One build. `context` is a folder, or None for a Dockerfile that needs none.
+    """One build. `context` is a folder or a tar archive, or None for a Dockerfile that needs none.
 
-    `dockerfile` is a path (default: ``Dockerfile`` in the context) unless `dockerfile_text` gives the
-    text itself. `pull` asks the registry even for bases known here. `epoch` is SOURCE_DATE_EPOCH in
-    seconds. `contexts` are named contexts as written after ``NAME=``.
+    `context_url` names a git repository, an archive or a Dockerfile to fetch in its place; `origin` is what
+    messages call a context that has no lasting name. `dockerfile` is a path (default: ``Dockerfile`` in
+    the context; in one that is fetched it is inside) unless `dockerfile_text` gives the text itself, or
+    `dockerfile_url` an address. `ignorefile` counts in place of ``.dockerignore``. `pull` asks the registry
+    even for bases known here. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts` are named contexts as
+    written after ``NAME=``.
     """
 
     context: Path | None
+    context_url: str = ""
+    origin: str = ""
     dockerfile: Path | None = None
     dockerfile_text: bytes | None = None
+    dockerfile_url: str = ""
+    ignorefile: Path | None = None
     target: str = ""
     tags: tuple[Reference, ...] = ()
     build_args: Mapping[str, str] = field(default_factory=dict)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 
 from minibuild.cache.journal import StageRow, StepRow
-from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine import copy
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
+from minibuild.engine.inputs import Inputs
 from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.request import StepReport
 from minibuild.engine.session import Running, Session
@@ -39,11 +39,11 @@ class StageResult:
 class Solver:
     """Solves one plan, once."""
 
-    def __init__(self, session: Session, plan: Plan, bases: ImageBases, ignore: IgnoreFile | None) -> None:
+    def __init__(self, session: Session, plan: Plan, bases: ImageBases, inputs: Inputs) -> None:
         self.session = session
         self.plan = plan
         self._bases = bases
-        self._ignore = ignore
+        self._inputs = inputs
         self._lookup = Lookup(session)
         self._platform = str(plan.target.config.platform)
         self._results: dict[int, StageResult] = {}
@@ -136,26 +136,25 @@ class Solver:
 
     def _open_context(self, name: str) -> ContextFiles:
         if name:
-            folder = self._bases.context_folder(name)
-            try:
-                ignore = IgnoreFile.parse((folder / ".dockerignore").read_bytes(), ".dockerignore")
-            except OSError:
-                ignore = None
-            return ContextFiles(folder, ignore, self.session.store)
-        root = self.session.request.context
+            return ContextFiles(*self._bases.context_folder(name), self.session.store)
+        root, ignore = self._inputs.folder, self._inputs.ignore
         if root is None:
             raise UsageError(
                 "this build has no context to copy from", cure="Give a folder as the last argument."
             )
-        return ContextFiles(root, self._ignore and self._ignore.copy(), self.session.store)
+        return ContextFiles(root, ignore and ignore.copy(), self.session.store)
 
     def _files(self, source: Source) -> Files:
         match source:
             case FromContext(name):
-                return self._context(name)
+                tree = self._bases.context_tree(name) if name else self._inputs.tree
+                if tree is None:
+                    return self._context(name)
             case FromScratch():
                 return NoFiles()
-        filesystem = self._filesystem(source)
+            case _:
+                tree = None
+        filesystem = self._filesystem(source) if tree is None else tree
         with self._mutex:
             known = self._trees.get(filesystem.chain)
             if known is None:
