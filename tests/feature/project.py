@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import hashlib
 import io
@@ -272,13 +273,23 @@ class Project:
     def litter(self) -> list[str]:
         """What must not be there once no build runs: temporary files, mounts and processes."""
         found = [f"temporary file {path}" for path in self.temporary.iterdir()]
-        for part in ("running-v1", "locks-v1"):
-            folder = self.store / part
-            if folder.is_dir():
-                found += [f"{part}/{name}" for name in os.listdir(folder) if name not in (".gate", ".gc")]
+        running, locks = self.store / "running-v1", self.store / "locks-v1"
+        if running.is_dir():
+            found += [f"running-v1/{name}" for name in os.listdir(running) if name[0] != "."]
+        if locks.is_dir():
+            found += [f"lock {path}" for path in locks.iterdir() if _is_held(path)]
         found += [f"mount {line}" for line in _lines("/proc/self/mountinfo") if str(self.root) in line]
         found += [f"process {number}" for number in processes(str(self.store))]
         return found
+
+
+def _is_held(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def processes(words: str) -> list[int]:
