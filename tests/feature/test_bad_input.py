@@ -239,9 +239,9 @@ def test_an_image_that_is_not_here(project: Project, arguments: list[str]) -> No
 def test_an_output_below_a_file_is_refused_before_anything_is_built(project: Project, kind: str) -> None:
     project.write("file")
     error = refused(project, 5, "-o", f"{kind}{project.context}/file/out", text="FROM busybox\nRUN exit 1\n")
-    assert (
-        error
-        == f"ERROR: cannot write {project.context}/file/out: {project.context}/file is not a folder\nName another dest=."
+    assert error == (
+        f"ERROR: cannot write {project.context}/file/out: {project.context}/file is not a folder\n"
+        "Name another dest=."
     )
 
 
