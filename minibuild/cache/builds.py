@@ -145,6 +145,7 @@ def _stage(document: dict[str, Any]) -> StageRow:
         tuple(document["instructions"]),
         tuple(document["waits"]),
         document["target"],
+        tuple(document["env"]),
     )
 
 

@@ -18,6 +18,9 @@ from minibuild.cache.journal import Cause, Journal, StageRow, StepRow
 from minibuild.cache.parts import Labels, Listing, own_cause
 from minibuild.cache.steps import StepCache
 
+# What a base brings with it: where the base changed, a change of these is its doing.
+_FROM_BASE = ("env", "arg", "user", "workdir")
+
 NO_CACHE = Cause("no-cache", "not to be cached")
 _NEVER = Cause("never-built", "never built here")
 _EVICTED = Cause("evicted", "its result is no longer in the cache")
@@ -69,9 +72,11 @@ class Explainer:
         before = self._cache.parts(old.key)
         if before is None:
             return Cause("unknown", "what it was made of before is no longer known")
-        own = own_cause(before, step.parts, step.labels, self._listing)
+        env = self._env(step.stage)
+        own = own_cause(before, step.parts, step.labels._replace(env=env), self._listing)
         if own is not None:
-            return own
+            base = self._own_base(step.stage) if own.kind in _FROM_BASE else None
+            return own if base is None else base._replace(details=(*base.details, *own.details))
         return self._below(step.stage, step.number) or Cause("parent", "what it builds on changed")
 
     def _below(self, stage: str, number: int) -> Cause | None:
@@ -112,12 +117,24 @@ class Explainer:
         if before is None:
             own = row.cause
         else:
-            own = own_cause(before, row.parts or {}, Labels(), self._listing)
+            labels = Labels(self._env(row.stage))
+            own = own_cause(before, row.parts or {}, labels, self._listing)
             if own is not None and row.cause is not None and row.cause.kind == own.kind:
                 own = row.cause
         if own is None:
             return None
         return Cause("follows", f"follows {row.name}: {own.reason}", own.details)
+
+    def _env(self, stage: str) -> frozenset[str]:
+        """The variables that ENV sets, or set in the last build; others are ARGs."""
+        stages = (self._new.get(stage), self._old_stage(stage))
+        return frozenset(name for one in stages if one is not None for name in one.env)
+
+    def _own_base(self, stage: str) -> Cause | None:
+        """The cause where the stage's FROM names something else than before, or what it names has moved."""
+        new, old = self._new.get(stage), self._old_stage(stage)
+        cause = self._base(new, old) if new is not None and old is not None else None
+        return cause if cause is not None and cause.kind == "base" else None
 
     def _base(self, new: StageRow, old: StageRow) -> Cause | None:
         kind, _, name = new.base.partition(" ")

@@ -52,13 +52,17 @@ class StepRow(NamedTuple):
 
 
 class StageRow(NamedTuple):
-    """One stage: its base (``image NAME@DIGEST``, ``stage NAME``, ...) and the stages it waits for."""
+    """One stage: its base (``image NAME@DIGEST``, ``stage NAME``, ...) and the stages it waits for.
+
+    `env` are the names of the variables that ENV, here or in the base, has set.
+    """
 
     name: str
     base: str
     instructions: tuple[str, ...]
     waits: tuple[str, ...] = ()
     target: bool = False
+    env: tuple[str, ...] = ()
 
 
 class Journal:

@@ -32,12 +32,11 @@ def explain(
 ) -> Cause:
     if not step.cacheable:
         return NO_CACHE
-    return found.explain(Step(stage.name, number, key, parts, labels(stage, step)))
+    return found.explain(Step(stage.name, number, key, parts, labels(step)))
 
 
-def labels(stage: StagePlan, step: steps.Step) -> Labels:
-    """What names the user knows the parts of `step` by."""
-    set_by_env = frozenset(entry.partition("=")[0] for entry in stage.config.env)
+def labels(step: steps.Step) -> Labels:
+    """What the user knows the sources of `step` by."""
     items: dict[str, str] = {}
     if isinstance(step, steps.CopyStep):
         for index, item in enumerate(step.items):
@@ -48,4 +47,4 @@ def labels(stage: StagePlan, step: steps.Step) -> Labels:
                     items[f"source {index}"] = f"{remote}#{ref}" if ref else remote
                 case steps.InlineItem(name):
                     items[f"source {index}"] = f"the here-document {name}"
-    return Labels(set_by_env, items)
+    return Labels(items=items)

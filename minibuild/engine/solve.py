@@ -361,7 +361,7 @@ def stage_rows(plan: Plan) -> list[StageRow]:
     return [
         StageRow(
             stage.name,
-            _base_text(plan, stage.base),
+            _base_text(plan, stage),
             tuple(step.instruction for step in stage.steps),
             tuple(
                 dict.fromkeys(
@@ -369,17 +369,19 @@ def stage_rows(plan: Plan) -> list[StageRow]:
                 )
             ),
             stage is plan.target,
+            tuple(entry.partition("=")[0] for entry in stage.config.env),
         )
         for stage in plan.stages
     ]
 
 
-def _base_text(plan: Plan, source: Source) -> str:
-    match source:
+def _base_text(plan: Plan, stage: StagePlan) -> str:
+    match stage.base:
         case FromStage(index):
             return f"stage {plan.stage(index).name}"
         case FromImage(image):
-            return f"image {image.name.removeprefix('docker.io/library/')}@{image.digest}"
+            name = image.name if "$" in stage.from_name else stage.from_name
+            return f"image {name.partition('@')[0]}@{image.digest}"
         case FromContext(name):
             return f"context {name}"
         case FromScratch():
