@@ -77,7 +77,11 @@ class BlobWriter:
 
     def _place(self, info: BlobInfo) -> BlobInfo:
         fd, self.fd = self.fd, -1
-        self._blobs.place(fd, self._path, info.digest)
+        try:
+            self._blobs.place(fd, self._path, info.digest)
+        except BaseException:
+            unlink_quietly(self._path)
+            raise
         return info
 
     def abort(self) -> None:
@@ -199,11 +203,13 @@ class Blobs:
                 yield Digest(f"{algorithm}:{name}")
 
     def place(self, fd: int, path: str, digest: Digest) -> None:
-        """Give the finished file at `path`, open as `fd`, the name of `digest`; closes `fd` always."""
+        """Give the finished file at `path`, open as `fd`, the name of `digest`; closes `fd` always.
+
+        On failure the file stays at `path`.
+        """
         target = self._name(digest)
         try:
             self.session.hold(digest)
-            os.fchmod(fd, 0o444)
             if self.session.durable:
                 os.fdatasync(fd)
             try:
@@ -211,10 +217,10 @@ class Blobs:
             except FileNotFoundError:  # the first blob of its algorithm
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 os.rename(path, target)
+            os.fchmod(fd, 0o444)  # not before: a partial file must stay one that can be opened to go on
             if self.session.durable:
                 sync_folder(os.path.dirname(target))
         except OSError as error:
-            unlink_quietly(path)
             raise store_error(error, self.session.root) from error
         finally:
             os.close(fd)  # last: until it has its name, the lock on a partial file is on this descriptor

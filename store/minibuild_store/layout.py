@@ -51,9 +51,6 @@ def prepare(root: str) -> None:
         for part in _PARTS:
             if not os.path.isdir(f"{root}/{part}"):
                 os.makedirs(f"{root}/{part}", exist_ok=True)
-        for name in (GATE, GC):  # made now, so that gc needs no space
-            if not os.path.exists(f"{root}/{RUNNING}/{name}"):
-                os.close(os.open(f"{root}/{RUNNING}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise store_error(error, root) from error
 

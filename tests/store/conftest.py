@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -35,12 +36,14 @@ class Other:
     def __init__(self, root: Path, script: str) -> None:
         command = [sys.executable, "-c", PRELUDE + script, str(root)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
 
     def hear(self) -> str:
         """The next line it says."""
         assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], 60)[0]:
+            pytest.fail("it keeps silent")
         line = self.process.stdout.readline().decode()
         if not line:
             assert self.process.stderr is not None

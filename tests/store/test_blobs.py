@@ -21,7 +21,7 @@ from minibuild_store.store import Store
 
 ABSENT = Digest.of(b"never stored")
 anything = settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, database=None
 )
 
 
@@ -273,6 +273,34 @@ def test_the_same_blob_may_be_committed_twice_and_is_never_absent_between(
         looks += 1
     assert looks > 50
     assert writer.finish() == "done\n"
+
+
+def test_no_descriptor_stays_open(store: Store) -> None:
+    def use(data: bytes) -> None:
+        digest = store.blobs.put(data).digest
+        store.blobs.get(digest)
+        store.blobs.delete(digest)
+        with store.blobs.partial(digest) as download:
+            download.write(data)
+            download.commit()
+        with store.blobs.writer() as writer, pytest.raises(BlobDamaged):
+            writer.commit(size=1)
+        with store.blobs.writer():
+            pass
+        with pytest.raises(BlobDamaged):
+            store.blobs.open_verified(digest, 0)
+        with store.blobs.open_verified(digest), store.blobs.open(digest):
+            pass
+        store.records("k").put("name", data)
+        store.records("k").get("name")
+        with store.lease() as lease, store.lock("key"):
+            lease.add(digest)
+
+    use(b"first")
+    before = os.listdir("/proc/self/fd")
+    for number in range(5):
+        use(b"%d" % number)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_a_durable_store_holds_the_same(root: Path) -> None:

@@ -135,6 +135,24 @@ def test_no_files_left_to_make(tmp_path: Path) -> None:
     )
 
 
+def test_a_blob_that_was_written_but_cannot_be_committed(tmp_path: Path) -> None:
+    on_small_disk(
+        tmp_path,
+        "store.close()\n"
+        "made = []\n"
+        "with store.workspace():\n"
+        "    try:\n"
+        "        while True:\n"
+        "            path = root.parent / str(len(made)); path.touch(); made.append(path)\n"
+        "    except OSError: pass\n"
+        "    made.pop().unlink()\n"
+        "    writer = store.blobs.writer(); writer.write(b'x')\n"
+        "    fails(writer.commit)  # no file left for the lease\n"
+        "check_whole()\n",
+        "size=1m,nr_inodes=60",
+    )
+
+
 def test_a_download_keeps_what_it_got_and_goes_on_when_there_is_space(tmp_path: Path) -> None:
     on_small_disk(
         tmp_path,

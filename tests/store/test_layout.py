@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from minibuild_store import layout
 from minibuild_store.errors import StoreUnusable
 from minibuild_store.store import Store
 
@@ -114,6 +115,21 @@ def test_a_store_of_another_user_is_refused(common: Path, unprivileged: Callable
     finally:
         os.chmod(root, 0o700)
     assert said == "this user cannot read and write it\n"
+
+
+def test_a_store_that_another_makes_first_is_used(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had no marker when we looked, and has all its parts when we come to make it."""
+    Store.open(root)
+    answers = [False]
+
+    def has_marker(path: str) -> bool:
+        return answers.pop() if answers else real(path)
+
+    real = layout._has_marker
+    monkeypatch.setattr(layout, "_has_marker", has_marker)
+    with Store.open(root) as store:
+        store.blobs.put(b"x")
+    assert answers == []
 
 
 def test_many_processes_may_make_the_same_store_at_once(root: Path, other: Callable[[str], Any]) -> None:

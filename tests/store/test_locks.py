@@ -112,7 +112,7 @@ def test_a_wait_can_be_called_off(store: Store) -> None:
     with (
         store.lock("key"),
         pytest.raises(KeyboardInterrupt),
-        store.lock("key", waiting=waiting),
+        store.lock("key", timeout=10, waiting=waiting),
     ):
         pass
     assert not busy(store)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from minibuild_store.digest import Digest
-from minibuild_store.errors import BlobDamaged, StoreBusy
+from minibuild_store.errors import BlobDamaged, StoreBusy, StoreFull
 from minibuild_store.store import Store
 
 DIGEST = Digest.of(b"hello world")
@@ -142,6 +144,26 @@ def test_nothing_got_leaves_no_file(store: Store, litter: Callable[[], list[str]
     with store.blobs.partial(DIGEST):
         pass
     assert litter() == []
+
+
+def test_a_download_that_could_not_be_committed_can_be_gone_on_with(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(source: str, target: str) -> None:
+        modes.append(os.stat(source).st_mode & 0o777)
+        raise OSError(errno.EDQUOT, "quota")
+
+    modes: list[int] = []
+    with monkeypatch.context() as patch, store.blobs.partial(DIGEST) as download:
+        patch.setattr(os, "rename", rename)
+        download.write(b"hello world")
+        with pytest.raises(StoreFull):
+            download.commit()
+    assert modes == [0o600]
+    with store.blobs.partial(DIGEST) as download:
+        assert download.size == 11
+        download.commit()
+    assert store.blobs.get(DIGEST) == b"hello world"
 
 
 def test_a_blob_from_a_download_is_read_only(store: Store) -> None:

@@ -15,7 +15,7 @@ from minibuild_store.records import record_files
 from minibuild_store.store import Store
 
 anything = settings(
-    max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, database=None
 )
 names = st.text(st.characters(codec=None), max_size=40)
 

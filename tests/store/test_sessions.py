@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 from minibuild_store.files import remove_tree
+from minibuild_store.gc import Roots
+from minibuild_store.session import reap
 from minibuild_store.store import Store
 
 
@@ -56,9 +59,10 @@ def test_folders_that_deny_their_owner_are_removed(common: Path, unprivileged: C
         "with store.workspace() as folder:\n"
         "    (folder / 'work' / 'work').mkdir(parents=True)\n"
         "    (folder / 'work' / 'work' / 'file').write_text('x')\n"
-        "    (folder / 'link').symlink_to('/')\n"
+        "    (folder / 'work' / 'work' / 'link').symlink_to('/')\n"
         "    (folder / 'work' / 'work').chmod(0)\n"
         "    (folder / 'work').chmod(0o500)\n"
+        "    folder.chmod(0)\n"
         "print(folder.exists())\n"
         "store.close()\n",
         common,
@@ -169,21 +173,59 @@ def test_workspaces_of_the_living_are_left_alone(store: Store, other: Callable[[
     assert alive.hear() == "whole"
 
 
-def test_a_forked_child_has_a_session_of_its_own(store: Store, root: Path) -> None:
+def in_child(action: Callable[[], object]) -> None:
+    """Run `action` in a forked child, which must succeed."""
+    child = os.fork()
+    if not child:
+        try:
+            action()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_forked_child_has_a_session_of_its_own(store: Store) -> None:
     store.blobs.put(b"parent")
     with store.workspace() as folder:
-        child = os.fork()
-        if not child:
-            try:
-                store.records("k").put("child", b"x")
-                store.close()
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-        assert folder.exists()
-        assert Store.open(root).clean() == []
+
+        def child() -> None:
+            store.records("k").put("child", b"x")
+            with store.workspace() as other:
+                assert other.parent != folder.parent
+            store.close()
+
+        in_child(child)
+        assert Store.open(store.root).clean() == []
         assert folder.exists()
     assert store.records("k").get("child") == b"x"
+
+
+def test_a_forked_child_that_closes_the_store_ends_nothing_of_its_parent(store: Store, root: Path) -> None:
+    digest = store.blobs.put(b"parent").digest
+    in_child(store.close)
+    Store.open(root).gc(lambda: Roots(blobs=()))
+    assert store.blobs.has(digest)
+
+
+def test_a_session_taken_for_dead_while_it_starts_begins_again(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process reaps between the making of the lock file and the lock on it."""
+    real, running, calls = fcntl.flock, str(root / "running-v1"), []
+
+    def flock(fd: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not calls:
+            calls.append(fd)
+            reap(running, None)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    digest = store.blobs.put(b"x").digest
+    Store.open(root).gc(lambda: Roots(blobs=()))
+    assert calls
+    assert store.blobs.has(digest)
+    assert len([name for name in os.listdir(running) if name.endswith(".lock")]) == 1
 
 
 def test_a_child_does_not_keep_alive_what_its_parent_held(

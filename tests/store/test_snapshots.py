@@ -46,6 +46,13 @@ def test_the_first_to_commit_wins(store: Store) -> None:
     assert not folder.exists()
 
 
+def test_an_empty_first_snapshot_wins_too(store: Store) -> None:
+    with store.snapshots.workspace() as folder:
+        path = store.snapshots.commit(folder, "one")
+    make(store, "one", "second")
+    assert os.listdir(path) == []
+
+
 def test_processes_that_commit_the_same_name_all_get_the_same_folder(
     store: Store, other: Callable[[str], Any]
 ) -> None:
