@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from minibuild_store.store import Store
 
     from minibuild.engine.build import build
-    from minibuild.engine.request import BuildRequest, BuildResult, Secret, StepReport
+    from minibuild.engine.request import BuildRequest, BuildResult, Secret, SshAgent, StepReport
     from minibuild.engine.runimage import RunRequest, run_image
     from minibuild.engine.transfer import load, pull, push, save
     from minibuild.errors import (
@@ -51,6 +51,7 @@ _HOMES = {
     "RunRequest": "minibuild.engine.runimage",
     "SandboxError": "minibuild.errors",
     "Secret": "minibuild.engine.request",
+    "SshAgent": "minibuild.engine.request",
     "StepReport": "minibuild.engine.request",
     "Store": "minibuild_store.store",
     "UsageError": "minibuild.errors",
@@ -81,6 +82,7 @@ __all__ = [
     "RunRequest",
     "SandboxError",
     "Secret",
+    "SshAgent",
     "StepReport",
     "Store",
     "UsageError",

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from minibuild.cli import options
+from minibuild.cli import options, run_options
 from minibuild.cli.contexts import given
 from minibuild.cli.exits import reported
 from minibuild.cli.progress import sink_for
@@ -43,6 +43,7 @@ def command(
     ] = None,
     label: Annotated[_Texts, typer.Option("--label", help="NAME=VALUE on the image.")] = None,
     secret: Annotated[_Texts, typer.Option("--secret", help="id=NAME,src=FILE or id=NAME,env=VAR.")] = None,
+    ssh: Annotated[_Texts, typer.Option("--ssh", help="default, or ID=SOCKET or ID=KEYFILE[,...].")] = None,
     output: Annotated[
         _Texts, typer.Option("-o", "--output", help="type=oci|docker|local|tar|image,...")
     ] = None,
@@ -50,6 +51,9 @@ def command(
     call: Annotated[
         str, typer.Option("--call", help="check, outline or targets[,format=json] instead of a build.")
     ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and what is cached; execute nothing.")
+    ] = False,
     push: Annotated[bool, typer.Option("--push", help="Push the image under its tags.")] = False,
     platform: Annotated[str, typer.Option("--platform", help="Platform to build for.")] = "",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Execute every step.")] = False,
@@ -102,6 +106,7 @@ def command(
                 network=network,
                 hosts=tuple(options.host(text) for text in add_host or ()),
                 secrets=tuple(options.secret(text) for text in secret or ()),
+                ssh=tuple(run_options.ssh_agent(text) for text in ssh or ()),
                 contexts=options.pairs(build_context, "--build-context"),
                 outputs=tuple(outputs),
                 registry=options.registry_options(registry_mirror, insecure_registry),
@@ -110,6 +115,9 @@ def command(
             )
             if check or call:
                 _answer(call, check, request, progress)
+            if dry_run:
+                _show_plan(request, progress)
+                return
             result = _build(request, "quiet" if quiet else progress, explain, summary)
         _report(result, quiet, iidfile, metadata_file)
 
@@ -123,6 +131,13 @@ def _answer(text: str, check: bool, request: BuildRequest, progress: str) -> Non
         with options.open_store() as store:
             sink = sink_for("quiet" if progress == "auto" else progress, sys.stderr)
             raise SystemExit(answer(call, request, store, sink))
+
+
+def _show_plan(request: BuildRequest, progress: str) -> None:
+    from minibuild.cli.dry_run import show_plan
+
+    with options.open_store() as store:
+        show_plan(request, store, sink_for("quiet" if progress == "auto" else progress, sys.stderr))
 
 
 def _build(request: BuildRequest, progress: str, explain: bool, summary: str) -> BuildResult:

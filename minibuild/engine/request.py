@@ -26,6 +26,15 @@ class Secret:
     value: bytes | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class SshAgent:
+    """What RUN reaches as the ssh agent `id`: an agent's socket, or private keys without passphrases."""
+
+    id: str = "default"
+    socket: Path | None = None
+    keys: tuple[Path, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build. `context` is a folder or a tar archive, or None for a Dockerfile that needs none.
@@ -56,6 +65,7 @@ class BuildRequest:
     network: str = ""
     hosts: tuple[tuple[str, str], ...] = ()
     secrets: tuple[Secret, ...] = ()
+    ssh: tuple[SshAgent, ...] = ()
     contexts: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[OutputSpec, ...] = ()
     epoch: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import posixpath
 from collections.abc import Mapping
@@ -26,8 +27,10 @@ from minibuild.sandbox.spec import (
     Rootfs,
     SecretFile,
     SnapshotMount,
+    SocketMount,
     TmpfsMount,
 )
+from minibuild.values import replace
 
 if TYPE_CHECKING:
     from minibuild.sandbox.client import Sandbox
@@ -102,7 +105,11 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
     for name, value in step.proxy:
         env.setdefault(name, value)
     mounts: list[Mount] = []
+    sockets = itertools.count()
     for number, mount in enumerate(step.mounts):
+        if isinstance(mount, steps.SshMount):
+            usual = f"/run/buildkit/ssh_agent.{next(sockets)}"
+            mount = replace(mount, target=mount.target or usual)
         made = _mount(session, stack, mount, mounted.get(number), env)
         if made is not None:
             mounts.append(made)
@@ -137,13 +144,7 @@ def _mount(
         case steps.SecretMount():
             return _secret_mount(session, mount, env)
         case steps.SshMount():
-            env.setdefault("SSH_AUTH_SOCK", mount.target or "/run/buildkit/ssh_agent.0")
-            if mount.required:
-                raise DockerfileError(
-                    f'no SSH key "{mount.id}" forwarded from the client',
-                    cure="Give the key as a secret: --mount=type=secret.",
-                )
-            return None
+            return _ssh_mount(session, stack, mount, env)
 
 
 def _secret_mount(session: Session, mount: steps.SecretMount, env: dict[str, str]) -> Mount | None:
@@ -161,6 +162,25 @@ def _secret_mount(session: Session, mount: steps.SecretMount, env: dict[str, str
         return None
     target = posixpath.join("/", mount.target)
     return SecretFile(target, value, mount.mode, mount.uid, mount.gid)
+
+
+def _ssh_mount(
+    session: Session, stack: ExitStack, mount: steps.SshMount, env: dict[str, str]
+) -> Mount | None:
+    from minibuild.engine import ssh
+
+    env.setdefault("SSH_AUTH_SOCK", mount.target)
+    agent = ssh.agent_for(session.request.ssh, mount.id)
+    if agent is None:
+        if mount.required:
+            raise DockerfileError(
+                f'no SSH key "{mount.id}" forwarded from the client',
+                cure=f"Forward an agent with --ssh {mount.id}, or a key with --ssh {mount.id}=KEYFILE.",
+            )
+        return None
+    folder = stack.enter_context(session.store.workspace())
+    source = stack.enter_context(ssh.forwarded(agent, folder))
+    return SocketMount(mount.target, source, mount.mode, mount.uid, mount.gid)
 
 
 def _cache_mount(

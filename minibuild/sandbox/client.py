@@ -31,6 +31,7 @@ from minibuild.sandbox.spec import (
     ProcessSpec,
     Rootfs,
     SnapshotMount,
+    SocketMount,
     TmpfsMount,
 )
 
@@ -238,6 +239,15 @@ def _mount_request(mount: Mount) -> protocol.MountRequest:
         }
     if isinstance(mount, TmpfsMount):
         return {"kind": "tmpfs", "target": mount.target, "size": mount.size}
+    if isinstance(mount, SocketMount):
+        return {
+            "kind": "socket",
+            "target": mount.target,
+            "source": os.path.abspath(mount.source),
+            "mode": mount.mode,
+            "uid": mount.uid,
+            "gid": mount.gid,
+        }
     return {
         "kind": "secret",
         "target": mount.target,

@@ -18,7 +18,13 @@ from minibuild.sandbox import overlay, paths, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minibuild.sandbox.protocol import FolderRequest, MountRequest, RunRequest, SnapshotRequest
+    from minibuild.sandbox.protocol import (
+        FolderRequest,
+        MountRequest,
+        RunRequest,
+        SnapshotRequest,
+        SocketRequest,
+    )
 
 _SAFE = syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV | syscalls.ATTR_NOEXEC
 
@@ -283,6 +289,8 @@ class Table:
             attributes = syscalls.ATTR_NOSUID | self._nodev
             fd = syscalls.new_mount("tmpfs", options, attributes, f"mount tmpfs {mount['target']}")
             self._attach(fd, mount["target"])
+        elif mount["kind"] == "socket":
+            self._socket(mount)
         else:
             owner = (mount["uid"], mount["gid"])
             self.file(mount["target"], mount["content"], mount["mode"], owner)
@@ -329,6 +337,15 @@ class Table:
         attributes = self._nodev | (syscalls.ATTR_RDONLY if mount["readonly"] else 0)
         syscalls.mount_setattr(tree, attributes, f"bind {mount['target']}")
         self._attach(tree, mount["target"], folder=is_folder)
+
+    def _socket(self, mount: SocketRequest) -> None:
+        fd = os.open(mount["source"], os.O_PATH | os.O_NOFOLLOW)
+        os.chown(f"/proc/self/fd/{fd}", mount["uid"], mount["gid"])
+        os.chmod(f"/proc/self/fd/{fd}", mount["mode"])
+        tree = syscalls.open_tree(fd, "", f"bind {mount['target']}")
+        os.close(fd)
+        syscalls.mount_setattr(tree, _SAFE, f"bind {mount['target']}")
+        self._attach(tree, mount["target"], folder=False)
 
 
 def make_folder(path: str, mode: int, uid: int, gid: int) -> None:

@@ -47,7 +47,15 @@ if TYPE_CHECKING:
         uid: int
         gid: int
 
-    MountRequest = SnapshotRequest | FolderRequest | TmpfsRequest | SecretRequest
+    class SocketRequest(TypedDict):
+        kind: Literal["socket"]
+        target: str
+        source: str
+        mode: int
+        uid: int
+        gid: int
+
+    MountRequest = SnapshotRequest | FolderRequest | TmpfsRequest | SecretRequest | SocketRequest
 
     class RunRequest(TypedDict):
         """What `ProcessSpec` and `Rootfs` say, in values that marshal knows."""

@@ -67,7 +67,18 @@ class SecretFile:
     gid: int = 0
 
 
-Mount = SnapshotMount | FolderMount | TmpfsMount | SecretFile
+@dataclass(frozen=True, slots=True)
+class SocketMount:
+    """The Unix socket `source`, made for this process alone, at `target`; it gets the owner and mode."""
+
+    target: str
+    source: Path
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+
+
+Mount = SnapshotMount | FolderMount | TmpfsMount | SecretFile | SocketMount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
