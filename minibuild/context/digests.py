@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from minibuild.context.rows import Match, Row
@@ -24,7 +24,11 @@ from minibuild.layers.entry import Kind
 _RACY_NS = 2_000_000_000
 _CHUNK = 1 << 20
 _PARALLEL_BYTES = 8 << 20
+_LITTLE = 1 << 20
 _TABLE_VERSION = 1
+
+Hashing = Callable[[Sequence[Row]], list[str]]
+"""Gives the SHA-256 (hex) of files."""
 
 
 class Records(Protocol):
@@ -46,15 +50,18 @@ class FileDigests:
         self._table: dict[str, list[str]] | None = None
         self._fresh: dict[str, list[str]] = {}
 
-    def digest(self, selection: str, matches: Sequence[Match]) -> str:
-        """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignores)."""
+    def digest(self, selection: str, matches: Sequence[Match], hashing: Hashing | None = None) -> str:
+        """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignores).
+
+        `hashing` is called, where files have to be read, in place of reading them for their digests alone.
+        """
         stamp, newest = stamp_of(matches)
         name = self._selection(selection)
         known = self._selections.get(name)
         if known is not None and known[:16] == stamp:
             return known[16:].decode()
         now = time.time_ns()
-        digests = self._file_digests(matches, now)
+        digests = self._file_digests(matches, now, hashing or _hash_files)
         content = content_digest(matches, digests)
         self._listings.put(content, listing(matches, digests))
         if newest < now - _RACY_NS:
@@ -81,7 +88,19 @@ class FileDigests:
             self._files.put(self._name, json.dumps(document, separators=(",", ":")).encode())
             self._fresh = {}
 
-    def _file_digests(self, matches: Sequence[Match], now: int) -> dict[bytes, str]:
+    def mostly_new(self, matches: Sequence[Match]) -> bool:
+        """Whether most of what is in `matches`, and more than a little, was never hashed."""
+        table = self._load()
+        new = known = 0
+        for match in matches:
+            for row in match.rows:
+                if row.entry.size and os.fsdecode(row.where) not in table:
+                    new += row.entry.size
+                else:
+                    known += row.entry.size
+        return new > max(known, _LITTLE)
+
+    def _file_digests(self, matches: Sequence[Match], now: int, hashing: Hashing) -> dict[bytes, str]:
         """SHA-256 of every regular file among `matches`, by path."""
         table = self._load()
         found: dict[bytes, str] = {}
@@ -95,7 +114,7 @@ class FileDigests:
                     found[row.where] = known[1]
                 else:
                     unknown.append(row)
-        for row, digest in zip(unknown, _hash_files(unknown), strict=True):
+        for row, digest in zip(unknown, hashing(unknown), strict=True):
             found[row.where] = digest
             if _newest(row) < now - _RACY_NS:
                 name = os.fsdecode(row.where)
@@ -176,7 +195,7 @@ def _hash_files(rows: Sequence[Row]) -> list[str]:
     results: list[str] = [""] * len(rows)
     if sum(row.entry.size for row in rows) < _PARALLEL_BYTES or len(rows) < 2:
         for index, row in enumerate(rows):
-            results[index] = hash_file(row.where)
+            results[index] = hash_file(row.where, row.entry.size)
         return results
     import threading
 
@@ -185,7 +204,7 @@ def _hash_files(rows: Sequence[Row]) -> list[str]:
     def work(start: int) -> None:
         try:
             for index in range(start, len(rows), 2):
-                results[index] = hash_file(rows[index].where)
+                results[index] = hash_file(rows[index].where, rows[index].entry.size)
         except BaseException as error:
             errors.append(error)
 
@@ -198,19 +217,27 @@ def _hash_files(rows: Sequence[Row]) -> list[str]:
     return results
 
 
-def hash_file(path: bytes) -> str:
-    """The SHA-256 (hex) of a file's content. Extended attributes do not travel with a context."""
-    digest = hashlib.sha256()
+def hash_file(path: bytes, size: int) -> str:
+    """The SHA-256 (hex) of a file of about `size` bytes. Extended attributes do not travel with a context."""
+    descriptor = open_file(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        # one read tells that there is no more than expected; a large buffer for a small file costs dearly
+        chunk = os.read(descriptor, min(size + 1, _CHUNK))
+        digest = hashlib.sha256(chunk)
+        while chunk and not len(chunk) <= size < _CHUNK:
+            chunk = os.read(descriptor, _CHUNK)
+            digest.update(chunk)
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
+
+
+def open_file(path: bytes) -> int:
+    """Open a regular file of a context to read it; raises `UsageError`."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise UsageError(
             f"cannot read {os.fsdecode(path)}: {error.strerror}",
             cure="Change its mode, or leave it out of the build with a line in .dockerignore.",
         ) from None
-    try:
-        while chunk := os.read(descriptor, _CHUNK):
-            digest.update(chunk)
-    finally:
-        os.close(descriptor)
-    return digest.hexdigest()

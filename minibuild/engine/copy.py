@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from minibuild_store.blobs import BlobInfo
 
+from minibuild.context.digests import hash_file
 from minibuild.context.place import Lower, Nothing, Owner, Placed, Placement
-from minibuild.context.rows import Match
+from minibuild.context.rows import Match, Row
 from minibuild.context.select import NothingThere, select
 from minibuild.engine.accounts import owner_of
 from minibuild.engine.filesystem import Filesystem, Layer
@@ -21,7 +22,7 @@ from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.oci.descriptor import Descriptor
 from minibuild.plan import chmod, steps
-from minibuild.values import dataclass
+from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from minibuild.engine.fetched import Fetched
@@ -49,21 +50,31 @@ class TreeLower:
 
 @dataclass(slots=True)
 class Gathered:
-    """The sources of a step, found and digested: `contents` by item position, the rest to write from."""
+    """The sources of a step, found and digested: `contents` by item position, the rest to write from.
 
-    contents: dict[int, str]
+    `layer` is there already where the files had to be read for their digests.
+    """
+
+    session: Session
+    step: steps.CopyStep
     files: Files
-    matches: dict[int, list[Match]]
-    fetched: dict[int, Fetched]
+    parent: Filesystem
+    made_ns: int
+    contents: dict[int, str] = field(default_factory=dict)
+    matches: dict[int, list[Match]] = field(default_factory=dict)
+    fetched: dict[int, Fetched] = field(default_factory=dict)
+    layer: Layer | None = None
 
 
-def gather(session: Session, step: steps.CopyStep, files: Files) -> Gathered:
+def gather(
+    session: Session, step: steps.CopyStep, files: Files, parent: Filesystem, made_ns: int
+) -> Gathered:
     """Find what `step` copies and what it is, by content. Raises `DockerfileError` for what is not there."""
-    gathered = Gathered({}, files, {}, {})
+    gathered = Gathered(session, step, files, parent, made_ns)
     for number, item in enumerate(step.items):
         match item:
             case steps.PathItem(pattern):
-                gathered.contents[number] = _path_digest(gathered, number, step, pattern)
+                gathered.contents[number] = _path_digest(gathered, number, pattern)
             case steps.InlineItem(_, content):
                 data = content.encode("utf-8", "surrogateescape")
                 gathered.contents[number] = hashlib.sha256(data).hexdigest()
@@ -79,8 +90,8 @@ def _selection(step: steps.CopyStep, pattern: str) -> str:
     return f"{pattern}\n{step.exclude}\n{step.parents}"
 
 
-def _path_digest(gathered: Gathered, number: int, step: steps.CopyStep, pattern: str) -> str:
-    files = gathered.files
+def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
+    files, step = gathered.files, gathered.step
     selection = _selection(step, pattern)
     known = None
     if isinstance(files, TreeFiles):
@@ -90,7 +101,33 @@ def _path_digest(gathered: Gathered, number: int, step: steps.CopyStep, pattern:
     if known is not None:
         return known
     matches = _matches(gathered, number, step, pattern)
+    if (
+        isinstance(files, ContextFiles)
+        and len(step.items) == 1
+        and not step.unpack
+        and files.mostly_new(matches)
+    ):
+        # builds that copy the same wait for the first to read it, and find its digest
+        session = gathered.session
+        with session.store.lock(f"read {files.root} {selection}", waiting=session.check):
+            return files.digest(selection, matches, lambda rows: _read_once(gathered, rows))
     return files.digest(selection, matches)
+
+
+def _read_once(gathered: Gathered, rows: Sequence[Row]) -> list[str]:
+    """The digests of `rows`, taken while the layer is written.
+
+    Files that were never hashed are nearly always part of a layer that was never made. Where the layer
+    turns out to be known after all, the blob is left for gc.
+    """
+    digests: dict[bytes, str] = {}
+    gathered.layer = _write(gathered, digests)
+    inodes = {row.inode: digests[row.where] for row in rows if row.inode and row.where in digests}
+    # a hard link is written without content; a file that a later match replaced is not written at all
+    return [
+        digests.get(row.where) or inodes.get(row.inode) or hash_file(row.where, row.entry.size)
+        for row in rows
+    ]
 
 
 def _matches(gathered: Gathered, number: int, step: steps.CopyStep, pattern: str) -> list[Match]:
@@ -133,10 +170,13 @@ def _near_miss(files: ContextFiles, path: str) -> str:
     return hint.strip() or "Paths are relative to the build context, not to the Dockerfile."
 
 
-def write_copy(
-    session: Session, step: steps.CopyStep, parent: Filesystem, gathered: Gathered, made_ns: int
-) -> Layer:
-    """Write the layer of `step` on `parent`."""
+def write_copy(gathered: Gathered) -> Layer:
+    """The layer of a step whose sources are gathered."""
+    return gathered.layer or _write(gathered, None)
+
+
+def _write(gathered: Gathered, digests: dict[bytes, str] | None) -> Layer:
+    session, step, parent, made_ns = gathered.session, gathered.step, gathered.parent, gathered.made_ns
     lower: Lower = Nothing() if step.link else TreeLower(session, parent)
     octal = chmod.octal(step.chmod) if step.chmod else None
     placement = Placement(
@@ -160,7 +200,7 @@ def write_copy(
                     placement.put_file(name, step.dest, entry, data=data)
                 case steps.UrlItem() | steps.GitItem():
                     _place_fetched(gathered.fetched[number], step, placement, unpack)
-        return write_layer(session, placement.finish(), gathered.files)
+        return write_layer(session, placement.finish(), gathered.files, digests)
 
 
 def _owner(session: Session, text: str, lower: Lower) -> Owner | None:
@@ -236,8 +276,13 @@ def write_workdir(session: Session, step: steps.WorkdirStep, parent: Filesystem,
     return write_layer(session, placement.finish(), None)
 
 
-def write_layer(session: Session, placed: list[Placed], files: Files | None) -> Layer:
-    """Write `placed` to a blob of the store and keep its index."""
+def write_layer(
+    session: Session,
+    placed: list[Placed],
+    files: Files | None,
+    digests: dict[bytes, str] | None = None,
+) -> Layer:
+    """Write `placed` to a blob of the store and keep its index; `digests` is as for `Files.writing`."""
     from minibuild.layers.writer import LayerWriter
 
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
@@ -247,7 +292,7 @@ def write_layer(session: Session, placed: list[Placed], files: Files | None) -> 
     with ExitStack() as stack:
         blob = stack.enter_context(session.store.blobs.writer())
         writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
-        writing = stack.enter_context(files.writing(outside)) if files else None
+        writing = stack.enter_context(files.writing(outside, digests)) if files else None
         check: Callable[[], None] = session.check
         for number, item in enumerate(placed):
             if not number % 1000:

@@ -69,7 +69,8 @@ class Lookup:
                 running.missed(cause.reason, cause.details)
             start = time.monotonic()
             layer = execute()
-            seconds = time.monotonic() - start
+            # reading the sources counts too: it may have written the layer already
+            seconds = time.monotonic() - start if running is None else running.seconds
             stamp = session.layers.stamp(layer.descriptor.digest)
             record = StepRecord(layer, self.now, seconds, step.name, stamp)
             session.cache.put(key, record)

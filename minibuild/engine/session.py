@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minibuild_store.errors import StoreError
+from minibuild_store.files import remove_tree
 from minibuild_store.store import Store
 
 from minibuild.cache.journal import Journal
@@ -120,7 +121,10 @@ class Session:
 
     def remove(self, folder: Path) -> None:
         """Delete a folder that may hold files of subordinate users."""
-        self.sandbox().remove(folder)
+        try:
+            remove_tree(folder)  # mostly empty folders of our own: no need of a process for that
+        except OSError:
+            self.sandbox().remove(folder)
 
     def _removed(self, folder: Path) -> None:
         """`remove` as the store wants it, for what builds that were killed have left."""

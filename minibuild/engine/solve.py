@@ -325,7 +325,7 @@ class Solver:
         running: Running | None,
         place: Place | None = None,
     ) -> Outcome:
-        gathered = copy.gather(self.session, step, self._files(step.source))
+        gathered = copy.gather(self.session, step, self._files(step.source), parent, made_ns)
         parts = keys.copy_parts(
             step,
             parent=parent.chain,
@@ -335,7 +335,7 @@ class Solver:
         )
 
         def execute() -> Layer:
-            return copy.write_copy(self.session, step, parent, gathered, made_ns)
+            return copy.write_copy(gathered)
 
         return self._lookup.step(step, parts, execute, running, place)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from minibuild_store.store import Store
 
-from minibuild.context.digests import FileDigests, content_digest, listing
+from minibuild.context.digests import FileDigests, Hashing, content_digest, listing, open_file
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Placed
 from minibuild.context.rows import Match, Row, View
@@ -36,8 +36,12 @@ class Files(Protocol):
     def digest(self, selection: str, matches: Sequence[Match]) -> str:
         """The content digest of `matches`, which `selection` (pattern and flags) picked."""
 
-    def writing(self, placed: Sequence[Placed]) -> Writing:
-        """A context in which the contents of `placed` can be written."""
+    def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
+        """A context in which the contents of `placed` can be written.
+
+        With `digests` the SHA-256 (hex) of what is written is noted in it, by `Placed.where`, for files of
+        a context.
+        """
 
 
 class Writing(Protocol):
@@ -69,17 +73,24 @@ class ContextFiles:
         path = self.view.path(self.view.resolve(base))
         return self._digests.known(f"{selection}\n{self._ignore_text}", base.rpartition(b"/")[2], path)
 
-    def digest(self, selection: str, matches: Sequence[Match]) -> str:
-        return self._digests.digest(f"{selection}\n{self._ignore_text}", matches)
+    def mostly_new(self, matches: Sequence[Match]) -> bool:
+        """Whether most of what `matches` hold has to be read to know its digest."""
+        return self._digests.mostly_new(matches)
 
-    def writing(self, placed: Sequence[Placed]) -> Writing:
-        return _FromDisk()
+    def digest(self, selection: str, matches: Sequence[Match], hashing: Hashing | None = None) -> str:
+        return self._digests.digest(f"{selection}\n{self._ignore_text}", matches, hashing)
+
+    def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
+        return _FromDisk(digests)
 
     def save(self) -> None:
         self._digests.save()
 
 
 class _FromDisk:
+    def __init__(self, digests: dict[bytes, str] | None = None) -> None:
+        self._digests = digests
+
     def __enter__(self) -> _FromDisk:
         return self
 
@@ -87,10 +98,15 @@ class _FromDisk:
         return None
 
     def write(self, writer: LayerWriter, placed: Placed) -> None:
-        """Write the file and make sure that it is still the one that was hashed."""
-        fd = os.open(placed.where, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        """Write the file and make sure that it is still the one that was looked at."""
+        fd = open_file(placed.where)
         try:
-            writer.add(placed.entry, fd)
+            if self._digests is None:
+                writer.add(placed.entry, fd)
+            else:
+                digest = hashlib.sha256()
+                writer.add(placed.entry, fd, digest.update)
+                self._digests[placed.where] = digest.hexdigest()
             status = os.fstat(fd)
         finally:
             os.close(fd)
@@ -157,7 +173,7 @@ class TreeFiles:
         data = self._store.records("contents").get(diff_id)
         return {int(position): digest for position, digest in json.loads(data).items()} if data else {}
 
-    def writing(self, placed: Sequence[Placed]) -> Writing:
+    def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
         return _FromBlobs(self, placed)
 
     @contextmanager
@@ -205,7 +221,7 @@ class NoFiles:
     def digest(self, selection: str, matches: Sequence[Match]) -> str:
         return content_digest(matches, {})
 
-    def writing(self, placed: Sequence[Placed]) -> Writing:
+    def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
         return _FromDisk()
 
 

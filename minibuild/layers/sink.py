@@ -23,6 +23,7 @@ from minibuild.layers.compress import CHUNK, Compression
 
 _SLOTS: Final = 6
 _Bytes = bytes | memoryview
+Seen = Callable[[_Bytes], object]
 
 
 class SinkResult(NamedTuple):
@@ -82,8 +83,11 @@ class LayerSink:
             self._advance(count)
             taken += count
 
-    def copy(self, fd: int, size: int) -> int:
-        """Take `size` bytes from `fd`'s offset on; returns how many there were: at most `size` + 1."""
+    def copy(self, fd: int, size: int, seen: Seen | None = None) -> int:
+        """Take `size` bytes from `fd`'s offset on; returns how many there were: at most `size` + 1.
+
+        `seen` is shown what comes, piece by piece.
+        """
         left = size
         while True:
             start = self._filled
@@ -93,6 +97,8 @@ class LayerSink:
             if got > left:
                 return size + 1
             left -= got
+            if seen is not None:
+                seen(room[:got])
             self._advance(got)
             if not got or (not left and got < len(room)):
                 return size - left

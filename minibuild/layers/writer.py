@@ -12,7 +12,7 @@ from minibuild.errors import LayerError
 from minibuild.layers.compress import DEFAULT, Compression
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder
-from minibuild.layers.sink import LayerSink
+from minibuild.layers.sink import LayerSink, Seen
 from minibuild.layers.tarheader import BLOCK, END, header
 
 _FILE: Final = Kind.FILE  # a member read from its class is slow
@@ -71,20 +71,21 @@ class LayerWriter:
     ) -> None:
         self.abort()
 
-    def add(self, entry: Entry, source: Source | None = None) -> None:
+    def add(self, entry: Entry, source: Source | None = None, seen: Seen | None = None) -> None:
         """Write `entry`; a regular file needs a source of exactly `entry.size` bytes.
 
         `source` is the content itself (bytes), a file to read (`FileAt`, path object), or a file
         descriptor to read from its offset on. A file that is no longer as long as the entry says
-        raises `LayerError`; one that cannot be read, or a disk that is full, `OSError`.
+        raises `LayerError`; one that cannot be read, or a disk that is full, `OSError`. `seen` is shown
+        the content as it passes, for a hash of it that needs no reading of its own.
         """
         try:
-            self._add(entry, source)
+            self._add(entry, source, seen)
         except BaseException:
             self.abort()
             raise
 
-    def _add(self, entry: Entry, source: Source | None) -> None:
+    def _add(self, entry: Entry, source: Source | None, seen: Seen | None) -> None:
         path, kind, mode, uid, gid, size, mtime, link, device, xattrs = entry
         if self._clamp is not None and mtime > self._clamp:
             mtime = self._clamp
@@ -98,7 +99,7 @@ class LayerWriter:
         self._sink.write(header(entry))
         self._index.add(entry)
         if kind is _FILE:
-            self._content(entry, source)
+            self._content(entry, source, seen)
 
     def close(self) -> LayerResult:
         """End the archive and the blob."""
@@ -121,20 +122,22 @@ class LayerWriter:
         """Give up the layer. Harmless after `close`."""
         self._sink.abort()
 
-    def _content(self, entry: Entry, source: Source | None) -> None:
+    def _content(self, entry: Entry, source: Source | None, seen: Seen | None) -> None:
         size = entry.size
         if isinstance(source, bytes):
             got = len(source)
             if got == size:
                 self._sink.write(source)
+                if seen is not None:
+                    seen(source)
         elif isinstance(source, int):
-            got = self._sink.copy(source, size)
+            got = self._sink.copy(source, size, seen)
         elif source is None:
             got = 0
         else:
             fd = self._open(source)
             try:
-                got = self._sink.copy(fd, size)
+                got = self._sink.copy(fd, size, seen)
             finally:
                 os.close(fd)
         if got != size:

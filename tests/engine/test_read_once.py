@@ -1,0 +1,70 @@
+"""Files that were never hashed are hashed while their layer is written: same keys, same layers."""
+
+import os
+import shutil
+
+import pytest
+from minibuild_store.store import Store
+
+import minibuild
+from minibuild.engine.sources import ContextFiles
+
+
+@pytest.fixture
+def context(tmp_path):
+    folder = tmp_path / "context"
+    (folder / "src/deep").mkdir(parents=True)
+    (folder / "src/large").write_bytes(os.urandom(3 << 20))
+    (folder / "src/deep/small").write_text("small")
+    (folder / "src/deep/empty").touch()
+    os.link(folder / "src/large", folder / "src/deep/linked")
+    (folder / "src/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (folder / "other").mkdir()
+    (folder / "other/large").write_bytes(os.urandom(2 << 20))
+    for path in folder.rglob("*"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    return folder
+
+
+def build(root, context, *lines):
+    (context / "Dockerfile").write_text("\n".join(("FROM scratch", *lines)))
+    with Store.open(root) as store:
+        result = minibuild.build(minibuild.BuildRequest(context=context), store=store)
+        return result, set(store.records("steps").names())
+
+
+@pytest.mark.parametrize(
+    "line", ["COPY src /src", "COPY src/ /etc/", "COPY */large /one/", "COPY src/l* src/d* /x/", "COPY . /"]
+)
+def test_reading_once_gives_the_same_key_and_layer(tmp_path, context, monkeypatch, line):
+    once, once_keys = build(tmp_path / "once", context, line)
+    monkeypatch.setattr(ContextFiles, "mostly_new", lambda *_: False)
+    twice, twice_keys = build(tmp_path / "twice", context, line)
+    assert once.config.diff_ids == twice.config.diff_ids
+    assert once_keys == twice_keys
+
+
+def test_a_layer_that_is_known_is_found_when_the_tables_of_files_are_gone(tmp_path, context):
+    root = tmp_path / "store"
+    first, _ = build(root, context, "COPY src /src")
+    for kind in ("files", "selections"):
+        shutil.rmtree(next(root.glob("records*")) / kind, ignore_errors=True)
+    again, _ = build(root, context, "COPY src /src")
+    assert [step.cached for step in again.steps] == [True]
+    assert again.manifest == first.manifest
+
+
+def test_a_second_build_reads_nothing(tmp_path, context, monkeypatch):
+    monkeypatch.setattr("minibuild.context.digests._RACY_NS", -1 << 60)  # trust what has just changed
+    first, _ = build(tmp_path / "store", context, "COPY src /src")
+    monkeypatch.setattr("minibuild.engine.copy._write", lambda *_: pytest.fail("read again"))
+    again, _ = build(tmp_path / "store", context, "COPY src /src")
+    assert again.manifest == first.manifest
+
+
+def test_an_unreadable_file_is_named(tmp_path, context):
+    (context / "src/large").chmod(0)
+    if os.access(context / "src/large", os.R_OK):
+        pytest.skip("root reads everything")
+    with pytest.raises(minibuild.UsageError, match="large"):
+        build(tmp_path / "store", context, "COPY src /src")
