@@ -12,6 +12,7 @@ from importlib import import_module
 
 COMMANDS = {
     "build": "Build an image from a Dockerfile.",
+    "context": "See what goes into a build.",
     "run": "Run an image's command in the sandbox.",
     "images": "List the images in the store.",
     "history": "Show how an image was made, line by line.",

@@ -49,6 +49,17 @@ def read_inputs(session: Session) -> Inputs:
     )  # fmt: skip
 
 
+def read_context(session: Session) -> Inputs:
+    """Like `read_inputs`, for the context alone: there need be no Dockerfile."""
+    try:
+        return read_inputs(session)
+    except UsageError:
+        request = session.request
+        if request.context is None or not request.context.is_dir():
+            raise
+        return Inputs("", b"", request.context, None, read_ignore_file(request), "")
+
+
 def _place(context: Path | str, name: str, request: BuildRequest) -> str:
     return f"{context}\n{name}\n{request.target}"
 
@@ -151,7 +162,7 @@ def _other_dockerfile(path: Path) -> str:
 
 
 def read_ignore_file(request: BuildRequest) -> IgnoreFile | None:
-    """``--ignorefile``, else ``<Dockerfile>.dockerignore`` beside it, else the context's ``.dockerignore``."""
+    """``--ignorefile``, else ``<Dockerfile>.dockerignore`` beside it, else ``.dockerignore``."""
     if request.ignorefile is not None:
         return _read_ignore(request.ignorefile)
     if request.context is None:
