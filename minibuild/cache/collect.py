@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from minibuild_store.store import Store
 
 from minibuild.cache.inventory import UNPACK_RATE, Inventory, Thing
 from minibuild.cache.journal import KEPT
+from minibuild.values import dataclass, field
 
 _WEEK_NS = 7 * 86_400 * 10**9
 _MEMO_NS = 30 * 86_400 * 10**9  # notes on a folder that no build names stay this long

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from minibuild_store.store import Store
 from minibuild.cache.steps import StepRecord, read_step
 from minibuild.errors import LayerError
 from minibuild.oci.config import ImageConfig
+from minibuild.values import dataclass, field
 
 Kind = Literal["step", "base", "image", "download", "git", "mount", "variant", "unused"]
 KINDS: tuple[Kind, ...] = ("step", "base", "image", "download", "git", "mount", "variant", "unused")

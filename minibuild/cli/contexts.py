@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -64,6 +63,8 @@ def _from_stdin(found: Given, stdin: BinaryIO, stack: ExitStack) -> Given:
                 cure="Name a folder as the context, or leave -f out to build the Dockerfile read there.",
             )
         return found._replace(dockerfile_text=head + stdin.read(), origin="-")
+    import tempfile
+
     spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="minibuild-context-"))
     while head:
         spool.write(head)

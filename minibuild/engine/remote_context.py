@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from minibuild.errors import DockerfileError, LayerError, UsageError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.plan.giturl import parse_git_url
 from minibuild.plan.steps import GitItem, UrlItem
+from minibuild.values import replace
 
 _NAME = "context"  # what BuildKit calls a file that it fetched as a context
 _MODE = 0o600

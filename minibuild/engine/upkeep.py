@@ -13,10 +13,10 @@ from minibuild_store.errors import StoreBusy
 from minibuild_store.files import Remove, remove_tree
 from minibuild_store.store import Store
 
-from minibuild.cache.collect import Collected, Policy, collect
 from minibuild.errors import MinibuildError, UsageError
 
 if TYPE_CHECKING:
+    from minibuild.cache.collect import Collected, Policy
     from minibuild.sandbox.client import Sandbox
 
 CAP_VARIABLE = "MINIBUILD_KEEP_STORAGE"
@@ -106,12 +106,15 @@ def remover(isolation: str = "auto") -> Iterator[Remove]:
 
 def make_room(store: Store, policy: Policy, *, dry_run: bool = False, isolation: str = "auto") -> Collected:
     """`collect`, with the means to delete what this user's subordinate ids own."""
+    from minibuild.cache.collect import collect
+
     with remover(isolation) as remove:
         return collect(store, policy, dry_run=dry_run, remove=remove)
 
 
 def keep_cap(store: Store, cap: int, isolation: str) -> Collected | None:
     """Bring the store below `cap` bytes; None where there was nothing to do, or another does it already."""
+    from minibuild.cache.collect import Policy, collect
     from minibuild.cache.inventory import Inventory
 
     if Inventory(store).bytes <= cap:

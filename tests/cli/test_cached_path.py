@@ -1,0 +1,64 @@
+"""What a fully cached build loads: most of its time is imports, so newcomers have to be meant.
+
+A module that is needed on this path is added to `cached_modules.txt` (run this file to write it anew); one
+that is not is imported in the function that uses it.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LISTED = Path(__file__).with_name("cached_modules.txt")
+
+# What typer brings along differs from release to release and is not ours to choose; what we load of the
+# standard library and of other packages beyond that is.
+SCRIPT = """
+import sys
+import typer
+before = set(sys.modules)
+from minibuild.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    if end.code:
+        raise
+ours = (name for name in set(sys.modules) - before if not name.startswith(("typer.", "click.")))
+print("\\n".join(sorted(ours)))
+"""
+
+
+def loaded(work):
+    """The modules that the second of two builds loads."""
+    context = work / "context"
+    (context / "src").mkdir(parents=True)
+    (context / "src/file").write_text("x")
+    (context / "Dockerfile").write_text("FROM scratch\nENV A=1\nWORKDIR /w\nCOPY src/ /src/\nCMD true\n")
+    output = f"type=oci,tar=false,dest={work / 'out'}"
+    command = (sys.executable, "-c", SCRIPT, "build", "-q", "-o", output, str(context))
+    environment = {**os.environ, "MINIBUILD_ROOT": str(work / "store")}
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n", 1)[1].split()
+
+
+def test_a_cached_build_loads_nothing_new(tmp_path):
+    newcomers = set(loaded(tmp_path)) - set(LISTED.read_text().split())
+    assert not newcomers
+
+
+def test_what_a_cached_build_has_no_use_for_stays_away(tmp_path):
+    heavy = {
+        "dataclasses", "pydantic", "ssl", "urllib3", "asyncio", "http.client", "tarfile", "tempfile",
+        "zstandard", "minibuild.layers.writer", "minibuild.layers.tree", "minibuild.sandbox.client",
+        "minibuild.registry.client", "minibuild.exporters.recompress", "minibuild_store.gc",
+    }  # fmt: skip
+    assert not heavy & set(loaded(tmp_path))
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        LISTED.write_text("\n".join(loaded(Path(folder))) + "\n")
