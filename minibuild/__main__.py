@@ -1,5 +1,5 @@
 """``python -m minibuild``."""
 
-from minibuild.cli.main import main
+from minibuild.cli.main import process
 
-main()
+process()
