@@ -44,7 +44,7 @@ class Solver:
         self.plan = plan
         self._bases = bases
         self._inputs = inputs
-        self._lookup = Lookup(session)
+        self._lookup = self._new_lookup()
         self._platform = str(plan.target.config.platform)
         self._results: dict[int, StageResult] = {}
         self._done = {stage.index: threading.Event() for stage in plan.stages}
@@ -53,6 +53,9 @@ class Solver:
         self._trees: dict[str, TreeFiles] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._mutex = threading.Lock()
+
+    def _new_lookup(self) -> Lookup:
+        return Lookup(self.session)
 
     def run(self) -> dict[int, StageResult]:
         """Solve all stages; raises the first error once every thread has stopped."""
@@ -89,7 +92,7 @@ class Solver:
         return result
 
     def _solve(self, stage: StagePlan) -> StageResult:
-        filesystem = self._filesystem(stage.base)
+        filesystem = self._start(stage)
         made_ns = self._made_ns(stage)
         created: list[float] = []
         for number, step in enumerate(stage.steps):
@@ -101,6 +104,14 @@ class Solver:
             filesystem = filesystem.extended(record.layer)
             created.append(record.created)
         return StageResult(filesystem, tuple(created))
+
+    def _start(self, stage: StagePlan) -> Filesystem:
+        """The filesystem that FROM gives. An image's layers stay where they are until a step needs them."""
+        if not stage.from_step:
+            return self._filesystem(stage.base)
+        with self.session.step(stage.from_step) as running:
+            running.cached = isinstance(stage.base, FromImage)
+            return self._filesystem(stage.base)
 
     def _made_ns(self, stage: StagePlan) -> int:
         if self.plan.epoch is not None:
@@ -361,7 +372,7 @@ def stage_rows(plan: Plan) -> list[StageRow]:
     return [
         StageRow(
             stage.name,
-            _base_text(plan, stage),
+            base_text(plan, stage),
             tuple(step.instruction for step in stage.steps),
             tuple(
                 dict.fromkeys(
@@ -375,7 +386,7 @@ def stage_rows(plan: Plan) -> list[StageRow]:
     ]
 
 
-def _base_text(plan: Plan, stage: StagePlan) -> str:
+def base_text(plan: Plan, stage: StagePlan) -> str:
     match stage.base:
         case FromStage(index):
             return f"stage {plan.stage(index).name}"

@@ -6,7 +6,7 @@ Only the documents of base images are asked for (through `Bases`); nothing is ex
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.parse import parse_onbuild
@@ -15,46 +15,18 @@ from minibuild.dockerfile.suggest import did_you_mean
 from minibuild.dockerfile.words import expand, expand_words
 from minibuild.errors import DockerfileError, MinibuildError, SourceRange
 from minibuild.oci.config import ImageConfig
-from minibuild.oci.image import ResolvedImage
 from minibuild.oci.platform import Platform
 from minibuild.plan import copystep, metadata, runstep
+from minibuild.plan.options import Bases, LowerOptions, Unset
 from minibuild.plan.scope import DEFAULT_PATH, Scope, platform_args, proxy_variables
 from minibuild.plan.stagestate import StageState
 from minibuild.plan.steps import FromImage, FromScratch, FromStage, Plan, Source, StagePlan, WorkdirStep
-from minibuild.values import dataclass, field, replace
+from minibuild.values import replace
+
+if TYPE_CHECKING:
+    from minibuild.plan.stepoptions import NoCacheSteps
 
 _T = TypeVar("_T")
-
-
-class Bases(Protocol):
-    """Where images come from. Both raise a `MinibuildError` that names what is missing."""
-
-    def image(self, name: str, platform: Platform) -> ResolvedImage:
-        """The image called `name`, pinned."""
-
-    def named_context(self, name: str, platform: Platform) -> Source | None:
-        """What the caller gave under `name` (``--build-context``), or None; case does not matter."""
-
-
-@dataclass(frozen=True, slots=True)
-class LowerOptions:
-    """What the caller asked for. `epoch` is SOURCE_DATE_EPOCH in seconds.
-
-    With `all_stages` those that the target does not need are lowered too.
-    """
-
-    target: str = ""
-    all_stages: bool = False
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    target_platform: Platform = field(default_factory=Platform.of_host)
-    build_platform: Platform = field(default_factory=Platform.of_host)
-    explicit_platform: bool = False
-    no_cache: bool = False
-    no_cache_stages: tuple[str, ...] = ()
-    network: str = ""
-    cache_namespace: str = ""
-    epoch: int | None = None
 
 
 def lower(
@@ -63,12 +35,18 @@ def lower(
     bases: Bases,
     *,
     origins: dict[int, Source] | None = None,
+    notes: list[str] | None = None,
 ) -> Plan:
     """The plan for `options.target` (default: the last stage); raises `DockerfileError`.
 
-    `origins` is filled with what each stage starts from, as far as lowering comes.
+    `origins` is filled with what each stage starts from, as far as lowering comes, `notes` with what of
+    the options had no effect.
     """
-    return _Lowering(dockerfile, options, bases, {} if origins is None else origins).plan()
+    lowering = _Lowering(dockerfile, options, bases, {} if origins is None else origins)
+    plan = lowering.plan()
+    if notes is not None:
+        notes.extend(lowering.notes)
+    return plan
 
 
 class _Lowering:
@@ -79,12 +57,14 @@ class _Lowering:
         self.options = options
         self.bases = bases
         self.origins = origins
+        self.notes: list[str] = []
+        self._no_cache_steps = _no_cache_steps(options)
         self.escape = dockerfile.escape
         self._run_options = runstep.RunOptions(
             escape=dockerfile.escape,
             network=options.network,
             cache_namespace=options.cache_namespace,
-            hostname=options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
+            hostname=options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or options.hostname,
             proxy=proxy_variables(options.build_args),
         )
         self._plans: dict[int, StagePlan] = {}
@@ -99,6 +79,8 @@ class _Lowering:
         for stage in self.dockerfile.stages if self.options.all_stages else ():
             self._stage(stage.index)
         self._stage(target)
+        if self._no_cache_steps is not None and not self.options.all_stages:
+            self._no_cache_steps.check()
         last = self._plans.pop(target)
         config = last.config
         if self.options.labels:
@@ -147,6 +129,25 @@ class _Lowering:
             raise unknown_stage(stages, self.options.target, what="target stage")
         return index
 
+    def _without(self, config: ImageConfig, unset: Unset) -> ImageConfig:
+        from minibuild.plan.unset import without
+
+        config, idle = without(config, unset)
+        self.notes.extend(idle)
+        return config
+
+    def _target_line(self) -> set[int]:
+        """The target and the stages that it is built on, FROM by FROM."""
+        found = {self._target()}
+        stage = self.dockerfile.stages[self._target()]
+        while True:
+            name = self._expander(self._globals, stage.origin.where)(stage.origin.base)
+            index = find_stage(self.dockerfile.stages[: stage.index], name, by_index=False)
+            if index is None:
+                return found
+            found.add(index)
+            stage = self.dockerfile.stages[index]
+
     def _stage(self, index: int) -> StagePlan:
         """Lower stage `index` once; `_plans` keeps the order in which stages were finished."""
         if index in self._plans:
@@ -166,8 +167,9 @@ class _Lowering:
             stage = replace(stage, instructions=())
         triggers = [] if index in self._replaced else self._triggers(base, stage)
         state.total = self._count(stage, base, triggers)
+        from_step = ""
         if not isinstance(base, FromScratch | FromStage):
-            state.done = 1
+            from_step = f"{state.prefix()}FROM {_shown(base, stage.origin.base)}"
         state.onbuild = True
         for node in triggers:
             self._apply(node, state)
@@ -184,6 +186,7 @@ class _Lowering:
             config=replace(state.config, env=tuple(state.scope.image_env)),
             where=stage.origin.where,
             from_name=stage.origin.base,
+            from_step=from_step,
         )
         self._plans[index] = plan
         return plan
@@ -211,6 +214,8 @@ class _Lowering:
                 config = replace(config, onbuild=())
             case FromImage(image):
                 config = replace(image.config, onbuild=())
+                if self.options.unset is not None and stage.index in self._target_line():
+                    config = self._without(config, self.options.unset)
                 scope.image_env = list(config.env)
                 if stage.index in self._replaced:
                     config = image.config
@@ -320,10 +325,25 @@ class _Lowering:
         return nodes + len(triggers) + (not isinstance(base, FromScratch | FromStage))
 
     def _apply(self, node: ast.Instruction, state: StageState) -> None:
+        before = len(state.steps)
         try:
             self._dispatch(node, state)
+            self._set_caching(node, state, added=len(state.steps) > before)
         except MinibuildError as error:
             raise error.at(node.where) from None
+
+    def _set_caching(self, node: ast.Instruction, state: StageState, *, added: bool) -> None:
+        """What comments above the instruction, and the caller, say of caching its step."""
+        if any("minibuild:" in comment.lower() for comment in node.comments):
+            from minibuild.plan.stepoptions import with_comments
+
+            step = with_comments(state.steps[-1] if added else None, node)
+            state.steps[-1:] = [] if step is None else [step]
+        if added and self._no_cache_steps is not None:
+            target = state.index == self._target()
+            name = self.dockerfile.stages[state.index].name or str(state.index)
+            if self._no_cache_steps.names(node.code, name, state.done, target=target):
+                state.steps[-1] = replace(state.steps[-1], cacheable=False)
 
     def _dispatch(self, node: ast.Instruction, state: StageState) -> None:
         expander = self._expander(state.scope.variables, node.where)
@@ -393,6 +413,22 @@ class _Lowering:
                 )
             )
         state.record(f"WORKDIR {path}", layer=layer)
+
+
+def _no_cache_steps(options: LowerOptions) -> NoCacheSteps | None:
+    if not options.no_cache_steps:
+        return None
+    from minibuild.plan.stepoptions import NoCacheSteps
+
+    return NoCacheSteps(options.no_cache_steps)
+
+
+def _shown(base: Source, written: str) -> str:
+    """What a stage starts from, an image with its digest."""
+    if not isinstance(base, FromImage):
+        return written
+    name = base.image.name
+    return name if "@" in name else f"{name}@{base.image.digest}"
 
 
 def _placed(work: Callable[[], _T], where: SourceRange) -> _T:

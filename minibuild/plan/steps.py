@@ -142,12 +142,16 @@ Mount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount | ScriptMou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """`name` is what progress shows, `where` the instruction's lines; --no-cache clears `cacheable`."""
+    """`name` is what progress shows, `where` the instruction's lines; --no-cache clears `cacheable`.
+
+    A result older than `ttl` seconds counts as none; None is for ever.
+    """
 
     name: str = field(compare=False)
     instruction: str = field(compare=False)
     where: SourceRange = field(compare=False)
     cacheable: bool = field(default=True, compare=False)
+    ttl: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +214,7 @@ class HistoryLine:
 class StagePlan:
     """One stage, lowered. `config` is complete but for diff IDs, history and creation time.
 
-    `base` is where the filesystem starts; `history` holds the stage's own lines only.
+    `base` is where the filesystem starts, `from_step` what progress shows of that, "" for nothing; `history` holds the stage's own lines only.
     """
 
     index: int
@@ -221,6 +225,7 @@ class StagePlan:
     config: ImageConfig
     where: SourceRange
     from_name: str = ""
+    from_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)

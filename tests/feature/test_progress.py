@@ -27,8 +27,8 @@ FAILING = "FROM busybox\nRUN for i in $(seq 40); do echo line $i; done; exit 3\n
 
 def test_plain_progress_numbers_steps_and_shows_their_output_whole(project: Project) -> None:
     err = project.built("--progress", "plain", text=TEXT).err
-    heads = re.findall(r"^#\d+ (\[(?:one|stage-1) .*)$", err, re.M)
-    for words in ("RUN echo first", "COPY --from=one", "RUN printf"):
+    heads = set(re.findall(r"^(#\d+ \[(?:one|stage-1) .*)$", err, re.M))
+    for words in ("1/2] FROM ", "1/3] FROM ", "RUN echo first", "COPY --from=one", "RUN printf"):
         assert sum(words in head for head in heads) == 1, err
     assert re.search(r"^#\d+ \d+\.\d{3} first line$", err, re.M)
     assert re.search(r"^#\d+ \d+\.\d{3} second line$", err, re.M)
@@ -130,7 +130,8 @@ def test_a_terminal_shows_each_step_once_and_the_summary(project: Project) -> No
 
     code, data = _on_terminal(project, "build", *project.base(), str(project.context))
     screen = _screen(data)
-    assert sum(line.startswith(" => CACHED [") for line in screen) == 4
+    assert sum(line.startswith(" => CACHED [") and " FROM " not in line for line in screen) == 4
+    assert sum(bool(re.match(r" => CACHED \[(one|stage-1) 1/\d\] FROM ", line)) for line in screen) == 2
     assert re.fullmatch(r"4 steps, 4 cached, .*", screen[-1].strip())
 
 
