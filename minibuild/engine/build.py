@@ -74,8 +74,11 @@ def _build(session: Session, inputs: Inputs) -> BuildResult:
     check_outputs(request.outputs)
     dockerfile = parse(inputs.text, inputs.name)
     bases = ImageBases(session)
-    plan = lower(dockerfile, lower_options(request), bases)
+    notes: list[str] = []
+    plan = lower(dockerfile, lower_options(request), bases, notes=notes)
     session.epoch = plan.epoch
+    for note in notes:
+        session.notice("warning", note)
 
     def attempt() -> BuildResult:
         session.journal.begin(inputs.place, _shown(inputs.place), stage_rows(plan))

@@ -42,7 +42,7 @@ def export_all(
             for layer in filesystem.layers
         ),
     )
-    assembly = assemble([image])
+    assembly = assemble([image], annotations=session.request.annotations)
     for document in assembly.documents:
         session.store.blobs.put(document.data)
     assert assembly.config is not None
@@ -66,6 +66,8 @@ def _keep_names(session: Session, image: ResolvedImage, filesystem: Filesystem, 
 def _export(session: Session, image: Image, spec: OutputSpec) -> ExportResult:
     where = f" to {spec.dest}" if spec.dest and spec.dest != "-" else ""
     what = "pushing image" if spec.kind == "image" and spec.push else f"exporting {spec.kind}{where}"
+    if spec.kind not in ("local", "tar"):
+        spec = replace(spec, annotations=(*session.request.annotations, *spec.annotations))
     with session.step(what), ExitStack() as stack:
         result = export(
             [image],

@@ -83,6 +83,8 @@ class Lookup:
             return None
         cache, layers = self._session.cache, self._session.layers
         record = cache.get(key)
+        if record is not None and self._expired(step, record):
+            return None
         if record is not None and layers.present(record.layer, record.stamp):
             stamp = layers.stamp(record.layer.descriptor.digest) if record.stamp else 0
             if stamp != record.stamp:  # written to, read again and found whole
@@ -92,11 +94,16 @@ class Lookup:
             return Outcome(record, True, key, parts)
         return None
 
+    def _expired(self, step: Step, record: StepRecord) -> bool:
+        return step.ttl is not None and time.time() - record.created > step.ttl
+
     def _explain(self, place: Place, step: Step, key: str, parts: keys.Parts) -> Cause:
         from minibuild.engine.explain import NO_CACHE, explain, explainer
 
         if not step.cacheable:
             return NO_CACHE
+        if step.ttl is not None and self._session.cache.get(key) is not None:
+            return Cause("expired", "its result is older than its ttl")
         with self._mutex:
             if self._explainer is None:
                 self._explainer = explainer(self._session.store, self._session.journal)

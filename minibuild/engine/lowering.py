@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minibuild.engine.request import BuildRequest
 from minibuild.oci.platform import Platform
-from minibuild.plan.lower import LowerOptions
+from minibuild.plan.options import LowerOptions
 
 
 def lower_options(request: BuildRequest, *, all_stages: bool = False) -> LowerOptions:
@@ -19,6 +19,9 @@ def lower_options(request: BuildRequest, *, all_stages: bool = False) -> LowerOp
         explicit_platform=request.platform is not None,
         no_cache=request.no_cache,
         no_cache_stages=request.no_cache_stages,
+        no_cache_steps=request.no_cache_steps,
+        unset=request.unset,
+        hostname=request.hostname,
         network=request.network,
         cache_namespace=request.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
         epoch=request.epoch,

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from minibuild_store.digest import Digest
 
+from minibuild.exporters.annotations import Annotation
 from minibuild.exporters.image import ExportResult
 from minibuild.exporters.spec import OutputSpec
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
+from minibuild.plan.options import Unset
 from minibuild.registry.options import RegistryOptions
 from minibuild.values import dataclass, field
 
@@ -35,6 +37,15 @@ class SshAgent:
     keys: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class HostVolume:
+    """A folder or file of this machine that every RUN sees at `target`. No key knows what is in it."""
+
+    source: Path
+    target: str
+    readonly: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build. `context` is a folder or a tar archive, or None for a Dockerfile that needs none.
@@ -44,7 +55,8 @@ class BuildRequest:
     the context; in one that is fetched it is inside) unless `dockerfile_text` gives the text itself, or
     `dockerfile_url` an address. `ignorefile` counts in place of ``.dockerignore``. `pull` asks the registry
     even for bases known here. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts` are named contexts as
-    written after ``NAME=``.
+    written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words of an instruction;
+    `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
     """
 
     context: Path | None
@@ -61,6 +73,11 @@ class BuildRequest:
     platform: Platform | None = None
     no_cache: bool = False
     no_cache_stages: tuple[str, ...] = ()
+    no_cache_steps: tuple[str, ...] = ()
+    unset: Unset | None = None
+    volumes: tuple[HostVolume, ...] = ()
+    hostname: str = ""
+    annotations: tuple[Annotation, ...] = ()
     pull: bool = False
     network: str = ""
     hosts: tuple[tuple[str, str], ...] = ()

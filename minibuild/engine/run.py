@@ -113,6 +113,11 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
         made = _mount(session, stack, mount, mounted.get(number), env)
         if made is not None:
             mounts.append(made)
+    for volume in session.request.volumes:
+        mounts.append(FolderMount(volume.target, volume.source, volume.readonly))
+        session.notice(
+            "note", f"RUN sees {volume.source} of this machine at {volume.target}; no cache key knows what is in it"
+        )
     return ProcessSpec(
         argv=step.args,
         env=tuple(env.items()),

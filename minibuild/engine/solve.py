@@ -255,6 +255,8 @@ class Solver:
         )
         for host in self.session.request.hosts:
             parts[f"host {host[1]}"] = host[0]
+        for volume in self.session.request.volumes:
+            parts[f"volume {volume.target}"] = f"{volume.source}{' ro' if volume.readonly else ''}"
 
         def execute() -> Layer:
             from minibuild.engine import run

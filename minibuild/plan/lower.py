@@ -338,7 +338,8 @@ class _Lowering:
             from minibuild.plan.stepoptions import with_comments
 
             step = with_comments(state.steps[-1] if added else None, node)
-            state.steps[-1:] = [] if step is None else [step]
+            if step is not None:
+                state.steps[-1] = step
         if added and self._no_cache_steps is not None:
             target = state.index == self._target()
             name = self.dockerfile.stages[state.index].name or str(state.index)
