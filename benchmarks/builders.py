@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -63,10 +64,14 @@ class Minibuild(Builder):
         super().__init__(work, base)
         self.env["MINIBUILD_ROOT"] = str(self.work / "store")
         self.env["PYTHONPYCACHEPREFIX"] = str(self.work / "bytecode")
+        self._compile()
+
+    def _compile(self) -> None:
+        compiled = (sys.executable, "-m", "compileall", "-q", *_packages())
+        subprocess.run(compiled, env=self.env, check=False, capture_output=True)
 
     def program(self) -> str:
-        beside = Path(sys.executable).with_name("minibuild")
-        return str(beside) if beside.exists() else super().program()
+        return minibuild_program()
 
     def command(self, context: Path, dest: Path) -> Sequence[str]:
         output = f"type=oci,tar=false,dest={dest}"
@@ -144,6 +149,19 @@ class Buildah(Builder):
 
 
 BUILDERS: tuple[type[Builder], ...] = (Minibuild, Buildctl, Buildah)
+
+
+def minibuild_program() -> str:
+    """The program that was installed with this interpreter, else the one on PATH."""
+    beside = Path(sys.executable).with_name("minibuild")
+    return str(beside) if beside.exists() else str(shutil.which("minibuild"))
+
+
+def _packages() -> list[str]:
+    """The folders of what minibuild is made of and needs."""
+    names = ("minibuild", "minibuild_store", "typer", "click", "zstandard", "xxhash", "isal")
+    specs = [importlib.util.find_spec(name) for name in names]
+    return [str(Path(spec.origin).parent) for spec in specs if spec is not None and spec.origin]
 
 
 def installed(name: str) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import contexts
 import layouts
-from builders import BUILDERS, Buildctl, Builder, Minibuild, installed
+from builders import BUILDERS, Buildctl, Builder, installed, minibuild_program
 from lines import LINES, Line, touch
 from measure import Cost, Failed, run, summary
 from report import Row, markdown, table
@@ -32,8 +32,10 @@ _SETTLED = 2.1  # seconds after which a file's time is proof of its content for 
 def main() -> int:
     options = _options()
     Buildctl.prune = options.prune
-    with tempfile.TemporaryDirectory(prefix="minibuild-benchmark-", dir=options.temp) as text:
-        work = Path(text)
+    # buildah takes a folder's name apart as if it were an image's: no odd characters
+    work = Path(options.temp or tempfile.gettempdir(), f"minibuild-benchmark-{os.getpid()}")
+    work.mkdir(mode=0o700)
+    try:
         base = _base_layout(work)
         names = [name for name in options.builders if installed(name)]
         builders = [kind(work, base) for kind in BUILDERS if kind.name in names]
@@ -45,6 +47,8 @@ def main() -> int:
         versions = {builder.name: builder.version() for builder in builders}
         for builder in builders:
             builder.close()
+    finally:
+        shutil.rmtree(work)
     print(table(rows))
     if options.results:
         shown = ["benchmarks/run.py", *_shown(sys.argv[1:])]
@@ -86,13 +90,11 @@ def _base_layout(work: Path) -> Path:
     context = work / "base"
     contexts.base(context / "root")
     contexts.dockerfile(context, "FROM scratch", "COPY root/ /", "ENV PATH=/bin")
-    folder = work / "setup"
-    folder.mkdir()
     layout = work / "base-layout"
-    builder = Minibuild(folder, layout)
     output = f"type=oci,tar=false,compression=gzip,force-compression=true,dest={layout}"
-    command = (builder.program(), "build", "-o", output, str(context))
-    run(command, env=builder.env, cwd=folder, log=folder / "log")
+    command = (minibuild_program(), "build", "-o", output, str(context))
+    env = {**os.environ, "MINIBUILD_ROOT": str(work / "base-store")}
+    run(command, env=env, cwd=work, log=work / "base-log")
     return layout
 
 
