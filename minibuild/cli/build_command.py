@@ -9,7 +9,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,10 @@ from minibuild.exporters.target import output_file
 from minibuild.oci.reference import Reference
 
 _Texts = list[str] | None
+
+
+if TYPE_CHECKING:
+    from minibuild.cache.spec import CacheSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -69,6 +73,12 @@ def command(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the image ID.")] = False,
     iidfile: Annotated[str, typer.Option("--iidfile", help="Write the image ID to a file.")] = "",
     metadata_file: Annotated[str, typer.Option("--metadata-file", help="Write digests as JSON.")] = "",
+    cache_from: Annotated[
+        _Texts, typer.Option("--cache-from", help="type=registry|local|s3|gcs|azblob,...")
+    ] = None,
+    cache_to: Annotated[
+        _Texts, typer.Option("--cache-to", help="type=registry|local|inline|s3|gcs|azblob,...")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show all that changed for missed steps.")
     ] = False,
@@ -112,6 +122,8 @@ def command(
                 registry=options.registry_options(registry_mirror, insecure_registry),
                 isolation=isolation,
                 allow_insecure="security.insecure" in (allow or ()),
+                cache_from=_caches(cache_from, "--cache-from"),
+                cache_to=_caches(cache_to, "--cache-to"),
             )
             if check or call:
                 _answer(call, check, request, progress)
@@ -160,6 +172,14 @@ def _build(request: BuildRequest, progress: str, explain: bool, summary: str) ->
             _summarise(summary)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _caches(texts: _Texts, option: str) -> tuple[CacheSpec, ...]:
+    if not texts:
+        return ()
+    from minibuild.cache.spec import parse_cache
+
+    return tuple(parse_cache(text, option, export=option == "--cache-to") for text in texts)
 
 
 def _keep_cap(isolation: str) -> None:

@@ -72,6 +72,11 @@ def build(
 def _build(session: Session, inputs: Inputs) -> BuildResult:
     request = session.request
     check_outputs(request.outputs)
+    if request.cache_from:
+        from minibuild.engine.sharing import open_shared
+
+        session.shared = open_shared(session)
+        session.layers.shared_note = session.shared.note
     dockerfile = parse(inputs.text, inputs.name)
     bases = ImageBases(session)
     notes: list[str] = []
@@ -92,7 +97,16 @@ def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -
     """Configuration, outputs and names of what was solved."""
     config = finished_config(plan, stages, epoch=plan.epoch)
     filesystem = stages[plan.target.index].filesystem
-    manifest, image_id, exports = export_all(session, config, filesystem)
+    outputs = session.request.outputs
+    if session.request.cache_to or "BUILDKIT_INLINE_CACHE" in session.request.build_args:
+        from minibuild.engine.sharing import with_inline
+
+        outputs = with_inline(session, plan, config.diff_ids, outputs)
+    manifest, image_id, exports = export_all(session, config, filesystem, outputs)
+    if session.request.cache_to:
+        from minibuild.engine.sharing import export_caches
+
+        export_caches(session, plan)
     return BuildResult(
         manifest=manifest,
         image_id=image_id,

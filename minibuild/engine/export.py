@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def export_all(
-    session: Session, config: ImageConfig, filesystem: Filesystem
+    session: Session, config: ImageConfig, filesystem: Filesystem, outputs: Sequence[OutputSpec]
 ) -> tuple[Digest, Digest, tuple[ExportResult, ...]]:
     """Write every output asked for and keep the image under its tags.
 
@@ -36,9 +37,7 @@ def export_all(
     image = Image(
         config,
         tuple(
-            ImageLayer(
-                layer.diff_id, layer.descriptor, base=session.layers.origin(layer.descriptor) is not None
-            )
+            ImageLayer(layer.diff_id, layer.descriptor, base=session.layers.of_base(layer.descriptor))
             for layer in filesystem.layers
         ),
     )
@@ -50,15 +49,17 @@ def export_all(
     _keep_names(
         session, ResolvedImage("", manifest.digest, config, manifest.layers), filesystem, assembly.config
     )
-    results = tuple(_export(session, image, spec) for spec in session.request.outputs)
+    results = tuple(_export(session, image, spec) for spec in outputs)
     return manifest.digest, assembly.config, results
 
 
 def _keep_names(session: Session, image: ResolvedImage, filesystem: Filesystem, config: Digest) -> None:
-    origins = [session.layers.origin(layer.descriptor) for layer in filesystem.layers]
-    origin = next((found for found in origins if found is not None), None)
+    base = [layer.descriptor for layer in filesystem.layers if session.layers.of_base(layer.descriptor)]
+    origin = session.layers.origin(base[0]) if base else None
     images = LocalImages(session.store)
     named = [name for spec in session.request.outputs if spec.kind == "image" for name in spec.names]
+    if session.shared is not None and (session.request.tags or named):
+        session.layers.settle(filesystem)
     for tag in dict.fromkeys([*session.request.tags, *named]):
         images.tag(tag, ResolvedImage(str(tag), image.digest, image.config, image.layers, origin), config)
 

@@ -112,7 +112,10 @@ class Layers:
         self._pulled = pulled
         self._lease = lease
         self._origins: dict[Digest, Reference] = {}
-        self._remote: dict[Digest, RemoteLayer] = {}
+        self._remote: dict[Digest, tuple[Layer, RemoteLayer]] = {}
+        self.notes: dict[str, str] = {}
+        """The content digests of the selections of this build, by name: part of what a shared cache holds."""
+        self.shared_note: Callable[[str], str | None] = lambda name: None
         self._seen: set[Digest] = set()
         self._trees: dict[str, Tree] = {}
         self._mutex = threading.Lock()
@@ -130,8 +133,15 @@ class Layers:
     def origin(self, descriptor: Descriptor) -> Reference | None:
         origin = self._origins.get(descriptor.digest)
         if origin is None and descriptor.digest in self._remote:
-            return self._remote[descriptor.digest].reference
-        return origin
+            return self._remote[descriptor.digest][1].reference
+        return origin or self._noted_origin(descriptor.digest)
+
+    def _noted_origin(self, digest: Digest) -> Reference | None:
+        """Where an image of this store has a layer that was never needed here."""
+        if self._store.blobs.has(digest):
+            return None
+        data = self._store.records("origins").get(digest)
+        return None if data is None else Reference.parse(data.decode())
 
     def of_base(self, descriptor: Descriptor) -> bool:
         """Whether the layer came with a base image from a registry."""
@@ -139,7 +149,19 @@ class Layers:
 
     def expect(self, layer: Layer, remote: RemoteLayer) -> None:
         """Count `layer` as present: `remote` brings it when it is needed."""
-        self._remote[layer.descriptor.digest] = remote
+        self._remote[layer.descriptor.digest] = layer, remote
+
+    def settle(self, filesystem: Filesystem) -> None:
+        """See to it that the layers can be had once this build's shared caches are forgotten."""
+        for layer in filesystem.layers:
+            digest = layer.descriptor.digest
+            if digest not in self._remote or self._store.blobs.has(digest, layer.descriptor.size):
+                continue
+            reference = self._remote[digest][1].reference
+            if reference is None:
+                self.path(layer.descriptor)
+            else:
+                self._store.records("origins").put(digest, str(reference).encode())
 
     def present(self, layer: Layer, stamp: int = 0) -> bool:
         """Whether the blob is here or can be pulled; from now on gc leaves it alone.
@@ -189,25 +211,36 @@ class Layers:
         blobs = self._store.blobs
         if not blobs.has(descriptor.digest, descriptor.size):
             origin = self._origins.get(descriptor.digest)
-            remote = self._remote.get(descriptor.digest)
-            if origin is not None:
-                self._registry().fetch_blob(origin, descriptor, self._store.blobs, self._pulled)
-            elif remote is not None:
-                self._fetch(descriptor.digest, remote)
-            else:
+            if origin is None and descriptor.digest in self._remote:
+                self._fetch(*self._remote[descriptor.digest])
+                return blobs.path(descriptor.digest)
+            origin = origin or self._noted_origin(descriptor.digest)
+            if origin is None:
                 raise LayerLost(descriptor.digest, "is no longer in the store")
+            self._registry().fetch_blob(origin, descriptor, self._store.blobs, self._pulled)
         return blobs.path(descriptor.digest)
 
-    def _fetch(self, digest: Digest, remote: RemoteLayer) -> None:
+    def _fetch(self, layer: Layer, remote: RemoteLayer) -> None:
+        """Bring a shared cache's layer here, and make sure that it is what the cache said it is."""
+        from minibuild.layers.scan import index_blob
+
+        digest = layer.descriptor.digest
+        blobs = self._store.blobs
         try:
             with self._store.lock(f"fetch {digest}"):
-                remote.fetch(self._store.blobs, self._pulled)
+                if blobs.has(digest, layer.descriptor.size):
+                    return
+                remote.fetch(blobs, self._pulled)
+                with blobs.open(digest) as blob:
+                    index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
         except StoreFull:
             raise
         except (MinibuildError, StoreError) as error:
             self._remote.pop(digest, None)
+            blobs.delete(digest)
             remote.forget(str(error))
             raise LayerLost(digest, f"did not come from the shared cache: {error}") from None
+        self._indexes.put(layer.diff_id, index.dump())
 
     @contextmanager
     def reading(self, layer: Layer) -> Iterator[BinaryIO]:
@@ -222,11 +255,7 @@ class Layers:
         digest = layer.descriptor.digest
         if isinstance(error, LayerLost):
             return error
-        remote = self._remote.pop(digest, None)
-        if remote is not None:  # whole, but not the layer that the cache said it was
-            self._store.blobs.delete(digest)
-            remote.forget(str(error))
-        elif self.whole(digest):
+        if self.whole(digest):
             return error
         return LayerLost(digest, "is damaged")
 

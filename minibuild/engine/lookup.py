@@ -92,7 +92,23 @@ class Lookup:
             else:
                 cache.touch(key)
             return Outcome(record, True, key, parts)
-        return None
+        return self._shared(key, step, parts)
+
+    def _shared(self, key: str, step: Step, parts: keys.Parts) -> Outcome | None:
+        """What a shared cache has under `key`; the layer stays there until its bytes are needed."""
+        session = self._session
+        hit = session.shared.find(key) if session.shared is not None else None
+        if hit is None:
+            return None
+        cached = hit.step
+        record = StepRecord(cached.layer, cached.created, cached.seconds, cached.name)
+        if self._expired(step, record):
+            return None
+        session.layers.expect(cached.layer, hit.layer)
+        session.layers.present(cached.layer)
+        session.cache.put(key, record)
+        session.cache.put_parts(key, parts)
+        return Outcome(record, True, key, parts, origin=hit.origin)
 
     def _expired(self, step: Step, record: StepRecord) -> bool:
         return step.ttl is not None and time.time() - record.created > step.ttl

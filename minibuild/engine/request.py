@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minibuild_store.digest import Digest
 
@@ -17,6 +18,9 @@ from minibuild.oci.reference import Reference
 from minibuild.plan.options import Unset
 from minibuild.registry.options import RegistryOptions
 from minibuild.values import dataclass, field
+
+if TYPE_CHECKING:
+    from minibuild.cache.spec import CacheSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class BuildRequest:
     registry: RegistryOptions = field(default_factory=RegistryOptions)
     isolation: str = "auto"
     allow_insecure: bool = False
+    cache_from: tuple[CacheSpec, ...] = ()
+    cache_to: tuple[CacheSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

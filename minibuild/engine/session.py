@@ -33,6 +33,7 @@ from minibuild.oci.descriptor import Descriptor
 if TYPE_CHECKING:
     from minibuild_store.session import Lease
 
+    from minibuild.cache.shared import SharedCaches
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
 
@@ -59,6 +60,7 @@ class Session:
         self.stop = Stop(cancel)
         self.cache = StepCache(store)
         self.journal = Journal(store)
+        self.shared: SharedCaches | None = None
         self.layers = Layers(
             store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled, lease=self.lease
         )
@@ -90,6 +92,8 @@ class Session:
             if self._registry is not None:
                 self._registry.close()
                 self._registry = None
+            if self.shared is not None:
+                self.shared.close()
             if self._lease is not None:
                 self._lease.__exit__()
                 self._lease = None
@@ -157,6 +161,12 @@ class Session:
 
     def step(self, name: str) -> Running:
         return Running(self, next(self._ids), name)
+
+    def said(self, text: str) -> None:
+        """Output of the step that this thread works on."""
+        running = getattr(self._current, "step", None)
+        if running is not None:
+            running.output(1, f"{text}\n".encode())
 
     def pulled(self, descriptor: Descriptor, done: int) -> None:
         """Tell how much of a blob has come, as progress of the step that this thread works on."""

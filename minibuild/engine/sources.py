@@ -136,15 +136,22 @@ class TreeFiles:
 
     def known_digest(self, selection: str) -> str | None:
         """The digest that `selection` had for this very filesystem before, if it was ever asked for."""
-        data = self._memo.get(self._name(selection))
-        return None if data is None else data[:64].decode()
+        name = self._name(selection)
+        data = self._memo.get(name)
+        text = self._layers.shared_note(name) if data is None else data.decode()
+        if text is None:
+            return None
+        self._layers.notes[name] = text
+        return text[:64]
 
     def digest(self, selection: str, matches: Sequence[Match]) -> str:
         digests = self._file_digests(matches)
         content = content_digest(matches, digests)
         # the topmost layer is named with it, so that gc can tell when the note is of no more use
         top = self.filesystem.layers[-1].diff_id if self.filesystem.layers else ""
-        self._memo.put(self._name(selection), f"{content} {top}".encode())
+        name, text = self._name(selection), f"{content} {top}"
+        self._layers.notes[name] = text
+        self._memo.put(name, text.encode())
         self._store.records("listings").put(content, listing(matches, digests))
         return content
 

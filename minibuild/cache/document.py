@@ -1,0 +1,187 @@
+"""What a shared cache holds, as one document: which key leads to which layer (format: docs/cache.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from minibuild_store.digest import Digest
+from minibuild_store.errors import InvalidDigest
+
+from minibuild.errors import MinibuildError
+from minibuild.oci.descriptor import Descriptor
+from minibuild.oci.image import Layer
+from minibuild.oci.mediatype import OCI_MANIFEST
+
+FORMAT = "minibuild-cache"
+VERSION = 1
+CONFIG_TYPE = "application/vnd.minibuild.cache.v1+json"
+ANNOTATION = "vnd.minibuild.cache.v1"
+BUILDKIT_TYPES = ("application/vnd.buildkit.cacheconfig.v0",)
+EMBEDDED = 1 << 20
+"""Up to this size the document is in the manifest too (descriptor.md, `data`): one request gives both."""
+
+_MOST = 64 << 20
+
+
+class InvalidCache(MinibuildError):
+    """What was read is no cache of ours, or is damaged."""
+
+
+class CachedStep(NamedTuple):
+    """A key and what it leads to; `created` and `seconds` as in `StepRecord`."""
+
+    key: str
+    layer: Layer
+    created: float
+    seconds: float
+    name: str
+
+
+class CacheDocument(NamedTuple):
+    """All steps of a cache, and `notes`: what selections of files in stages had as content digests."""
+
+    steps: tuple[CachedStep, ...]
+    notes: Mapping[str, str] = {}
+
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The blobs, each once."""
+        return tuple({step.layer.descriptor.digest: step.layer.descriptor for step in self.steps}.values())
+
+    def dump(self) -> bytes:
+        descriptors = self.layers()
+        place = {descriptor.digest: number for number, descriptor in enumerate(descriptors)}
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "layers": [[one.media_type, one.digest, one.size] for one in descriptors],
+            "steps": [
+                [
+                    step.key,
+                    place[step.layer.descriptor.digest],
+                    step.layer.diff_id,
+                    step.created,
+                    step.seconds,
+                    step.name,
+                ]
+                for step in self.steps
+            ],
+            "notes": dict(sorted(self.notes.items())),
+        }
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+def read_document(data: bytes, layers: Sequence[Descriptor] | None = None) -> CacheDocument:
+    """Read a document; one inside an image names its `layers` by their place in the manifest.
+
+    Raises `InvalidCache`.
+    """
+    if len(data) > _MOST:
+        raise InvalidCache(f"it holds {len(data)} bytes of records, more than {_MOST}")
+    try:
+        document = json.loads(data)
+        if document["format"] != FORMAT:
+            raise InvalidCache("it is no cache of minibuild's")
+        if document["version"] != VERSION:
+            raise InvalidCache(f"it has format {document['version']}, this program reads format {VERSION}")
+        if layers is None:
+            layers = [_descriptor(one) for one in document["layers"]]
+        steps = tuple(_step(one, layers) for one in document["steps"])
+        notes = {str(name): str(content) for name, content in document.get("notes", {}).items()}
+    except InvalidCache:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, InvalidDigest) as error:
+        raise InvalidCache(f"its records are damaged: {type(error).__name__}") from None
+    return CacheDocument(steps, {name: text for name, text in notes.items() if name.startswith("tree-")})
+
+
+def _descriptor(row: Sequence[Any]) -> Descriptor:
+    media_type, digest, size = row
+    if not isinstance(size, int) or size < 0:
+        raise InvalidCache("its records are damaged: a layer's size is no number")
+    return Descriptor(str(media_type), Digest.parse(digest), size)
+
+
+def _step(row: Sequence[Any], layers: Sequence[Descriptor]) -> CachedStep:
+    key, number, diff_id, created, seconds, name = row
+    if number < 0:
+        raise IndexError(number)
+    layer = Layer(Digest.parse(diff_id), layers[number])
+    return CachedStep(str(key), layer, float(created), float(seconds), str(name))
+
+
+def inline_document(steps: Sequence[CachedStep], diff_ids: Sequence[str]) -> bytes:
+    """The document for an image's own steps, for an annotation of its manifest."""
+    place = {diff_id: number for number, diff_id in enumerate(diff_ids)}
+    rows = [
+        [step.key, place[step.layer.diff_id], step.layer.diff_id, step.created, step.seconds, step.name]
+        for step in steps
+        if step.layer.diff_id in place
+    ]
+    document = {"format": FORMAT, "version": VERSION, "steps": rows}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def cache_manifest(document: bytes, layers: Sequence[Descriptor]) -> bytes:
+    """The OCI manifest that a registry or layout keeps a cache under."""
+    import base64
+
+    config: dict[str, object] = {
+        "mediaType": CONFIG_TYPE,
+        "digest": Digest.of(document),
+        "size": len(document),
+    }
+    if len(document) <= EMBEDDED:
+        config["data"] = base64.b64encode(document).decode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": CONFIG_TYPE,
+        "config": config,
+        "layers": [Descriptor(one.media_type, one.digest, one.size).to_json() for one in layers],
+    }
+    return json.dumps(manifest, separators=(",", ":")).encode()
+
+
+class Found(NamedTuple):
+    """What a manifest says of the cache: the document, or the descriptor of the blob that holds it."""
+
+    document: CacheDocument | None
+    blob: Descriptor | None = None
+
+
+def read_manifest(data: bytes) -> Found:
+    """Find the cache in a manifest, of a cache or of an image with an inline one; raises `InvalidCache`."""
+    try:
+        manifest = json.loads(data)
+        config = manifest.get("config") or {}
+        media_type = config.get("mediaType", "")
+        if media_type == CONFIG_TYPE:
+            return _read_config(config)
+        inline = (manifest.get("annotations") or {}).get(ANNOTATION)
+        if inline is not None:
+            layers = [_layer(one) for one in manifest["layers"]]
+            return Found(read_document(inline.encode(), layers))
+        types = {media_type, *(one.get("mediaType", "") for one in manifest.get("manifests") or ())}
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidDigest):
+        raise InvalidCache("its manifest is damaged") from None
+    if types & set(BUILDKIT_TYPES):
+        raise InvalidCache("it is a cache of BuildKit's, which minibuild does not read")
+    raise InvalidCache("it is an image without an inline cache")
+
+
+def _layer(document: Mapping[str, Any]) -> Descriptor:
+    return Descriptor(document["mediaType"], Digest.parse(document["digest"]), document["size"])
+
+
+def _read_config(config: Mapping[str, Any]) -> Found:
+    import base64
+
+    digest = Digest.parse(config["digest"])
+    if "data" not in config:
+        return Found(None, Descriptor(CONFIG_TYPE, digest, config["size"]))
+    data = base64.b64decode(config["data"], validate=True)
+    if Digest.of(data) != digest:
+        raise InvalidCache("its records are not what their digest says")
+    return Found(read_document(data))

@@ -1,0 +1,141 @@
+"""The shared caches of one build: records are read while the build begins, layers come when they are needed.
+
+Nothing that a cache does can fail a build: what is down, slow, truncated or wrong is said once and left out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from minibuild_store.blobs import Blobs
+from minibuild_store.digest import Digest
+from minibuild_store.errors import StoreError
+
+from minibuild.cache.backend import Backend, Progress, Services, backend_for
+from minibuild.cache.document import CachedStep
+from minibuild.cache.spec import CacheSpec
+from minibuild.errors import MinibuildError
+from minibuild.oci.descriptor import Descriptor
+from minibuild.oci.reference import Reference
+
+
+class SharedLayer:
+    """A layer that a shared cache holds (`engine.filesystem.RemoteLayer`)."""
+
+    def __init__(self, source: Source, descriptor: Descriptor) -> None:
+        self._source = source
+        self._descriptor = descriptor
+
+    @property
+    def reference(self) -> Reference | None:
+        return self._source.reference
+
+    def fetch(self, blobs: Blobs, progress: Progress) -> None:
+        self._source.fetch(self._descriptor, blobs, progress)
+
+    def forget(self, why: str) -> None:
+        self._source.distrust(self._descriptor.digest, why)
+
+
+class SharedHit(NamedTuple):
+    """A step that a shared cache has; `origin` names the cache for people."""
+
+    step: CachedStep
+    layer: SharedLayer
+    origin: str
+
+
+class Source:
+    """One ``--cache-from``, read on a thread of its own."""
+
+    def __init__(self, spec: CacheSpec, services: Services, warn: Callable[[str], None]) -> None:
+        self._spec = spec
+        self._services = services
+        self._warn = warn
+        self._steps: Mapping[str, CachedStep] = {}
+        self.notes: Mapping[str, str] = {}
+        self._distrusted: set[Digest] = set()
+        self._backend: Backend | None = None
+        self._given_up = False
+        self._deadline = time.monotonic() + spec.timeout
+        self._thread = threading.Thread(target=self._load, daemon=True)
+        self._thread.start()
+
+    @property
+    def reference(self) -> Reference | None:
+        return None if self._backend is None else self._backend.reference
+
+    def _load(self) -> None:
+        try:
+            backend = backend_for(self._spec, self._services)
+            document = backend.load()
+        except Exception as error:  # a backend may be anybody's
+            if not self._given_up:
+                self._warn(f"cache {self._spec.shown} is not used: {_said(error)}")
+            return
+        if document is not None and not self._given_up:
+            self._backend = backend
+            self.notes = document.notes
+            self._steps = {step.key: step for step in document.steps}
+
+    def wait(self) -> None:
+        """Wait until the records are here, or until the cache's time is up."""
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._thread.is_alive() and not self._given_up:
+            self._given_up = True
+            self._warn(f"cache {self._spec.shown} is not used: no answer within {self._spec.timeout:.0f}s")
+
+    def find(self, key: str) -> SharedHit | None:
+        self.wait()
+        step = self._steps.get(key)
+        if step is None or step.layer.descriptor.digest in self._distrusted:
+            return None
+        return SharedHit(step, SharedLayer(self, step.layer.descriptor), self._spec.shown)
+
+    def fetch(self, descriptor: Descriptor, blobs: Blobs, progress: Progress) -> None:
+        assert self._backend is not None
+        try:
+            self._backend.fetch(descriptor, blobs, progress)
+        except (MinibuildError, StoreError):
+            raise
+        except Exception as error:
+            raise MinibuildError(_said(error)) from None
+
+    def distrust(self, digest: Digest, why: str) -> None:
+        """Hand out `digest` no more, and say why."""
+        if digest not in self._distrusted:
+            self._distrusted.add(digest)
+            self._warn(f"cache {self._spec.shown}: layer {digest.short} is not used: {why}")
+
+    def close(self) -> None:
+        self._given_up = True
+        if self._backend is not None:
+            self._backend.close()
+
+
+class SharedCaches:
+    """All ``--cache-from`` of a build, asked in the order given."""
+
+    def __init__(self, sources: Sequence[tuple[CacheSpec, Services]], warn: Callable[[str], None]) -> None:
+        self._sources = [Source(spec, services, warn) for spec, services in sources]
+
+    def find(self, key: str) -> SharedHit | None:
+        return next((hit for source in self._sources if (hit := source.find(key)) is not None), None)
+
+    def note(self, name: str) -> str | None:
+        """The content digest of a selection, where a cache knows it: spares reading the files."""
+        for source in self._sources:
+            source.wait()
+        return next((source.notes[name] for source in self._sources if name in source.notes), None)
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()
+
+
+def _said(error: BaseException) -> str:
+    text = error.message if isinstance(error, MinibuildError) else str(error)
+    return text.strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,152 @@
+"""The values of ``--cache-to`` and ``--cache-from``: ``type=registry,ref=host/name:tag,mode=max``.
+
+Types and keys are those of buildx. Keys that can mean nothing here are taken and have no effect, so that the
+lines of existing pipelines work; a type that is not built in is looked for among the installed backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from minibuild.errors import UsageError
+
+_NO_EFFECT = (
+    "oci-mediatypes",
+    "image-manifest",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "rewrite-timestamp",
+    "touch_refresh",
+    "attributes",
+)
+_COMMON = ("type", "mode", "ignore-error", "timeout", "name", *_NO_EFFECT)
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "registry": ("ref", "registry.insecure"),
+    "local": ("dest", "src", "tag", "digest", "reset"),
+    "inline": (),
+    "s3": (
+        "bucket", "region", "prefix", "endpoint_url", "access_key_id", "secret_access_key", "session_token",
+        "use_path_style", "blobs_prefix", "manifests_prefix", "upload_parallelism",
+    ),
+    "gcs": ("bucket", "prefix", "endpoint_url", "service_account", "blobs_prefix", "manifests_prefix"),
+    "azblob": (
+        "account_url", "container", "prefix", "secret_access_key", "account_name", "blobs_prefix",
+        "manifests_prefix", "upload_parallelism",
+    ),
+}  # fmt: skip
+TIMEOUT = 20.0
+"""Seconds that a build waits for what a cache holds before it goes on without."""
+
+
+class CacheSpec(NamedTuple):
+    """One shared cache. `options` are the keys of its type as written; `timeout` is in seconds."""
+
+    kind: str
+    options: Mapping[str, str] = {}
+    mode: Literal["min", "max"] = "min"
+    ignore_error: bool = True
+    timeout: float = TIMEOUT
+
+    @property
+    def shown(self) -> str:
+        """What messages call it; keys that may be secret stay out."""
+        names = ("ref", "dest", "src", "bucket", "container", "prefix", "name")
+        return f"{self.kind} {'/'.join(self.options[one] for one in names if self.options.get(one))}".strip()
+
+
+def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
+    """Read one value of `option`; a bare name is a registry's, as for docker. Raises `UsageError`."""
+    from minibuild.cache.backend import installed
+
+    fields = _fields(text, option)
+    kind = fields.get("type", "")
+    known = (*KEYS, *installed())
+    if kind not in known:
+        raise UsageError(
+            f"{option} {text!r}: there is no cache type {kind!r}", cure=f"Known are {', '.join(known)}."
+        )
+    if kind in KEYS:
+        _check_keys(fields, kind, text, option)
+        _check_needed(fields, kind, text, option, export=export)
+    mode = fields.get("mode", "min")
+    if mode not in ("min", "max"):
+        raise UsageError(f"{option} {text!r}: mode {mode!r}", cure="Write mode=min or mode=max.")
+    return CacheSpec(
+        kind,
+        {name: value for name, value in fields.items() if name not in ("type", "mode", *_NO_EFFECT)},
+        "max" if mode == "max" else "min",
+        _truth(fields.get("ignore-error", "true"), text, option),
+        _seconds(fields.get("timeout", ""), text, option),
+    )
+
+
+def _fields(text: str, option: str) -> dict[str, str]:
+    import csv
+
+    try:
+        (parts,) = csv.reader([text], strict=True)
+    except (csv.Error, ValueError):
+        raise UsageError(f"{option} {text!r} is malformed", cure="Write type=registry,ref=NAME.") from None
+    if len(parts) == 1 and "=" not in parts[0]:
+        return {"type": "registry", "ref": parts[0]}
+    fields: dict[str, str] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{option} {text!r}: {part!r} has no value", cure="Write each as KEY=VALUE.")
+        fields[name.strip().lower()] = value
+    return fields
+
+
+def _check_keys(fields: Mapping[str, str], kind: str, text: str, option: str) -> None:
+    import difflib
+
+    allowed = (*_COMMON, *KEYS[kind])
+    for name in fields:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise UsageError(
+                f"{option} {text!r}: type={kind} has no key {name!r}{hint}",
+                cure=f"It has {', '.join(KEYS[kind]) or 'none'}, besides mode, ignore-error and timeout.",
+            )
+
+
+def _check_needed(fields: Mapping[str, str], kind: str, text: str, option: str, *, export: bool) -> None:
+    needed = {
+        "registry": "ref",
+        "local": "dest" if export else "src",
+        "s3": "bucket",
+        "gcs": "bucket",
+        "azblob": "container",
+    }.get(kind, "")
+    if kind == "azblob" and fields.get("name") and not fields.get("container"):
+        return  # buildx has a default container; here the environment may name one
+    if needed and not fields.get(needed):
+        raise UsageError(f"{option} {text!r} has no {needed}=", cure=f"Write type={kind},{needed}=...")
+    if kind == "inline" and not export:
+        raise UsageError(
+            f"{option} {text!r}: an inline cache is read from the image that carries it",
+            cure="Write type=registry,ref=NAME of that image.",
+        )
+
+
+def _truth(value: str, text: str, option: str) -> bool:
+    if value.lower() in ("1", "t", "true", ""):
+        return True
+    if value.lower() in ("0", "f", "false"):
+        return False
+    raise UsageError(f"{option} {text!r}: ignore-error={value}", cure="Write true or false.")
+
+
+def _seconds(value: str, text: str, option: str) -> float:
+    if not value:
+        return TIMEOUT
+    number = value.removesuffix("s")
+    scale = 60.0 if number.endswith("m") else 1.0
+    try:
+        return float(number.removesuffix("m")) * scale
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: timeout={value}", cure="Write it as 20s or 2m.") from None

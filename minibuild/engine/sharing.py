@@ -1,0 +1,128 @@
+"""``--cache-from`` and ``--cache-to`` of one build: what is read from shared caches, and written to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import IO
+
+from minibuild.cache.backend import Backend, Services, Upload, backend_for
+from minibuild.cache.document import ANNOTATION, CacheDocument, CachedStep, inline_document
+from minibuild.cache.shared import SharedCaches
+from minibuild.cache.spec import CacheSpec
+from minibuild.engine.session import Session
+from minibuild.errors import Cancelled, MinibuildError, OutputError
+from minibuild.exporters.annotations import Annotation, Level
+from minibuild.exporters.spec import OutputSpec
+from minibuild.oci.descriptor import Descriptor
+from minibuild.oci.reference import Reference
+from minibuild.plan.steps import FromStage, Plan
+from minibuild.registry.client import Registry
+from minibuild.registry.options import HostOptions, RegistryOptions
+
+_ATTEMPTS = 2
+
+
+def open_shared(session: Session) -> SharedCaches:
+    """Begin to read every ``--cache-from``."""
+    request = session.request
+
+    def warn(text: str) -> None:
+        session.notice("warning", text)
+
+    sources = [(spec, _services(request.registry, spec)) for spec in request.cache_from]
+    return SharedCaches(sources, warn)
+
+
+def _services(options: RegistryOptions, spec: CacheSpec) -> Services:
+    """Registries that give up soon: a cache is worth no long wait."""
+    timeout = min(options.read_timeout, spec.timeout)
+    quick = replace(
+        options,
+        attempts=_ATTEMPTS,
+        connect_timeout=min(options.connect_timeout, spec.timeout),
+        read_timeout=timeout,
+        max_retry_after=timeout,
+    )
+    if spec.options.get("registry.insecure", "").lower() in ("1", "true"):
+        name = Reference.parse(spec.options["ref"]).registry
+        host = replace(quick.hosts.get(name, HostOptions()), insecure=True)
+        quick = replace(quick, hosts={**quick.hosts, name: host})
+    return Services(lambda: Registry(quick))
+
+
+def with_inline(
+    session: Session, plan: Plan, diff_ids: Sequence[str], outputs: Sequence[OutputSpec]
+) -> tuple[OutputSpec, ...]:
+    """`outputs`, annotated with the image's own steps where an inline cache was asked for."""
+    asked = any(spec.kind == "inline" for spec in session.request.cache_to)
+    if not asked and session.request.build_args.get("BUILDKIT_INLINE_CACHE") not in ("1", "true"):
+        return tuple(outputs)
+    text = inline_document(_steps(session, plan, whole=False), diff_ids).decode()
+    note = Annotation(Level.MANIFEST, ANNOTATION, text)
+    return tuple(
+        replace(spec, annotations=(*spec.annotations, note))
+        if spec.kind in ("image", "oci", "docker") and spec.media_types == "oci"
+        else spec
+        for spec in outputs
+    )
+
+
+def export_caches(session: Session, plan: Plan) -> None:
+    """Write every ``--cache-to``. One that cannot be written costs a warning, unless ignore-error=false."""
+    for spec in session.request.cache_to:
+        if spec.kind == "inline":
+            continue
+        try:
+            with session.step(f"exporting cache to {spec.shown}"):
+                _export(session, plan, spec)
+        except Cancelled:
+            raise
+        except Exception as error:  # a backend may be anybody's
+            text = error.message if isinstance(error, MinibuildError) else str(error)
+            if not spec.ignore_error:
+                raise OutputError(
+                    f"cannot write cache {spec.shown}: {text}", cure="Leave ignore-error=false out to go on."
+                ) from None
+            session.notice("warning", f"cache {spec.shown} was not written: {text}")
+
+
+def _export(session: Session, plan: Plan, spec: CacheSpec) -> None:
+    steps = _steps(session, plan, whole=spec.mode == "max")
+    notes = session.layers.notes if spec.mode == "max" else {}
+    document = CacheDocument(steps, dict(notes))
+    uploads = [
+        Upload(descriptor, _opener(session, descriptor), session.layers.origin(descriptor))
+        for descriptor in document.layers()
+    ]
+    backend: Backend = backend_for(spec, _services(session.request.registry, spec))
+    try:
+        saved = backend.save(document, uploads, session.pulled)
+    finally:
+        backend.close()
+    session.said(f"{saved.sent} layers sent, {saved.present} were there")
+
+
+def _opener(session: Session, descriptor: Descriptor) -> Callable[[], IO[bytes]]:
+    return lambda: session.layers.path(descriptor).open("rb")
+
+
+def _steps(session: Session, plan: Plan, *, whole: bool) -> tuple[CachedStep, ...]:
+    """The steps of this build with what they gave; unless `whole` only those that the image is made of."""
+    stages = _chain(plan)
+    found: dict[str, CachedStep] = {}
+    for row in session.journal.steps:
+        record = session.cache.get(row.key) if whole or row.stage in stages else None
+        if record is not None:
+            found[row.key] = CachedStep(row.key, record.layer, record.created, record.seconds, row.name)
+    return tuple(found.values())
+
+
+def _chain(plan: Plan) -> set[str]:
+    """The target and the stages below it."""
+    stage = plan.target
+    names = {stage.name}
+    while isinstance(stage.base, FromStage):
+        stage = plan.stage(stage.base.index)
+        names.add(stage.name)
+    return names
