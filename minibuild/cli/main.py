@@ -99,4 +99,12 @@ def _run(names: list[str], arguments: list[str]) -> None:
 
     for name in names:
         import_module(f"minibuild.cli.{name}_command").register(app)
-    app(args=arguments, prog_name="minibuild")
+    try:
+        app(args=arguments, prog_name="minibuild")
+    except SystemExit as end:
+        if end.code == 2 and names == ["build"]:
+            from minibuild.cli.refused import sentences
+
+            for sentence in sentences(arguments):
+                print(sentence, file=sys.stderr)
+        raise

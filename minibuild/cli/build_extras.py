@@ -1,0 +1,91 @@
+"""Options of ``minibuild build`` that no other builder has, or that change what others' files say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from minibuild.engine.request import HostVolume
+from minibuild.errors import UsageError
+from minibuild.exporters.annotations import Annotation, Level, parse_annotation
+from minibuild.plan.options import Unset
+
+
+def arg_files(names: Iterable[str] | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """The build arguments in files of ``KEY=VALUE`` lines; a bare KEY takes its value from `environ`.
+
+    Empty lines and lines that begin with ``#`` do not count. Values are taken as they are, quotes too.
+    Raises `UsageError`.
+    """
+    found: dict[str, str] = {}
+    for name in names or ():
+        try:
+            text = Path(name).read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UsageError(f"--build-arg-file {name}: {reason}", cure="Check the path.") from None
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            key, equals, value = line.strip().partition("=")
+            if not key or any(character.isspace() for character in key):
+                raise UsageError(
+                    f"--build-arg-file {name}, line {number}: {line.strip()!r} has no name before a =",
+                    cure="Write a KEY=VALUE on each line; lines with # are comments.",
+                )
+            if equals:
+                found[key] = value
+            elif key in environ:
+                found[key] = environ[key]
+    return found
+
+
+def extra_fields(
+    volumes: list[str] | None,
+    annotations: list[str] | None,
+    env: list[str] | None,
+    labels: list[str] | None,
+    paths: list[str] | None,
+    ports: list[str] | None,
+    entrypoint: bool,
+) -> dict[str, Any]:
+    """The fields of a `BuildRequest` for ``-v``, ``--annotation`` and ``--unset-*``. Raises `UsageError`."""
+    names = (tuple(paths or ()), tuple(ports or ()), tuple(env or ()), tuple(labels or ()))
+    return {
+        "volumes": tuple(volume(text) for text in volumes or ()),
+        "annotations": tuple(one for text in annotations or () for one in annotation(text)),
+        "unset": Unset(*names, entrypoint) if any(names) or entrypoint else None,
+    }
+
+
+def volume(text: str) -> HostVolume:
+    """``HOST:CONTAINER[:ro|rw]``, both absolute or HOST relative to this folder. Raises `UsageError`."""
+    parts = text.split(":")
+    mode = parts.pop() if len(parts) == 3 else "rw"
+    if len(parts) != 2 or not all(parts) or mode not in ("ro", "rw") or not parts[1].startswith("/"):
+        raise UsageError(
+            f"-v {text}: not HOST:CONTAINER or HOST:CONTAINER:ro",
+            cure="Name a folder of this machine and an absolute path, as in -v ./cache:/cache:ro.",
+        )
+    target = "/" + os.path.normpath(parts[1]).lstrip("/")
+    if target == "/":
+        raise UsageError(f"-v {text}: nothing can be mounted on /", cure="Mount below the root.")
+    source = Path(os.path.abspath(os.path.expanduser(parts[0])))
+    if not source.exists():
+        raise UsageError(f"-v {text}: there is no {source}", cure="Make it first.")
+    return HostVolume(source, target, mode == "ro")
+
+
+def annotation(text: str) -> list[Annotation]:
+    """``[LEVEL[,LEVEL]:]KEY=VALUE`` as docker has it, the levels with ``[PLATFORM]`` where one is meant."""
+    head, colon, rest = text.partition(":")
+    levels = head.split(",")
+    if not colon or "=" in head or any(level.partition("[")[0] not in tuple(Level) for level in levels):
+        levels, rest = ["manifest"], text
+    key, equals, value = rest.partition("=")
+    found = [parse_annotation(f"annotation-{level}.{key}", value) for level in levels]
+    if not equals or not key or None in found:
+        raise UsageError(f"--annotation {text}: not KEY=VALUE", cure="Write it as --annotation KEY=VALUE.")
+    return [one for one in found if one is not None]

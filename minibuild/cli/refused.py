@@ -1,0 +1,44 @@
+"""Options that people know from other builders and that minibuild has no use for: what to do instead."""
+
+from __future__ import annotations
+
+_CGROUP = (
+    "minibuild makes no cgroups; start it inside the one that is to hold it, as with systemd-run --scope"
+)
+_CONTAINER = "there are no intermediate containers to remove; leave it out"
+_DNS = "RUN has this machine's /etc/resolv.conf; change that, or write one in a RUN with --mount"
+_DAEMON = "there is no daemon that would need it; leave it out"
+
+REFUSED = {
+    "--cgroup-parent": _CGROUP,
+    "--cgroupns": _CGROUP,
+    "--memory": _CGROUP,
+    "--memory-swap": _CGROUP,
+    "--cpu-shares": _CGROUP,
+    "--cpu-period": _CGROUP,
+    "--cpu-quota": _CGROUP,
+    "--cpuset-cpus": _CGROUP,
+    "--cpuset-mems": _CGROUP,
+    "--dns": _DNS,
+    "--dns-option": _DNS,
+    "--dns-search": _DNS,
+    "--ulimit": "RUN has the limits of minibuild itself; set them with ulimit before, in the same shell",
+    "--shm-size": "/dev/shm of a RUN is 64 MiB; a RUN --mount=type=tmpfs,target=/dev/shm,size=1g has more",
+    "--rm": _CONTAINER,
+    "--force-rm": _CONTAINER,
+    "--compress": _DAEMON,
+    "--builder": _DAEMON,
+    "--load": "the image is in minibuild's store; docker gets it with -o type=docker,dest=- | docker load",
+    "--squash": "there is no squashing; copy from the last stage into one FROM scratch",
+    "--security-opt": "there are no security profiles to choose; RUN --security=insecure lifts them",
+    "--device": "RUN sees no devices of this machine",
+    "--provenance": "no attestations are made yet; leave it out",
+    "--sbom": "no attestations are made yet; leave it out",
+    "--attest": "no attestations are made yet; leave it out",
+}
+
+
+def sentences(arguments: list[str]) -> list[str]:
+    """A sentence for each option among `arguments` that is refused."""
+    names = dict.fromkeys(word.partition("=")[0] for word in arguments)
+    return [f"{name}: {REFUSED[name]}." for name in names if name in REFUSED]
