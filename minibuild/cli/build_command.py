@@ -9,7 +9,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,10 +42,21 @@ def command(
     tag: Annotated[_Texts, typer.Option("-t", "--tag", help="Name for the image.")] = None,
     target: Annotated[str, typer.Option("--target", help="Stage to build.")] = "",
     build_arg: Annotated[_Texts, typer.Option("--build-arg", help="NAME=VALUE for an ARG.")] = None,
+    build_arg_file: Annotated[
+        _Texts, typer.Option("--build-arg-file", help="File of NAME=VALUE lines.")
+    ] = None,
     build_context: Annotated[
         _Texts, typer.Option("--build-context", help="NAME=FOLDER, image or URL.")
     ] = None,
     label: Annotated[_Texts, typer.Option("--label", help="NAME=VALUE on the image.")] = None,
+    annotation: Annotated[_Texts, typer.Option("--annotation", help="NAME=VALUE on the manifest.")] = None,
+    unset_env: Annotated[_Texts, typer.Option("--unset-env", help="Drop a variable of the base.")] = None,
+    unset_label: Annotated[_Texts, typer.Option("--unset-label", help="Drop a label of the base.")] = None,
+    unset_volume: Annotated[_Texts, typer.Option("--unset-volume", help="Drop a VOLUME of the base.")] = None,
+    unset_expose: Annotated[_Texts, typer.Option("--unset-expose", help="Drop a port of the base.")] = None,
+    unset_entrypoint: Annotated[
+        bool, typer.Option("--unset-entrypoint", help="Drop the base's ENTRYPOINT.")
+    ] = False,
     secret: Annotated[_Texts, typer.Option("--secret", help="id=NAME,src=FILE or id=NAME,env=VAR.")] = None,
     ssh: Annotated[_Texts, typer.Option("--ssh", help="default, or ID=SOCKET or ID=KEYFILE[,...].")] = None,
     output: Annotated[
@@ -62,9 +73,14 @@ def command(
     platform: Annotated[str, typer.Option("--platform", help="Platform to build for.")] = "",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Execute every step.")] = False,
     no_cache_filter: Annotated[_Texts, typer.Option("--no-cache-filter", help="Stage to execute.")] = None,
+    no_cache_step: Annotated[
+        _Texts, typer.Option("--no-cache-step", help="Step to execute: its number, or words in it.")
+    ] = None,
     pull: Annotated[bool, typer.Option("--pull", help="Ask for newer base images.")] = False,
     network: Annotated[str, typer.Option("--network", help="default, host or none, for every RUN.")] = "",
     add_host: Annotated[_Texts, typer.Option("--add-host", help="NAME:ADDRESS for /etc/hosts.")] = None,
+    hostname: Annotated[str, typer.Option("--hostname", help="What RUN takes this machine to be.")] = "",
+    volume: Annotated[_Texts, typer.Option("-v", "--volume", help="HOST:CONTAINER[:ro] for RUN.")] = None,
     allow: Annotated[_Texts, typer.Option("--allow", help="security.insecure or network.host.")] = None,
     registry_mirror: Annotated[_Texts, typer.Option("--registry-mirror", help="REGISTRY=MIRROR.")] = None,
     insecure_registry: Annotated[_Texts, typer.Option("--insecure-registry", help="Plain http.")] = None,
@@ -91,7 +107,11 @@ def command(
             if not tags:
                 raise UsageError("--push without a name", cure="Name the image with -t REGISTRY/NAME:TAG.")
             outputs.append(OutputSpec("image", push=True))
-        args = options.pairs(build_arg, "--build-arg", from_environment=True)
+        extras = _extras(
+            unset_entrypoint, volume, annotation, unset_env, unset_label, unset_volume, unset_expose
+        )
+        args = _arg_files(build_arg_file) if build_arg_file else {}
+        args |= options.pairs(build_arg, "--build-arg", from_environment=True)
         epoch = args.setdefault("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
         if not epoch:
             del args["SOURCE_DATE_EPOCH"]
@@ -112,6 +132,9 @@ def command(
                 platform=options.platform(platform),
                 no_cache=no_cache,
                 no_cache_stages=tuple(name.lower() for name in no_cache_filter or ()),
+                no_cache_steps=tuple(no_cache_step or ()),
+                hostname=hostname,
+                **extras,
                 pull=pull,
                 network=network,
                 hosts=tuple(options.host(text) for text in add_host or ()),
@@ -132,6 +155,21 @@ def command(
                 return
             result = _build(request, "quiet" if quiet else progress, explain, summary)
         _report(result, quiet, iidfile, metadata_file)
+
+
+def _extras(entrypoint: bool, *given: list[str] | None) -> dict[str, Any]:
+    """The request's fields for options that are rarely given."""
+    if not entrypoint and not any(given):
+        return {}
+    from minibuild.cli.build_extras import extra_fields
+
+    return extra_fields(entrypoint, *given)
+
+
+def _arg_files(names: list[str]) -> dict[str, str]:
+    from minibuild.cli.build_extras import arg_files
+
+    return arg_files(names, os.environ)
 
 
 def _answer(text: str, check: bool, request: BuildRequest, progress: str) -> None:
@@ -183,7 +221,7 @@ def _caches(texts: _Texts, option: str) -> tuple[CacheSpec, ...]:
 
 
 def _keep_cap(isolation: str) -> None:
-    """Make room where there is a cap; the store is closed by now, so nothing is kept for this build's sake."""
+    """Make room where there is a cap; the store is closed by now, so this build keeps nothing from it."""
     from minibuild.engine.upkeep import cap_from, keep_cap
 
     cap = cap_from(os.environ)

@@ -42,16 +42,12 @@ def arg_files(names: Iterable[str] | None, environ: Mapping[str, str]) -> dict[s
     return found
 
 
-def extra_fields(
-    volumes: list[str] | None,
-    annotations: list[str] | None,
-    env: list[str] | None,
-    labels: list[str] | None,
-    paths: list[str] | None,
-    ports: list[str] | None,
-    entrypoint: bool,
-) -> dict[str, Any]:
-    """The fields of a `BuildRequest` for ``-v``, ``--annotation`` and ``--unset-*``. Raises `UsageError`."""
+def extra_fields(entrypoint: bool, *given: list[str] | None) -> dict[str, Any]:
+    """The fields of a `BuildRequest` for ``-v``, ``--annotation`` and ``--unset-*``. Raises `UsageError`.
+
+    `given` are volumes, annotations, and what is to be unset: variables, labels, volumes, ports.
+    """
+    volumes, annotations, env, labels, paths, ports = given
     names = (tuple(paths or ()), tuple(ports or ()), tuple(env or ()), tuple(labels or ()))
     return {
         "volumes": tuple(volume(text) for text in volumes or ()),

@@ -84,6 +84,9 @@ def _build(session: Session, inputs: Inputs) -> BuildResult:
     session.epoch = plan.epoch
     for note in notes:
         session.notice("warning", note)
+    for volume in request.volumes:
+        where = f"{volume.source} of this machine at {volume.target}"
+        session.notice("note", f"every RUN sees {where}; no cache key knows what is in it")
 
     def attempt() -> BuildResult:
         session.journal.begin(inputs.place, _shown(inputs.place), stage_rows(plan))

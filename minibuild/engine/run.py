@@ -115,9 +115,6 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
             mounts.append(made)
     for volume in session.request.volumes:
         mounts.append(FolderMount(volume.target, volume.source, volume.readonly))
-        session.notice(
-            "note", f"RUN sees {volume.source} of this machine at {volume.target}; no cache key knows what is in it"
-        )
     return ProcessSpec(
         argv=step.args,
         env=tuple(env.items()),
