@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from minibuild.engine.request import BuildRequest
+from minibuild.errors import UsageError
 from minibuild.oci.platform import Platform
 from minibuild.plan.options import LowerOptions
 
 
 def lower_options(request: BuildRequest, *, all_stages: bool = False) -> LowerOptions:
+    """Raises `UsageError` where a BUILDKIT_ argument asks for what is not there."""
+    several = request.build_args.get("BUILDKIT_MULTI_PLATFORM", "")
+    if several.lower() not in ("", "0", "f", "false"):
+        raise UsageError(
+            f"BUILDKIT_MULTI_PLATFORM={several}: an image is made for one platform and gets no index",
+            cure="Leave the argument out.",
+        )
     host = Platform.of_host()
     return LowerOptions(
         target=request.target,

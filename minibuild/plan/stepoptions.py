@@ -12,8 +12,8 @@ from minibuild.plan.steps import Step
 from minibuild.values import replace
 
 _COMMENT = re.compile(r"\s*minibuild:\s*(.*?)\s*\Z", re.IGNORECASE)
-_AGE = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+\Z")
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_AGE = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhdw])+\Z")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _WORDS = ("no-cache", "ttl")
 

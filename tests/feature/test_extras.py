@@ -242,3 +242,20 @@ def test_the_volume_option_takes_a_relative_folder(project: Project) -> None:
     finally:
         os.chdir(before)
     assert image.text("seen") == "relative"
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes"])
+def test_an_index_of_one_platform_is_refused(project: Project, value: str) -> None:
+    done = project.build("--build-arg", f"BUILDKIT_MULTI_PLATFORM={value}", text="FROM busybox\n")
+    assert (done.code, f"BUILDKIT_MULTI_PLATFORM={value}" in done.error) == (2, True)
+
+
+def test_buildkit_arguments_that_mean_nothing_here_are_taken(project: Project) -> None:
+    names = (
+        "BUILDKIT_SYNTAX=docker/dockerfile:1",
+        "BUILDKIT_MULTI_PLATFORM=0",
+        "BUILDKIT_SBOM_SCAN_STAGE=true",
+    )
+    options = [word for name in names for word in ("--build-arg", name)]
+    done = project.built(*options, text="# syntax=example/none\nFROM busybox\nRUN true\n")
+    assert "WARNING" not in done.err
