@@ -60,6 +60,7 @@ class Gathered:
     files: Files
     parent: Filesystem
     made_ns: int
+    write_first: bool
     contents: dict[int, str] = field(default_factory=dict)
     matches: dict[int, list[Match]] = field(default_factory=dict)
     fetched: dict[int, Fetched] = field(default_factory=dict)
@@ -67,10 +68,19 @@ class Gathered:
 
 
 def gather(
-    session: Session, step: steps.CopyStep, files: Files, parent: Filesystem, made_ns: int
+    session: Session,
+    step: steps.CopyStep,
+    files: Files,
+    parent: Filesystem,
+    made_ns: int,
+    *,
+    write_first: bool = False,
 ) -> Gathered:
-    """Find what `step` copies and what it is, by content. Raises `DockerfileError` for what is not there."""
-    gathered = Gathered(session, step, files, parent, made_ns)
+    """Find what `step` copies and what it is, by content. Raises `DockerfileError` for what is not there.
+
+    With `write_first` the layer may be written on the way.
+    """
+    gathered = Gathered(session, step, files, parent, made_ns, write_first)
     for number, item in enumerate(step.items):
         match item:
             case steps.PathItem(pattern):
@@ -102,7 +112,8 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
         return known
     matches = _matches(gathered, number, step, pattern)
     if (
-        isinstance(files, ContextFiles)
+        gathered.write_first
+        and isinstance(files, ContextFiles)
         and len(step.items) == 1
         and not step.unpack
         and files.mostly_new(matches)

@@ -83,6 +83,8 @@ def dry_run(
 
 
 class _DryLookup(Lookup):
+    writes_first = False
+
     def step(
         self,
         step: Step,

@@ -45,6 +45,11 @@ class Lookup:
         self._explainer: Explainer | None = None
         self._mutex = threading.Lock()
 
+    @property
+    def writes_first(self) -> bool:
+        """Whether a layer may be written before its key is known: not where somebody else may have it."""
+        return self._session.shared is None
+
     def step(
         self,
         step: Step,

@@ -338,7 +338,14 @@ class Solver:
         running: Running | None,
         place: Place | None = None,
     ) -> Outcome:
-        gathered = copy.gather(self.session, step, self._files(step.source), parent, made_ns)
+        gathered = copy.gather(
+            self.session,
+            step,
+            self._files(step.source),
+            parent,
+            made_ns,
+            write_first=self._lookup.writes_first,
+        )
         parts = keys.copy_parts(
             step,
             parent=parent.chain,

@@ -7,6 +7,7 @@ import pytest
 from minibuild_store.store import Store
 
 import minibuild
+from minibuild.engine.dryrun import dry_run
 from minibuild.engine.sources import ContextFiles
 
 
@@ -60,6 +61,14 @@ def test_a_second_build_reads_nothing(tmp_path, context, monkeypatch):
     monkeypatch.setattr("minibuild.engine.copy._write", lambda *_: pytest.fail("read again"))
     again, _ = build(tmp_path / "store", context, "COPY src /src")
     assert again.manifest == first.manifest
+
+
+def test_nothing_is_written_where_nothing_is_to_be_executed(tmp_path, context, monkeypatch):
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY src /src\n")
+    monkeypatch.setattr("minibuild.engine.copy._write", lambda *_: pytest.fail("a layer was written"))
+    with Store.open(tmp_path / "store") as store:
+        [stage] = dry_run(minibuild.BuildRequest(context=context), store=store)
+        assert [step.state for step in stage.steps] == ["miss"]
 
 
 def test_an_unreadable_file_is_named(tmp_path, context):
