@@ -151,8 +151,9 @@ def test_the_value_is_on_no_command_line(project: Project, secret: list[str]) ->
     running = project.start("build", *project.base(), *secret, str(project.context))
     try:
         wait_for(lambda: any(path.name == "started" for path in project.store.rglob("*")))
-        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-        assert str(project.context) in listed and VALUE not in listed
+        listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
+        assert str(project.context) in listed
+        assert [line for line in listed.splitlines() if VALUE in line] == []
     finally:
         running.terminate()
         running.communicate()
