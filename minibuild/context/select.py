@@ -127,7 +127,8 @@ def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> lis
     if not separator:
         pivot, rest = "", pattern
     rest = posixpath.normpath("/" + rest).lstrip("/")
-    if not has_wildcard(pivot) and not has_wildcard(rest):
+    plain = not has_wildcard(pivot) and not has_wildcard(rest)
+    if plain:
         _require(view, posixpath.normpath(f"/{pivot}/{rest}").lstrip("/"))
     included = PatternList([rest]) if rest else None
     matches = []
@@ -141,8 +142,21 @@ def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> lis
         rows = view.walk(root) if included is None else _chosen(_towards(view, root, rest), included.matches)
         if excluded is not None:
             rows = _without(rows, excluded)
-        matches.append(Match(b"", list(rows), whole=not root))
+        match = Match(b"", list(rows), whole=not root)
+        if plain and not any(row.entry.path.startswith(os.fsencode(rest)) for row in match.rows):
+            raise NothingThere(rest)
+        if not root:
+            _require_targets(view, match)
+        matches.append(match)
     return matches
+
+
+def _require_targets(view: View, match: Match) -> None:
+    """Raise `NothingThere` for a link in the root that leads nowhere: BuildKit follows those alone."""
+    for row in match.rows:
+        path = row.entry.path
+        if row.entry.kind == Kind.SYMLINK and b"/" not in path and view.entry(view.resolve(path)) is None:
+            raise NothingThere(os.fsdecode(path))
 
 
 def _towards(view: View, root: bytes, pattern: str) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.words import expand_raw
@@ -88,7 +88,7 @@ def _item(source: str, node: ast.Copy, checksum: str) -> CopyItem:
     if _URL.match(source):
         if not node.add:
             raise DockerfileError("source can't be a URL for COPY", where=node.where, cure="Use ADD.")
-        name = posixpath.basename(urlsplit(source).path)
+        name = posixpath.basename(unquote(urlsplit(source).path).rstrip("/"))
         return UrlItem(source, name or "__unnamed__", checksum, unpack=bool(node.unpack))
     return PathItem(source)
 

@@ -42,20 +42,22 @@ def differences(wanted: dict[str, Any], got: dict[str, Any]) -> list[str]:
             found += [f"history {number}:", f"  - {_json(one)}", f"  + {_json(other)}"]
     if wanted["layers"] != got["layers"]:
         found.append(f"layers: - {wanted['layers']} + {got['layers']}")
-    found += _mapping("file", wanted["files"], _untimed(wanted["files"], got["files"]))
+    found += _mapping("file", wanted["files"], _untimed(wanted, got))
     if wanted["gone"] != got["gone"]:
         found.append(f"gone: - {_json(wanted['gone'])} + {_json(got['gone'])}")
     return found
 
 
 def _untimed(wanted: dict[str, Any], got: dict[str, Any]) -> dict[str, Any]:
-    """`got` without the times that BuildKit took from the clock."""
-    return {
-        path: {name: value for name, value in entry.items() if name != "mtime"}
-        if path in wanted and "mtime" not in wanted[path]
-        else entry
-        for path, entry in got.items()
-    }
+    """The files of `got` without the times that BuildKit took from the clock."""
+    files: dict[str, Any] = {}
+    for path, entry in got["files"].items():
+        plain = {name: value for name, value in entry.items() if name != "mtime"}
+        if path in wanted["files"] and "mtime" not in wanted["files"][path]:
+            files[path] = plain
+        elif wanted["touched"].get(path) != plain:
+            files[path] = entry
+    return files
 
 
 def _refusal(wanted: dict[str, Any], got: dict[str, Any]) -> Iterator[str]:

@@ -56,12 +56,13 @@ def read_image(layout: Path, base_layers: int | None = None) -> dict[str, Any]:
         if number + 1 == base_layers:
             base = _view(table)
     assert len(diff_ids) == len(layers)
-    files, gone = _changes(table, base)
+    files, touched, gone = _changes(table, base)
     return {
         "config": config,
         "history": [_history_line(line) for line in history],
         "layers": len(layers),
         "files": files,
+        "touched": touched,
         "gone": gone,
     }
 
@@ -198,17 +199,19 @@ def _view(table: Table) -> Table:
     return view
 
 
-def _changes(table: Table, base: Table) -> tuple[Table, list[str]]:
-    """What differs from `base`, without the times that nobody chose, and what of it is gone."""
+def _changes(table: Table, base: Table) -> tuple[Table, Table, list[str]]:
+    """What differs from `base`, less the times that nobody chose; what only got such a time; what is gone."""
     files: Table = {}
+    touched: Table = {}
     for path, entry in _view(table).items():
-        before = dict(base.get(path, {}))
+        before = base.get(path)
+        if entry == before:
+            continue
         if entry.get("mtime", 0) >= _RECENT or entry.get("mtime") in (BASE_TIME, _NO_TIME):
             entry.pop("mtime")
-            before.pop("mtime", None)
-        if entry != before:
-            files[path] = entry
-    return files, _topmost(sorted(base.keys() - table.keys()))
+            before = {name: value for name, value in before.items() if name != "mtime"} if before else None
+        (touched if entry == before else files)[path] = entry
+    return files, touched, _topmost(sorted(base.keys() - table.keys()))
 
 
 def _topmost(paths: list[str]) -> list[str]:

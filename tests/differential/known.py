@@ -8,6 +8,7 @@ _LOCAL_HISTORY = "a folder as base has its line first; BuildKit's line is last, 
 
 KNOWN: dict[str, str] = {
     "copy/glob_class_as_escape": "[*] is a literal star, as in Go's filepath.Match; BuildKit copies nothing",
+    "copy/link_after_glob": "a link that a wildcard leads to is followed; BuildKit does not send its target",
     "copy/socket": "a socket is left out; BuildKit makes an empty file of it",
     "named/folder_as_base_then_copy": _LOCAL_HISTORY,
     "named/folder_as_stage": _LOCAL_HISTORY,
@@ -19,4 +20,5 @@ KNOWN: dict[str, str] = {
     "run/proc_not_made": _STUBS,
     "stage/target_index": "--target takes an index too, as --from does; BuildKit takes names only",
     "syntax/escape_twice": "the second directive's line is named; BuildKit names the first",
+    "url/sha512": "a sha512 checksum is compared with the file's sha512; BuildKit compares its sha256",
 }

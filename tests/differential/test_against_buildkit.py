@@ -75,6 +75,7 @@ class Lab:
             secrets=tuple(Secret(name, folder / "secrets" / name) for name in case.all("secret")),
             network=case.one("network"),
             contexts=contexts,
+            no_cache=True,  # times of files are no part of a key
             outputs=(OutputSpec("oci", dest=str(folder / "image"), tar=False),),
         )
 
