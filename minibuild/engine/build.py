@@ -110,6 +110,10 @@ def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -
         from minibuild.engine.sharing import export_caches
 
         export_caches(session, plan)
+    if session.from_shared:
+        from minibuild.engine.sharing import keep_checked
+
+        keep_checked(session)
     return BuildResult(
         manifest=manifest,
         image_id=image_id,

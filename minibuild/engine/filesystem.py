@@ -113,6 +113,8 @@ class Layers:
         self._lease = lease
         self._origins: dict[Digest, Reference] = {}
         self._remote: dict[Digest, tuple[Layer, RemoteLayer]] = {}
+        self.checked: set[Layer] = set()
+        """Layers of shared caches that were read and are what the cache said."""
         self.notes: dict[str, str] = {}
         """The content digests of the selections of this build, by name: part of what a shared cache holds."""
         self.shared_note: Callable[[str], str | None] = lambda name: None
@@ -147,9 +149,31 @@ class Layers:
         """Whether the layer came with a base image from a registry."""
         return descriptor.digest in self._origins
 
-    def expect(self, layer: Layer, remote: RemoteLayer) -> None:
-        """Count `layer` as present: `remote` brings it when it is needed."""
-        self._remote[layer.descriptor.digest] = layer, remote
+    def expect(self, layer: Layer, remote: RemoteLayer) -> bool:
+        """Count `layer` as present: `remote` brings it when it is needed.
+
+        False where its blob is here already and is not the layer that the shared cache says it is.
+        """
+        digest = layer.descriptor.digest
+        self._lease(digest, layer.diff_id.hex)
+        self._seen.add(digest)
+        if self._store.blobs.has(digest, layer.descriptor.size) and layer not in self.checked:
+            try:
+                self._check(layer)
+            except LayerError as error:
+                remote.forget(str(error))
+                return False
+        self._remote[digest] = layer, remote
+        return True
+
+    def _check(self, layer: Layer) -> None:
+        """Read a layer that a shared cache told of; raises `LayerError` if it is not what was told."""
+        from minibuild.layers.scan import index_blob
+
+        with self._store.blobs.open(layer.descriptor.digest) as blob:
+            index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
+        self._indexes.put(layer.diff_id, index.dump())
+        self.checked.add(layer)
 
     def settle(self, filesystem: Filesystem) -> None:
         """See to it that the layers can be had once this build's shared caches are forgotten."""
@@ -222,17 +246,13 @@ class Layers:
 
     def _fetch(self, layer: Layer, remote: RemoteLayer) -> None:
         """Bring a shared cache's layer here, and make sure that it is what the cache said it is."""
-        from minibuild.layers.scan import index_blob
-
         digest = layer.descriptor.digest
         blobs = self._store.blobs
         try:
             with self._store.lock(f"fetch {digest}"):
-                if blobs.has(digest, layer.descriptor.size):
-                    return
-                remote.fetch(blobs, self._pulled)
-                with blobs.open(digest) as blob:
-                    index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
+                if not blobs.has(digest, layer.descriptor.size):
+                    remote.fetch(blobs, self._pulled)
+                self._check(layer)
         except StoreFull:
             raise
         except (MinibuildError, StoreError) as error:

@@ -109,9 +109,9 @@ class Lookup:
         record = StepRecord(cached.layer, cached.created, cached.seconds, cached.name)
         if self._expired(step, record):
             return None
-        session.layers.expect(cached.layer, hit.layer)
-        session.layers.present(cached.layer)
-        session.cache.put(key, record)
+        if not session.layers.expect(cached.layer, hit.layer):
+            return None
+        session.from_shared[key] = record  # for the store only once its layer was here and was checked
         session.cache.put_parts(key, parts)
         return Outcome(record, True, key, parts, origin=hit.origin)
 

@@ -14,7 +14,7 @@ from minibuild_store.files import remove_tree
 from minibuild_store.store import Store
 
 from minibuild.cache.journal import Journal
-from minibuild.cache.steps import StepCache
+from minibuild.cache.steps import StepCache, StepRecord
 from minibuild.engine.filesystem import Layers
 from minibuild.engine.request import BuildRequest, StepReport
 from minibuild.errors import Cancelled, MinibuildError
@@ -61,6 +61,7 @@ class Session:
         self.cache = StepCache(store)
         self.journal = Journal(store)
         self.shared: SharedCaches | None = None
+        self.from_shared: dict[str, StepRecord] = {}
         self.layers = Layers(
             store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled, lease=self.lease
         )

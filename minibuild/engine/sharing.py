@@ -87,6 +87,14 @@ def export_caches(session: Session, plan: Plan) -> None:
             session.notice("warning", f"cache {spec.shown} was not written: {text}")
 
 
+def keep_checked(session: Session) -> None:
+    """Let the store know the steps whose layers came from shared caches and proved to be what they should be."""
+    for key, record in session.from_shared.items():
+        if record.layer in session.layers.checked and session.cache.get(key) is None:
+            stamp = session.layers.stamp(record.layer.descriptor.digest)
+            session.cache.put(key, record._replace(stamp=stamp))
+
+
 def _export(session: Session, plan: Plan, spec: CacheSpec) -> None:
     steps = _steps(session, plan, whole=spec.mode == "max")
     notes = session.layers.notes if spec.mode == "max" else {}
@@ -112,7 +120,9 @@ def _steps(session: Session, plan: Plan, *, whole: bool) -> tuple[CachedStep, ..
     stages = _chain(plan)
     found: dict[str, CachedStep] = {}
     for row in session.journal.steps:
-        record = session.cache.get(row.key) if whole or row.stage in stages else None
+        record = None
+        if whole or row.stage in stages:
+            record = session.from_shared.get(row.key) or session.cache.get(row.key)
         if record is not None:
             found[row.key] = CachedStep(row.key, record.layer, record.created, record.seconds, row.name)
     return tuple(found.values())
