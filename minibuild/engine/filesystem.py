@@ -260,7 +260,6 @@ class Layers:
             blobs.delete(digest)
             remote.forget(str(error))
             raise LayerLost(digest, f"did not come from the shared cache: {error}") from None
-        self._indexes.put(layer.diff_id, index.dump())
 
     @contextmanager
     def reading(self, layer: Layer) -> Iterator[BinaryIO]:

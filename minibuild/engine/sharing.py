@@ -88,7 +88,7 @@ def export_caches(session: Session, plan: Plan) -> None:
 
 
 def keep_checked(session: Session) -> None:
-    """Let the store know the steps whose layers came from shared caches and proved to be what they should be."""
+    """Let the store know the steps whose layers came from shared caches and were checked."""
     for key, record in session.from_shared.items():
         if record.layer in session.layers.checked and session.cache.get(key) is None:
             stamp = session.layers.stamp(record.layer.descriptor.digest)
