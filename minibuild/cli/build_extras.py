@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from minibuild.engine.request import HostVolume
+from minibuild.engine.request import HostVolume, Unset
 from minibuild.errors import UsageError
 from minibuild.exporters.annotations import Annotation, Level, parse_annotation
-from minibuild.plan.options import Unset
 
 
 def arg_files(names: Iterable[str] | None, environ: Mapping[str, str]) -> dict[str, str]:

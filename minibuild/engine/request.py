@@ -15,7 +15,7 @@ from minibuild.exporters.spec import OutputSpec
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
-from minibuild.plan.options import Unset
+from minibuild.plan.options import Unset as Unset
 from minibuild.registry.options import RegistryOptions
 from minibuild.values import dataclass, field
 
@@ -87,6 +87,7 @@ class BuildRequest:
     hosts: tuple[tuple[str, str], ...] = ()
     secrets: tuple[Secret, ...] = ()
     ssh: tuple[SshAgent, ...] = ()
+    ca_bundle: Path | None = None
     contexts: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[OutputSpec, ...] = ()
     epoch: int | None = None

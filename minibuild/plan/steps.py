@@ -214,7 +214,8 @@ class HistoryLine:
 class StagePlan:
     """One stage, lowered. `config` is complete but for diff IDs, history and creation time.
 
-    `base` is where the filesystem starts, `from_step` what progress shows of that, "" for nothing; `history` holds the stage's own lines only.
+    `base` is where the filesystem starts, `from_step` what progress shows of that, "" for nothing;
+    `history` holds the stage's own lines only.
     """
 
     index: int
