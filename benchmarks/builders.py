@@ -62,7 +62,8 @@ class Minibuild(Builder):
 
     def __init__(self, work: Path, base: Path) -> None:
         super().__init__(work, base)
-        self.env["MINIBUILD_ROOT"] = str(self.work / "store")
+        self._stores = 0
+        self.forget()
         self.env["PYTHONPYCACHEPREFIX"] = str(self.work / "bytecode")
         self._compile()
 
@@ -79,9 +80,10 @@ class Minibuild(Builder):
         return (self.program(), "build", "--build-context", named, "-o", output, str(context))
 
     def forget(self) -> None:
-        store = self.work / "store"
-        if store.exists():  # made by the builder's own user namespace: what is left then is root's
-            shutil.rmtree(store, ignore_errors=True)
+        # what belongs to subordinate users cannot be removed here: the next store is another one
+        shutil.rmtree(self.work / f"store-{self._stores}", ignore_errors=True)
+        self._stores += 1
+        self.env["MINIBUILD_ROOT"] = str(self.work / f"store-{self._stores}")
 
 
 class Buildctl(Builder):

@@ -39,23 +39,28 @@ def main() -> int:
         base = _base_layout(work)
         names = [name for name in options.builders if installed(name)]
         builders = [kind(work, base) for kind in BUILDERS if kind.name in names]
+        versions = {builder.name: builder.version() for builder in builders}
         rows: list[Row] = []
         for line in LINES:
             if line.name in options.lines:
                 print(f"{line.name}: {line.title}", file=sys.stderr)
                 rows += _measure(line, builders, work, options)
-        versions = {builder.name: builder.version() for builder in builders}
+                _write(rows, versions, options)
         for builder in builders:
             builder.close()
     finally:
-        shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
     print(table(rows))
+    return 1 if any(row.different for row in rows) else 0
+
+
+def _write(rows: list[Row], versions: dict[str, str], options: argparse.Namespace) -> None:
+    """Write down what is known so far: a run that is stopped has not been for nothing."""
     if options.results:
         shown = ["benchmarks/run.py", *_shown(sys.argv[1:])]
         Path(options.results).write_text(markdown(rows, " ".join(shown), versions, options.scale))
     if options.json:
         Path(options.json).write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
-    return 1 if any(row.different for row in rows) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -68,8 +73,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--prune", action="store_true", help="empty the BuildKit daemon's whole cache")
     parser.add_argument("--temp", help="where to work; as the stores are put there, on a real disk")
     parser.add_argument("--json", help="write every figure to this file")
-    parser.add_argument("--results", help="write the table to this file", default="")
+    parser.add_argument("--results", help="write the table to this file (RESULTS.md, for all lines)")
     options = parser.parse_args()
+    if options.results is None and options.lines == every:
+        options.results = str(Path(__file__).with_name("RESULTS.md"))
     unknown = set(options.lines) - set(every)
     if unknown:
         parser.error(f"no line {sorted(unknown)[0]}; there are {', '.join(every)}")
