@@ -50,7 +50,14 @@ class FileDigests:
         self._table: dict[str, list[str]] | None = None
         self._fresh: dict[str, list[str]] = {}
 
-    def digest(self, selection: str, matches: Sequence[Match], hashing: Hashing | None = None) -> str:
+    def digest(
+        self,
+        selection: str,
+        matches: Sequence[Match],
+        hashing: Hashing | None = None,
+        *,
+        modes: bool = True,
+    ) -> str:
         """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignores).
 
         `hashing` is called, where files have to be read, in place of reading them for their digests alone.
@@ -62,7 +69,7 @@ class FileDigests:
             return known[16:].decode()
         now = time.time_ns()
         digests = self._file_digests(matches, now, hashing or _hash_files)
-        content = content_digest(matches, digests)
+        content = content_digest(matches, digests, modes=modes)
         self._listings.put(content, listing(matches, digests))
         if newest < now - _RACY_NS:
             self._selections.put(name, stamp + content.encode())
@@ -132,8 +139,11 @@ class FileDigests:
         return document["files"] if document.get("version") == _TABLE_VERSION else {}
 
 
-def content_digest(matches: Iterable[Match], digests: dict[bytes, str]) -> str:
-    """SHA-256 (hex) over names, types, modes, owners, contents and link targets; times do not enter."""
+def content_digest(matches: Iterable[Match], digests: dict[bytes, str], *, modes: bool = True) -> str:
+    """SHA-256 (hex) over names, types, modes, owners, contents and link targets; times do not enter.
+
+    Without `modes` those that will all be set to one do not enter either.
+    """
     total = hashlib.sha256()
     for match in matches:
         lines = [b"match %d %b\n" % (len(match.name), match.name)]
@@ -151,7 +161,8 @@ def content_digest(matches: Iterable[Match], digests: dict[bytes, str]) -> str:
             lines.append(
                 b"%d %b %b %o %d:%d %d %b"
                 % (
-                    len(entry.path), entry.path, entry.kind.encode(), entry.mode,
+                    len(entry.path), entry.path, entry.kind.encode(),
+                    entry.mode if modes or row.leads else 0,
                     entry.uid, entry.gid, len(content), content,
                 )
             )  # fmt: skip

@@ -234,11 +234,24 @@ class Placement:
 
     def finish(self) -> list[Placed]:
         """The layer's entries: parents first, siblings bytewise, existing parents as they were."""
+        self._drop_untouched()
         for path in list(self._new):
             self._add_parents(path)
         self._new.pop(b"", None)
         ordered = sorted(self._new.values(), key=_tree_order)
         return list(_linked(ordered))
+
+    def _drop_untouched(self) -> None:
+        """Forget folders of which only the time would change, as BuildKit sees no change in that."""
+        needed: set[bytes] = set()
+        for path in sorted(self._new, reverse=True):
+            entry = self._new[path].entry
+            if entry.kind is Kind.DIR and path not in needed:
+                lower = self._lower.entry(path)
+                if lower is not None and lower._replace(path=path, mtime_ns=entry.mtime_ns) == entry:
+                    del self._new[path]
+                    continue
+            needed.add(path.rpartition(b"/")[0])
 
     def _add_parents(self, path: bytes) -> None:
         parent = path.rpartition(b"/")[0]

@@ -97,7 +97,12 @@ def gather(
 
 
 def _selection(step: steps.CopyStep, pattern: str) -> str:
-    return f"{pattern}\n{step.exclude}\n{step.parents}"
+    return f"{pattern}\n{step.exclude}\n{step.parents}\n{_keeps_modes(step)}"
+
+
+def _keeps_modes(step: steps.CopyStep) -> bool:
+    """Whether the modes of what is copied matter: no --chmod sets them all to one."""
+    return step.unpack or not step.chmod or chmod.octal(step.chmod) is None
 
 
 def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
@@ -121,8 +126,10 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
         # builds that copy the same wait for the first to read it, and find its digest
         session = gathered.session
         with session.store.lock(f"read {files.root} {selection}", waiting=session.check):
-            return files.digest(selection, matches, lambda rows: _read_once(gathered, rows))
-    return files.digest(selection, matches)
+            return files.digest(
+                selection, matches, lambda rows: _read_once(gathered, rows), modes=_keeps_modes(step)
+            )
+    return files.digest(selection, matches, modes=_keeps_modes(step))
 
 
 def _read_once(gathered: Gathered, rows: Sequence[Row]) -> list[str]:

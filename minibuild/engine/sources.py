@@ -33,7 +33,7 @@ class Files(Protocol):
     @property
     def view(self) -> View: ...
 
-    def digest(self, selection: str, matches: Sequence[Match]) -> str:
+    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
         """The content digest of `matches`, which `selection` (pattern and flags) picked."""
 
     def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
@@ -77,8 +77,15 @@ class ContextFiles:
         """Whether most of what `matches` hold has to be read to know its digest."""
         return self._digests.mostly_new(matches)
 
-    def digest(self, selection: str, matches: Sequence[Match], hashing: Hashing | None = None) -> str:
-        return self._digests.digest(f"{selection}\n{self._ignore_text}", matches, hashing)
+    def digest(
+        self,
+        selection: str,
+        matches: Sequence[Match],
+        hashing: Hashing | None = None,
+        *,
+        modes: bool = True,
+    ) -> str:
+        return self._digests.digest(f"{selection}\n{self._ignore_text}", matches, hashing, modes=modes)
 
     def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
         return _FromDisk(digests)
@@ -144,9 +151,9 @@ class TreeFiles:
         self._layers.notes[name] = text
         return text[:64]
 
-    def digest(self, selection: str, matches: Sequence[Match]) -> str:
+    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
         digests = self._file_digests(matches)
-        content = content_digest(matches, digests)
+        content = content_digest(matches, digests, modes=modes)
         # the topmost layer is named with it, so that gc can tell when the note is of no more use
         top = self.filesystem.layers[-1].diff_id if self.filesystem.layers else ""
         name, text = self._name(selection), f"{content} {top}"
@@ -225,8 +232,8 @@ class NoFiles:
     def view(self) -> View:
         return _EmptyView()
 
-    def digest(self, selection: str, matches: Sequence[Match]) -> str:
-        return content_digest(matches, {})
+    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
+        return content_digest(matches, {}, modes=modes)
 
     def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
         return _FromDisk()
