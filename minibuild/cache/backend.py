@@ -9,13 +9,12 @@ from typing import IO, NamedTuple, Protocol, cast
 from minibuild_store.blobs import Blobs
 
 from minibuild.cache.document import CacheDocument
-from minibuild.cache.spec import CacheSpec
+from minibuild.cache.spec import GROUP, CacheSpec
 from minibuild.errors import UsageError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
 from minibuild.registry.client import Registry
 
-GROUP = "minibuild.cache_backends"
 _BUILT_IN: Mapping[str, str] = {
     "registry": "minibuild.cache.registrycache",
     "local": "minibuild.cache.localcache",
@@ -72,13 +71,6 @@ class Services(NamedTuple):
 
 
 Factory = Callable[[CacheSpec, Services], Backend]
-
-
-def installed() -> tuple[str, ...]:
-    """The cache types that other packages bring."""
-    from importlib.metadata import entry_points
-
-    return tuple(sorted({point.name for point in entry_points(group=GROUP)} - set(_BUILT_IN)))
 
 
 def backend_for(spec: CacheSpec, services: Services) -> Backend:

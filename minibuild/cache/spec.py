@@ -36,6 +36,9 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "manifests_prefix", "upload_parallelism",
     ),
 }  # fmt: skip
+GROUP = "minibuild.cache_backends"
+"""The entry points by which other packages add types."""
+
 TIMEOUT = 20.0
 """Seconds that a build waits for what a cache holds before it goes on without."""
 
@@ -58,8 +61,6 @@ class CacheSpec(NamedTuple):
 
 def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
     """Read one value of `option`; a bare name is a registry's, as for docker. Raises `UsageError`."""
-    from minibuild.cache.backend import installed
-
     fields = _fields(text, option)
     kind = fields.get("type", "")
     known = (*KEYS, *installed())
@@ -80,6 +81,13 @@ def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
         _truth(fields.get("ignore-error", "true"), text, option),
         _seconds(fields.get("timeout", ""), text, option),
     )
+
+
+def installed() -> tuple[str, ...]:
+    """The cache types that other packages bring."""
+    from importlib.metadata import entry_points
+
+    return tuple(sorted({point.name for point in entry_points(group=GROUP)} - set(KEYS)))
 
 
 def _fields(text: str, option: str) -> dict[str, str]:
