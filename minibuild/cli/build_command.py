@@ -59,6 +59,7 @@ def command(
     ] = False,
     secret: Annotated[_Texts, typer.Option("--secret", help="id=NAME,src=FILE or id=NAME,env=VAR.")] = None,
     ssh: Annotated[_Texts, typer.Option("--ssh", help="default, or ID=SOCKET or ID=KEYFILE[,...].")] = None,
+    ca_bundle: Annotated[str, typer.Option("--ca-bundle", help="PEM file of CAs that RUN trusts.")] = "",
     output: Annotated[
         _Texts, typer.Option("-o", "--output", help="type=oci|docker|local|tar|image,...")
     ] = None,
@@ -140,6 +141,7 @@ def command(
                 hosts=tuple(options.host(text) for text in add_host or ()),
                 secrets=tuple(options.secret(text) for text in secret or ()),
                 ssh=tuple(run_options.ssh_agent(text) for text in ssh or ()),
+                ca_bundle=Path(ca_bundle) if ca_bundle else None,
                 contexts=options.pairs(build_context, "--build-context"),
                 outputs=tuple(outputs),
                 registry=options.registry_options(registry_mirror, insecure_registry),

@@ -56,15 +56,32 @@ def execute(
         rootfs.upper.mkdir(mode=0o755)
         rootfs.work.mkdir(mode=0o700)
         spec = _spec(session, stack, step, mounted)
+        shown = rootfs
+        if session.ca_bundle and lowers:
+            shown, spec = _with_trust(session, rootfs, spec, work)
         try:
-            status = sandbox.run(rootfs, spec, output=running.output, stdio=None, cancel=session.stop)
+            status = sandbox.run(shown, spec, output=running.output, stdio=None, cancel=session.stop)
         except UsageError as error:
             raise DockerfileError(error.message, cure=_USER_CURE) from None
         if session.stop.is_set():
             raise Cancelled
         if status.code:
             raise _failure(step, status.code)
+        if session.ca_bundle:
+            sandbox.scrub(rootfs.upper)
         return _keep_changes(session, sandbox, rootfs)
+
+
+def _with_trust(
+    session: Session, rootfs: Rootfs, spec: ProcessSpec, work: Path
+) -> tuple[Rootfs, ProcessSpec]:
+    """The same with the authorities of --ca-bundle trusted, which only the process gets to see."""
+    from minibuild.engine import trust
+
+    env = dict(spec.env)
+    lowers, files = trust.prepare(session.sandbox(), rootfs.lowers, work, session.ca_bundle, env)
+    mounts = (*files, *spec.mounts)
+    return replace(rootfs, lowers=lowers), replace(spec, env=tuple(env.items()), mounts=mounts)
 
 
 def _failure(step: steps.RunStep, code: int) -> RunFailed:

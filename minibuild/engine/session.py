@@ -38,6 +38,15 @@ if TYPE_CHECKING:
     from minibuild.sandbox.client import Sandbox
 
 
+def read_ca_bundle(path: Path | None) -> bytes:
+    """The certificates of --ca-bundle, b"" without one. Raises `UsageError`."""
+    if path is None:
+        return b""
+    from minibuild.engine.trust import read_bundle
+
+    return read_bundle(path)
+
+
 class Stop(threading.Event):
     """Set when a stage has failed, or when the caller's own event is set."""
 
@@ -68,6 +77,7 @@ class Session:
         self.reports: list[StepReport] = []
         self.seconds_saved = 0.0
         self.epoch = request.epoch
+        self.ca_bundle = read_ca_bundle(request.ca_bundle)
         self._sink = sink
         self._mutex = threading.RLock()
         self._ids = itertools.count(1)

@@ -164,6 +164,29 @@ class Sandbox:
         diff_id, digest, *rest = self._task("diff", arguments, (out_fd,))
         return LayerResult(Digest(diff_id), Digest(digest), *rest)
 
+    def trust(
+        self, lowers: Sequence[Path], folder: Path, place: Path, pem: bytes, java_home: str
+    ) -> tuple[bytes, bool]:
+        """Fill the empty `folder` with a layer that has `lowers` trust the authorities of `pem` too.
+
+        Returns a bundle for programs that have none of their own: the image's, or b"" where it has none,
+        with `pem`; and whether there is anything in the layer. `place` is an empty folder. What a step
+        does to the files is undone by `scrub`.
+        """
+        arguments = {
+            "lowers": _texts(lowers),
+            "folder": os.path.abspath(folder),
+            "place": os.path.abspath(place),
+            "pem": pem,
+            "java_home": java_home,
+        }
+        bundle, anything = self._task("trust", arguments, ())
+        return bundle, anything
+
+    def scrub(self, upper: Path) -> tuple[str, ...]:
+        """Take what `trust` had added out of the files in `upper`; the paths of those that held it."""
+        return tuple(self._task("scrub", {"upper": os.path.abspath(upper)}, ()))
+
     def makedirs(self, path: Path, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
         """Make a folder that belongs to `uid` and `gid` of the image, unless it is there."""
         arguments = {"path": os.path.abspath(path), "mode": mode, "uid": uid, "gid": gid}

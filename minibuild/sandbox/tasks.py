@@ -21,7 +21,7 @@ from minibuild.layers.compress import Compression
 from minibuild.layers.diff import diff as diff_upper
 from minibuild.layers.unpack import unpack as unpack_layer
 from minibuild.layers.writer import LayerWriter
-from minibuild.sandbox import mounts, overlay, syscalls
+from minibuild.sandbox import mounts, overlay, syscalls, trust
 
 
 def run(name: str, arguments: dict[str, Any], fds: list[int]) -> Any:
@@ -56,6 +56,25 @@ def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
     writer = LayerWriter(fds[0], compression, clamp_mtime_ns=arguments["clamp_mtime_ns"])
     diff_upper(Path(arguments["upper"]), lower, writer)
     return tuple(str(part) if isinstance(part, str) else part for part in writer.close())
+
+
+def _trust(arguments: dict[str, Any], _fds: list[int]) -> tuple[bytes, bool]:
+    """The layer of `trust.add` over `lowers`, in the folder `folder`; `place` may be covered for a moment."""
+    syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
+    lowers: tuple[str, ...] = arguments["lowers"]
+    place: str = arguments["place"]
+    tree = overlay.mount(lowers, "", "", syscalls.ATTR_RDONLY, "the layers below", place)
+    target = os.open(place, os.O_PATH | os.O_DIRECTORY)
+    syscalls.move_mount(tree, target, "attach the layers below")
+    os.close(target)
+    root_fd = os.open(place, os.O_PATH | os.O_DIRECTORY)
+    pem: bytes = arguments["pem"]
+    found = trust.add(root_fd, Path(arguments["folder"]), pem, arguments["java_home"])
+    return (found or b"") + trust.block(pem), bool(os.listdir(arguments["folder"]))
+
+
+def _scrub(arguments: dict[str, Any], _fds: list[int]) -> tuple[str, ...]:
+    return tuple(trust.scrub(Path(arguments["upper"])))
 
 
 def _makedirs(arguments: dict[str, Any], _fds: list[int]) -> None:
@@ -109,4 +128,11 @@ def _enter(name: str) -> list[str]:
     return folders
 
 
-_TASKS = {"unpack": _unpack, "diff": _diff, "makedirs": _makedirs, "remove": _remove}
+_TASKS = {
+    "unpack": _unpack,
+    "diff": _diff,
+    "makedirs": _makedirs,
+    "remove": _remove,
+    "trust": _trust,
+    "scrub": _scrub,
+}
