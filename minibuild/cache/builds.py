@@ -212,11 +212,3 @@ def compare(before: BuildRecord, after: BuildRecord) -> list[Compared]:
     names = {stage.name for stage in after.stages}
     found += [Compared(row, None) for row in before.steps if row.stage not in names]
     return found
-
-
-def forget_oldest(store: Store, kept: int) -> None:
-    """Drop all but the `kept` newest build records."""
-    builds = store.records("builds")
-    entries = sorted(builds.entries(), key=lambda entry: entry.used_ns, reverse=True)
-    for entry in entries[kept:]:
-        builds.delete(entry.name)

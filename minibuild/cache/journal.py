@@ -123,7 +123,7 @@ class Journal:
         if status == "done":  # a build that failed has not seen all steps
             self._store.records("places").put(self.place, self.id.encode())
         if self.id < "08":  # one in thirty-two builds looks whether there are too many
-            from minibuild.cache.builds import forget_oldest
+            from minibuild.cache.retention import forget_oldest
 
             forget_oldest(self._store, KEPT)
 

@@ -10,8 +10,9 @@ import pytest
 from minibuild_store.store import Store
 
 from minibuild.cache.align import aligned
-from minibuild.cache.builds import BuildRecord, Builds, critical_path, forget_oldest
+from minibuild.cache.builds import BuildRecord, Builds, critical_path
 from minibuild.cache.journal import Journal, StageRow, StepRow
+from minibuild.cache.retention import forget_oldest
 from tests.feature.project import Project
 
 TEXT = """
