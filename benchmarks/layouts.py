@@ -1,10 +1,16 @@
-"""OCI layouts read with the standard library: is what one builder made what another made?"""
+"""OCI layouts read with the standard library: is what one builder made what another made?
+
+    layouts.py LAYOUT FIRST     print how LAYOUT differs from what FIRST remembers, or let it remember
+
+A process of its own, since a large one would pass its size on to what it starts (ru_maxrss, getrusage(2)).
+"""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +19,7 @@ from typing import IO, Any, cast
 
 import zstandard
 
-Files = dict[str, tuple[Any, ...]]
+Files = dict[str, list[Any]]
 
 
 def manifest_digest(layout: Path) -> str:
@@ -23,7 +29,7 @@ def manifest_digest(layout: Path) -> str:
 
 
 def merged(layout: Path) -> Files:
-    """Path to (type, mode, owner, size, link, content's SHA-256) of the image's files; no times."""
+    """Path to type, mode, owner, link and content's SHA-256 of the image's files; no times."""
     found: Files = {}
     for media_type, blob in _layers(layout):
         with _opened(blob, media_type) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -72,14 +78,14 @@ def _apply(archive: tarfile.TarFile, found: Files) -> None:
             content = ""
             if member.isreg():
                 content = _digest(cast(IO[bytes], archive.extractfile(member)))
-            found[path] = (
-                member.type,
+            found[path] = [
+                member.type.decode(),
                 member.mode & 0o7777,
                 member.uid,
                 member.gid,
                 member.linkname,
                 content,
-            )
+            ]
 
 
 def _drop(found: Files, folder: str) -> None:
@@ -92,3 +98,15 @@ def _digest(stream: IO[bytes]) -> str:
     while chunk := stream.read(1 << 20):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def main(layout: Path, first: Path) -> None:
+    files = merged(layout)
+    if first.exists():
+        print(difference(json.loads(first.read_bytes()), files))
+    else:
+        first.write_text(json.dumps(files))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

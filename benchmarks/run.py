@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +21,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import contexts
-import layouts
 from builders import BUILDERS, Buildctl, Builder, installed, minibuild_program
 from lines import LINES, Line, touch
 from measure import Cost, Failed, run, summary
@@ -111,7 +111,7 @@ def _measure(line: Line, builders: list[Builder], work: Path, options: argparse.
     touched = line.make(context, options.scale)
     costs: dict[tuple[str, str], list[Cost]] = defaultdict(list)
     different, layout = "", work / "out"
-    first: layouts.Files | None = None
+    first = work / f"{line.name}.json"
     count = 0
     for turn in range(options.runs):
         for builder in builders:
@@ -128,9 +128,7 @@ def _measure(line: Line, builders: list[Builder], work: Path, options: argparse.
                 layout.mkdir()
                 costs[mode, builder.name].append(_built(builder, context, layout))
                 if not turn and mode == "cold" and len(builders) > 1:
-                    files = layouts.merged(layout)
-                    first = first or files
-                    said = layouts.difference(first, files)
+                    said = _compared(layout, first)
                     different += f"{builder.name}: {said}" if said else ""
     for mode, command in line.floors.items():
         for _ in range(min(options.runs, 3)):
@@ -153,6 +151,13 @@ def _built(builder: Builder, context: Path, layout: Path) -> Cost:
     cost = builder.build(context, layout)
     print(f"  {builder.name} {cost.wall:.3f}s cpu {cost.cpu:.3f}s {cost.peak_kib >> 10} MB", file=sys.stderr)
     return cost
+
+
+def _compared(layout: Path, first: Path) -> str:
+    """How the image in `layout` differs from the first builder's, "" where it does not."""
+    program = Path(__file__).with_name("layouts.py")
+    command = (sys.executable, str(program), str(layout), str(first))
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _floor(command: str, context: Path, out: Path) -> Cost:
