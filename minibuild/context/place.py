@@ -19,6 +19,14 @@ from minibuild.layers.entry import Entry, Kind
 Content = bytes | None
 
 
+_CAPABILITY = b"security.capability"
+
+
+def kept_xattrs(xattrs: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    """The extended attributes that COPY and ADD keep: as in BuildKit, a file's capabilities alone."""
+    return tuple(pair for pair in xattrs if pair[0] == _CAPABILITY)
+
+
 class Owner(NamedTuple):
     uid: int
     gid: int
@@ -226,6 +234,8 @@ class Placement:
         self._new[target] = placed
 
     def _dressed(self, entry: Entry) -> Entry:
+        if entry.xattrs:
+            entry = entry._replace(xattrs=kept_xattrs(entry.xattrs))
         if self._owner is not None:
             entry = entry._replace(uid=self._owner.uid, gid=self._owner.gid)
         if self._chmod is not None and entry.kind is not Kind.SYMLINK:

@@ -139,9 +139,9 @@ def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> lis
             raise NothingThere(os.fsdecode(path))
         if entry.kind != Kind.DIR:
             continue
-        rows = view.walk(root) if included is None else _chosen(_towards(view, root, rest), included.matches)
-        if excluded is not None:
-            rows = _without(rows, excluded)
+        rows = view.walk(root) if included is None else _towards(view, root, rest)
+        if included is not None or excluded is not None:
+            rows = _chosen(rows, _both(included, excluded))
         match = Match(b"", list(rows), whole=not root)
         if plain and not any(row.entry.path.startswith(os.fsencode(rest)) for row in match.rows):
             raise NothingThere(rest)
@@ -157,6 +157,12 @@ def _require_targets(view: View, match: Match) -> None:
         path = row.entry.path
         if row.entry.kind == Kind.SYMLINK and b"/" not in path and view.entry(view.resolve(path)) is None:
             raise NothingThere(os.fsdecode(path))
+
+
+def _both(included: PatternList | None, excluded: PatternList | None) -> Callable[[str], bool]:
+    return lambda path: (
+        (included is None or included.matches(path)) and not (excluded is not None and excluded.matches(path))
+    )
 
 
 def _towards(view: View, root: bytes, pattern: str) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minibuild.context.place import Placement
+from minibuild.context.place import Placement, kept_xattrs
 from minibuild.engine.session import Session
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from minibuild.layers.tarreader import Body
 
 _INLINE = 64 << 10
-_CAPABILITY = b"security.capability"  # no other extended attribute gets into a layer of BuildKit's
 
 
 def extract_archive(
@@ -66,7 +65,7 @@ def _put(
 ) -> None:
     if not entry.path:
         return
-    entry = entry._replace(xattrs=tuple(pair for pair in entry.xattrs if pair[0] == _CAPABILITY))
+    entry = entry._replace(xattrs=kept_xattrs(entry.xattrs))
     if entry.kind is Kind.HARDLINK:
         placement.put_link(entry, base, below)
     elif entry.kind is not Kind.FILE:

@@ -2,7 +2,7 @@
 
 `busybox` is the ordinary one, `bare` has nothing but a shell, `rich` has every field of an image
 configuration set, `triggers` has ONBUILD instructions, `linked` has symbolic links in odd places,
-`layered` has three layers with whiteouts and an opaque folder.
+`layered` has three layers with whiteouts and an opaque folder, `marked` has extended attributes.
 """
 
 from __future__ import annotations
@@ -156,6 +156,7 @@ def make_bases(folder: Path) -> dict[str, str]:
         "linked": (plain, [common, _layer(_LINKED)]),
         "layered": (plain, [common, _layer(_SECOND), _layer(_THIRD)]),
         "noenv": ({}, [common]),
+        "marked": (plain, [common, _marked()]),
     }
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -216,4 +217,19 @@ def _layer(rows: Iterable[Row]) -> bytes:
             else:
                 member.size = len(data)
             archive.addfile(member, io.BytesIO(data) if member.type == tarfile.REGTYPE else None)
+    return buffer.getvalue()
+
+
+def _marked() -> bytes:
+    """A layer of one file with extended attributes: a user's own, and a capability (net_bind_service)."""
+    capability = b"\1\0\0\2\0\4" + bytes(14)
+    member = tarfile.TarInfo("marked")
+    member.mtime, member.mode, member.size = FILE_TIME, 0o755, 2
+    member.pax_headers = {
+        "SCHILY.xattr.user.note": "hello",
+        "SCHILY.xattr.security.capability": capability.decode("latin-1"),
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(b"m\n"))
     return buffer.getvalue()

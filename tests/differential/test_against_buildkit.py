@@ -28,6 +28,7 @@ from tests.differential.record import replaced
 from tests.differential.server import Server
 
 CASES = load_cases()
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "dockerfile.md"
 
 pytestmark = [
     pytest.mark.skipif(BUSYBOX is None, reason="needs Debian's busybox-static"),
@@ -118,3 +119,8 @@ def test_a_case_gives_what_buildkit_gave(case: Case, lab: Lab) -> None:
 
 def test_every_known_difference_has_a_case() -> None:
     assert set(KNOWN) <= {case.key for case in CASES}
+
+
+def test_the_documentation_lists_every_known_difference() -> None:
+    text = " ".join(DOCUMENTATION.read_text().split())
+    assert [reason for reason in set(KNOWN.values()) if reason not in text] == []
