@@ -36,7 +36,9 @@ def test_a_context_that_does_not_exist(project: Project) -> None:
 
 def test_a_context_that_is_a_file(project: Project) -> None:
     path = project.write("file")
-    assert f"the build context {path} is a file" in refused(project, 2, context=str(path))
+    error = refused(project, 2, context=str(path))
+    assert f"the build context {path} is neither a folder nor a tar archive" in error
+    assert "Name the folder" in error
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "# only a comment\n"])
@@ -128,7 +130,7 @@ def test_a_run_that_fails_shows_its_lines_its_output_and_its_exit_code(project: 
     assert "did not complete successfully: exit code: 42" in done.error
     said = done.step("RUN echo one")
     assert " one\n" in said and " two\n" in said
-    assert "#2 " not in done.err
+    assert "RUN echo never" not in done.err.partition("Dockerfile:3")[0]
 
 
 @pytest.mark.parametrize("form", ["nonexistent --flag", '["nonexistent"]', '["/no/such/file"]'])
@@ -176,7 +178,6 @@ def test_a_required_secret_that_was_not_given(project: Project) -> None:
         (["--progress", "fancy"], "Known are auto, plain, tty, rawjson, quiet"),
         (["--allow", "everything"], "Known are security.insecure and network.host."),
         (["--isolation", "chroot"], "Say auto, root or userns."),
-        (["--build-context", "x=/no/such"], ""),
         (["-t", "Upper/Case"], "repository names are lower case"),
         (["-o", "type=oic,dest=x"], "there is no type 'oic'"),
         (["-o", "type=oci,dst=x"], "Did you mean dest=?"),
@@ -184,16 +185,13 @@ def test_a_required_secret_that_was_not_given(project: Project) -> None:
         (["--push"], "--push without a name"),
         (["-f", "Dockerfil"], "no Dockerfile at Dockerfil"),
         (["--build-context", "base=oci-layout:///no/such"], "is no OCI image layout"),
-        (["--build-context", "base=ftp://x"], "not a folder, docker-image:// or oci-layout://"),
+        (["--build-context", "base=ftp://x"], "Name a folder, an archive, docker-image://, oci-layout://"),
     ],
 )
 def test_options_that_make_no_sense(project: Project, options: list[str], words: str) -> None:
     used = "base" if "base=" in options[-1] else "busybox"
     project.dockerfile(f"FROM {used}\nRUN true\n")
     done = project.build(*options)
-    if not words:
-        assert done.code in (0, 2)  # a named context that nothing uses need not be there
-        return
     assert done.code in ((3,) if "chroot" in options else (2,)), done.err
     assert words in done.error
     assert not project.store.exists() or not any((project.store / "running-v1").glob("[!.]*"))

@@ -52,17 +52,17 @@ def twice(project: Project, *options: str, small: str, store: bool = True) -> tu
 
 @pytest.fixture
 def large(project: Project) -> Path:
-    """A file of 40 MB that no compression makes smaller."""
+    """A file of 20 MB that no compression makes smaller."""
     path = project.context / "large"
     with path.open("wb") as file:
-        for _ in range(40):
+        for _ in range(20):
             file.write(os.urandom(1 << 20))
     return path
 
 
 def test_no_space_for_a_copied_layer(project: Project, large: Path) -> None:
     project.dockerfile("FROM scratch\nCOPY Dockerfile /\nCOPY large /\n")
-    first, second = twice(project, small="16m")
+    first, second = twice(project, small="10m")
     assert first.code == 5
     assert "no space left for the store" in first.error
     assert second.cached("COPY Dockerfile")
@@ -71,8 +71,8 @@ def test_no_space_for_a_copied_layer(project: Project, large: Path) -> None:
 def test_no_space_for_what_a_run_writes(project: Project) -> None:
     if os.getuid():
         pytest.skip("needs root, or subordinate users inside a namespace")
-    project.dockerfile("FROM busybox\nRUN true\nRUN dd if=/dev/urandom of=/large bs=1M count=40\n")
-    first, second = twice(project, small="24m")
+    project.dockerfile("FROM busybox\nRUN true\nRUN dd if=/dev/urandom of=/large bs=1M count=20\n")
+    first, second = twice(project, small="16m")
     assert first.code == 1
     assert "No space left on device" in first.err and "exit code: 1" in first.error
     assert second.cached("RUN true")
@@ -82,8 +82,8 @@ def test_no_space_for_the_layer_of_a_run(project: Project) -> None:
     """There is room for the files once, but not for the layer beside them."""
     if os.getuid():
         pytest.skip("needs root, or subordinate users inside a namespace")
-    project.dockerfile("FROM busybox\nRUN true\nRUN head -c 20000000 /dev/urandom > /large\n")
-    first, second = twice(project, small="36m")
+    project.dockerfile("FROM busybox\nRUN true\nRUN head -c 12000000 /dev/urandom > /large\n")
+    first, second = twice(project, small="22m")
     assert first.code == 5
     assert "no space left on the disk that the store is on" in first.error
     assert second.cached("RUN true")

@@ -132,7 +132,7 @@ def test_in_the_middle_of_a_pull_which_is_resumed(
 
 
 def test_in_the_middle_of_an_export(project: Project, marker: str) -> None:
-    project.dockerfile("FROM busybox\nRUN head -c 30000000 /dev/urandom > /large\n")
+    project.dockerfile("FROM busybox\nRUN head -c 12000000 /dev/urandom > /large\n")
     project.built()
     out = project.root / "out"
     out.mkdir()

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,27 +116,33 @@ def _python_variables() -> dict[str, str]:
     }
 
 
-def _readable(folder: Path) -> None:
-    """Let others into every folder above, as pytest's own temporary folders are closed to them."""
-    for path in (folder, *folder.parents):
-        if path.owner() == "root" and path != Path("/") and not path.stat().st_mode & 0o001:
-            path.chmod(path.stat().st_mode | 0o011)
+@pytest.fixture
+def open_project(bases: Path, sandbox_works: None) -> Iterator[Project]:
+    """A project that every user can reach, as those below pytest's own folders are not."""
+    folder = Path(tempfile.mkdtemp(prefix="minibuild-test-"))
+    folder.chmod(0o755)
+    shutil.copytree(bases, folder / "bases")
+    (folder / "bases").chmod(0o755)
+    (folder / "project").mkdir()
+    yield Project(folder / "project", folder / "bases")
+    shutil.rmtree(folder)
 
 
-def test_an_ordinary_user_builds_the_same_image_as_root(project: Project, user_python: list[str]) -> None:
+def test_an_ordinary_user_builds_the_same_image_as_root(
+    open_project: Project, user_python: list[str]
+) -> None:
     if os.getuid():
         pytest.skip("needs root to become somebody else")
     for tool in ("setpriv", "newuidmap", "unshare"):
         if shutil.which(tool) is None:
             lacking(f"{tool} is not installed")
+    project = open_project
     _context(project)
     as_root = project.image(text=TEXT, environment=EPOCH)
     home, work = project.root / "user", project.root / "work"
     for folder in (home, work):
         folder.mkdir()
         os.chown(folder, 54321, 54321)
-    _readable(project.bases)
-    _readable(project.root)
     variables = {
         **project.variables(EPOCH),
         **_python_variables(),
