@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 _CGROUP = (
-    "minibuild makes no cgroups; start it inside the one that is to hold it, as with systemd-run --scope"
+    "a RUN is held by --memory and --cpus; for more start minibuild inside the control group that is to hold"
+    " it, as with systemd-run --scope"
 )
 _CONTAINER = "there are no intermediate containers to remove; leave it out"
-_DNS = "RUN has this machine's /etc/resolv.conf; change that, or write one in a RUN with --mount"
 _DAEMON = "there is no daemon that would need it; leave it out"
 
 REFUSED = {
     "--cgroup-parent": _CGROUP,
     "--cgroupns": _CGROUP,
-    "--memory": _CGROUP,
     "--memory-swap": _CGROUP,
     "--cpu-shares": _CGROUP,
     "--cpu-period": _CGROUP,
     "--cpu-quota": _CGROUP,
     "--cpuset-cpus": _CGROUP,
     "--cpuset-mems": _CGROUP,
-    "--dns": _DNS,
-    "--dns-option": _DNS,
-    "--dns-search": _DNS,
-    "--ulimit": "RUN has the limits of minibuild itself; set them with ulimit before, in the same shell",
-    "--shm-size": "/dev/shm of a RUN is 64 MiB; a RUN --mount=type=tmpfs,target=/dev/shm,size=1g has more",
     "--rm": _CONTAINER,
     "--force-rm": _CONTAINER,
     "--compress": _DAEMON,

@@ -17,6 +17,7 @@ from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.plan.options import Unset as Unset
 from minibuild.registry.options import RegistryOptions
+from minibuild.sandbox.limits import Dns, Limits
 from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ class BuildRequest:
     secrets: tuple[Secret, ...] = ()
     ssh: tuple[SshAgent, ...] = ()
     ca_bundle: Path | None = None
+    dns: Dns = Dns()
+    limits: Limits = Limits()
+    step_timeout: float | None = None
     contexts: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[OutputSpec, ...] = ()
     epoch: int | None = None

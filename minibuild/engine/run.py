@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from minibuild_store.blobs import BlobInfo
 from minibuild_store.errors import StoreBusy
 
+from minibuild.engine import limits
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.secrets import secret_value
 from minibuild.engine.session import Running, Session
@@ -21,6 +22,7 @@ from minibuild.errors import Cancelled, DockerfileError, RunFailed, UsageError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.plan import steps
 from minibuild.sandbox.spec import (
+    ExitStatus,
     FolderMount,
     Mount,
     ProcessSpec,
@@ -65,8 +67,8 @@ def execute(
             raise DockerfileError(error.message, cure=_USER_CURE) from None
         if session.stop.is_set():
             raise Cancelled
-        if status.code:
-            raise _failure(step, status.code)
+        if status.code or status.timed_out:
+            raise _failure(session, step, status)
         if session.ca_bundle:
             sandbox.scrub(rootfs.upper)
         return _keep_changes(session, sandbox, rootfs)
@@ -84,8 +86,23 @@ def _with_trust(
     return replace(rootfs, lowers=lowers), replace(spec, env=tuple(env.items()), mounts=mounts)
 
 
-def _failure(step: steps.RunStep, code: int) -> RunFailed:
+def _failure(session: Session, step: steps.RunStep, status: ExitStatus) -> RunFailed:
     shown = " ".join(step.args)
+    code = status.code
+    if status.timed_out:
+        seconds = session.request.step_timeout
+        return RunFailed(
+            f'process "{shown}" did not end within {seconds:g} s and was killed',
+            exit_code=code,
+            cure="Raise --step-timeout, or find out what it waits for.",
+        )
+    if status.oom_killed:
+        more = "raise --memory" if session.request.limits.memory else "free some"
+        return RunFailed(
+            f'process "{shown}" was killed for want of memory',
+            exit_code=code,
+            cure=f"Let it use less, or {more}.",
+        )
     cure = {
         126: "The file is there but cannot be executed: check its mode and its #! line.",
         127: "The command was not found: install it in an earlier step, or check PATH and spelling.",
@@ -140,6 +157,10 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
         network="none" if network == "none" else "host",
         mounts=tuple(mounts),
         hosts=session.request.hosts,
+        dns=session.request.dns,
+        limits=limits.allowed(session, session.request.limits),
+        cgroups=limits.joined(session, stack, session.request.limits),
+        timeout=session.request.step_timeout,
         insecure=insecure,
         hostname=step.hostname or _HOSTNAME,
     )

@@ -24,6 +24,7 @@ from minibuild.layers.compress import Compression
 from minibuild.layers.writer import LayerResult
 from minibuild.sandbox import probe, protocol, spawn
 from minibuild.sandbox.job import Job, Output, Pipes
+from minibuild.sandbox.limits import ULIMITS, Dns
 from minibuild.sandbox.spec import (
     ExitStatus,
     FolderMount,
@@ -223,6 +224,17 @@ def _texts(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(os.path.abspath(path) for path in paths)
 
 
+def _resolv_conf(dns: Dns) -> bytes | None:
+    """The process's /etc/resolv.conf, None for the host's."""
+    if dns == Dns():
+        return None
+    try:
+        host = Path("/etc/resolv.conf").read_text("utf-8", "replace")
+    except OSError:
+        host = ""
+    return dns.resolv_conf(host).encode()
+
+
 def _run_request(rootfs: Rootfs, spec: ProcessSpec, scratch: Path | None) -> protocol.RunRequest:
     return {
         "lowers": _texts(rootfs.lowers),
@@ -237,6 +249,10 @@ def _run_request(rootfs: Rootfs, spec: ProcessSpec, scratch: Path | None) -> pro
         "network": spec.network,
         "mounts": tuple(_mount_request(mount) for mount in spec.mounts),
         "hosts": tuple(spec.hosts),
+        "resolv_conf": _resolv_conf(spec.dns),
+        "shm_size": spec.limits.shm_size,
+        "ulimits": tuple((ULIMITS[name], soft, hard) for name, soft, hard in spec.limits.ulimits),
+        "cgroups": _texts(spec.cgroups),
         "insecure": spec.insecure,
     }
 

@@ -198,6 +198,8 @@ class Table:
             os.symlink(source, name, dir_fd=fd)
         for fstype, name, mode, choices, attributes in _DEV_MOUNTS:
             os.mkdir(name, mode, dir_fd=fd)
+            if name == "shm" and self._request["shm_size"]:
+                choices = ((("mode", "1777"), ("size", str(self._request["shm_size"]))),)
             self._dev_mount(fd, fstype, name, choices, attributes)
         os.close(fd)
 

@@ -15,6 +15,8 @@ from minibuild.sandbox import caps, mounts, paths, syscalls, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from minibuild.sandbox.protocol import RunRequest
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -59,6 +61,7 @@ class Launch:
         self._env: dict[str, str] = {}
         self._program = ""
         self._failure: CannotStart | None = None
+        self._resource: Any = None
 
     @property
     def upper(self) -> str:
@@ -73,6 +76,12 @@ class Launch:
     def prepare(self) -> None:
         """Namespaces, mounts, user, working folder and program, all still with the host in view."""
         request = self._request
+        for group in request["cgroups"]:
+            _join(group)
+        if request["ulimits"]:
+            import resource  # still the host's
+
+            self._resource = resource
         flags = _NAMESPACES
         if request["network"] == "none":
             flags |= syscalls.CLONE_NEWNET
@@ -97,7 +106,8 @@ class Launch:
         table.proc()
         table.dev(self._terminal())
         table.sys(self._host.unified_cgroup)
-        table.file("/etc/resolv.conf", _host_file("/etc/resolv.conf"))
+        resolv_conf = request["resolv_conf"]
+        table.file("/etc/resolv.conf", _host_file("/etc/resolv.conf") if resolv_conf is None else resolv_conf)
         table.file("/etc/hosts", hosts_file(request["hostname"], request["hosts"]))
         for mount in sorted(request["mounts"], key=lambda mount: mount["target"].split("/")):
             table.extra(mount)
@@ -189,6 +199,8 @@ class Launch:
 
     def _drop_rights(self) -> None:
         insecure = self._request["insecure"]
+        for number, soft, hard in self._request["ulimits"]:
+            self._resource.setrlimit(number, (soft, hard))
         if insecure:
             syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
         else:
@@ -215,6 +227,16 @@ class Launch:
                 failure = CannotStart(f'exec: "{self._request["argv"][0]}": {_reason(error)}', code)
         os.write(2, failure.message.encode("utf-8", "surrogateescape") + b"\n")
         return failure.code
+
+
+def _join(group: str) -> None:
+    """Move this process into a control group."""
+    try:
+        fd = os.open(f"{group}/cgroup.procs", os.O_WRONLY)
+        os.write(fd, b"0")
+        os.close(fd)
+    except OSError as error:
+        raise OSError(error.errno, f"join control group {group}: {error.strerror}") from None
 
 
 def _reason(error: OSError) -> str:

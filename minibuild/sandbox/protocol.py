@@ -72,6 +72,10 @@ if TYPE_CHECKING:
         network: str
         mounts: tuple[MountRequest, ...]
         hosts: tuple[tuple[str, str], ...]
+        resolv_conf: bytes | None
+        shm_size: int
+        ulimits: tuple[tuple[int, int, int], ...]
+        cgroups: tuple[str, ...]
         insecure: bool
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from minibuild.sandbox.limits import Dns, Limits
 from minibuild.values import dataclass, field
 
 
@@ -88,6 +89,7 @@ class ProcessSpec:
     `user` is ``name|uid[:group|gid]`` resolved in the image's own passwd and group files ("" is root).
     `env` is in order; HOME is added from passwd where it is missing. `hosts` are extra lines
     (address, name) for /etc/hosts. `timeout` is in seconds. `insecure` lifts capabilities and seccomp.
+    `cgroups` are control groups that it joins; `limits` says what they hold it to, and more.
     """
 
     argv: tuple[str, ...]
@@ -98,6 +100,9 @@ class ProcessSpec:
     network: Literal["host", "none"] = "host"
     mounts: tuple[Mount, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
+    dns: Dns = Dns()
+    limits: Limits = Limits()
+    cgroups: tuple[Path, ...] = ()
     insecure: bool = False
     timeout: float | None = None
 
