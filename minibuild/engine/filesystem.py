@@ -275,6 +275,8 @@ class Layers:
         if isinstance(error, LayerLost):
             return error
         if self.whole(digest):
+            error.message = f"{error.message} (layer {digest})"
+            error.cure = error.cure or "The image is faulty: make or pull it again, or use another."
             return error
         return LayerLost(digest, "is damaged")
 
