@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 _CGROUP = (
-    "a RUN is held by --memory and --cpus; for more start minibuild inside the control group that is to hold"
-    " it, as with systemd-run --scope"
+    "a RUN is held by --memory and --cpus; for more start minibuild inside the control group"
+    " that is to hold it, as with systemd-run --scope"
 )
 _CONTAINER = "there are no intermediate containers to remove; leave it out"
 _DAEMON = "there is no daemon that would need it; leave it out"

@@ -114,9 +114,10 @@ def dns(servers: Iterable[str] | None, search: Iterable[str] | None, choices: It
             ipaddress.ip_address(server)
         except ValueError:
             raise UsageError(f"--dns {server!r}: no address", cure="Write it as --dns 10.0.0.53.") from None
-    for word in (*(search or ()), *(choices or ())):
-        if not word or any(char.isspace() for char in word):
-            raise UsageError(f"{word!r} is no word for resolv.conf", cure="Give each an option of its own.")
+    for option, words in (("--dns-search", search), ("--dns-option", choices)):
+        for word in words or ():
+            if not word or any(char.isspace() for char in word):
+                raise UsageError(f"{option} {word!r}: not one word", cure="Give each an option of its own.")
     return Dns(tuple(servers or ()), tuple(search or ()), tuple(choices or ()))
 
 
