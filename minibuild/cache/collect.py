@@ -21,6 +21,7 @@ from minibuild_store.store import Store
 
 from minibuild.cache.inventory import UNPACK_RATE, Inventory, Thing
 from minibuild.cache.journal import KEPT
+from minibuild.layers.form import base_of
 from minibuild.values import dataclass, field
 
 _WEEK_NS = 7 * 86_400 * 10**9
@@ -197,7 +198,10 @@ class _Kept:
         layers = {Digest(diff_id).hex for diff_id in diff_ids} - self._folded
         others = {thing.folder for thing in self._things if thing.kind == "git"}
         for name in self._store.snapshots.names():
-            if len(name) == 64 or name.startswith("git-"):
+            if base_of(name) in layers:
+                others.add(name)
+                continue
+            if len(base_of(name)) == 64 or name.startswith("git-"):
                 continue
             # folders that are no layer (see `engine.repair`) are small, and made again when they are missed
             folder = self._store.snapshots.path(name)

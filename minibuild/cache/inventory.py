@@ -19,6 +19,7 @@ from minibuild_store.store import Store
 
 from minibuild.cache.steps import StepRecord, read_step
 from minibuild.errors import LayerError
+from minibuild.layers.form import base_of
 from minibuild.oci.config import ImageConfig
 from minibuild.values import dataclass, field
 
@@ -180,9 +181,9 @@ class Inventory:
     def _read_snapshots(self) -> None:
         by_diff_id = {Digest(thing.diff_id).hex: thing for thing in self._by_blob.values() if thing.diff_id}
         for name in self._store.snapshots.names():
-            thing = by_diff_id.get(name)
+            thing = by_diff_id.get(base_of(name))
             if thing is not None:
-                thing.unpacked = self.sizes.snapshot(name, thing.diff_id)
+                thing.unpacked += self.sizes.snapshot(name, thing.diff_id)
 
     def _git(self) -> Iterable[Thing]:
         for name in self._store.snapshots.names():

@@ -28,6 +28,7 @@ from minibuild.oci.reference import Reference
 from minibuild.values import dataclass
 
 if TYPE_CHECKING:
+    from minibuild.layers.form import Form
     from minibuild.layers.tree import Tree
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
@@ -325,11 +326,12 @@ class Layers:
         A layer that comes more than once counts where it comes last: there it hides what the same
         layer did further down, and overlay takes no folder twice (ELOOP).
         """
-        self._lease(*(layer.diff_id.hex for layer in filesystem.layers))
+        form = self._sandbox().form
+        self._lease(*(form.name(layer.diff_id.hex) for layer in filesystem.layers))
         last = {layer.diff_id: number for number, layer in enumerate(filesystem.layers)}
         from minibuild.engine.repair import HIDES_ALL, LEAVES_PARENTS_OUT
 
-        folders = {diff_id: self._store.snapshots.path(diff_id.hex) for diff_id in last}
+        folders = {diff_id: self._unpacked(form, diff_id) for diff_id in last}
         jobs = {
             number: self._unpacker(filesystem.layers[number])
             for diff_id, number in last.items()
@@ -355,18 +357,24 @@ class Layers:
         from minibuild.engine.repair import parents_folder
 
         name = "parents-" + filesystem.chain.partition(":")[2]
-        self._lease(name)
+        self._lease(self._sandbox().form.name(name))
         folder = parents_folder(name, self.tree(filesystem), store=self._store, sandbox=self._sandbox())
         return [] if folder is None else [folder]
 
     def _unpacker(self, layer: Layer) -> Callable[[], Path]:
         return lambda: self.snapshot(layer)
 
+    def _unpacked(self, form: Form, diff_id: Digest) -> Path | None:
+        """The layer's root folder, where it has been unpacked before."""
+        folder = self._store.snapshots.path(form.name(diff_id.hex))
+        return None if folder is None else form.root(folder)
+
     def snapshot(self, layer: Layer) -> Path:
         """The layer unpacked as an overlay lower folder."""
-        name = layer.diff_id.hex
+        form = self._sandbox().form
+        name = form.name(layer.diff_id.hex)
         with self._store.lock(f"snapshot {name}"):
-            folder = self._store.snapshots.path(name)
+            folder = self._unpacked(form, layer.diff_id)
             if folder is not None:
                 return folder
             from minibuild.engine.repair import trait_of
@@ -374,10 +382,10 @@ class Layers:
             blob = self.path(layer.descriptor)
             sandbox = self._sandbox()
             with self._store.snapshots.workspace(remove=sandbox.remove) as work:
-                target = work / "root"
-                target.mkdir(mode=0o755)
+                target = work / "layer"
+                root = form.make(target)
                 try:
-                    packed = sandbox.unpack(blob, layer.descriptor.media_type, target, layer.diff_id)
+                    packed = sandbox.unpack(blob, layer.descriptor.media_type, root, layer.diff_id)
                 except LayerError as error:
                     raise self._blamed(layer, error) from None
                 if self._indexes.get(layer.diff_id) is None:
@@ -385,7 +393,7 @@ class Layers:
                 trait = trait_of(LayerIndex.load(packed))
                 if trait:
                     self._traits.put(layer.diff_id, trait)
-                return self._store.snapshots.commit(target, name)
+                return form.root(self._store.snapshots.commit(target, name))
 
 
 def in_parallel(work: Mapping[int, Callable[[], Path]], *, limit: int = 4) -> dict[int, Path]:

@@ -34,17 +34,19 @@ def parents_folder(name: str, tree: Tree, *, store: Store, sandbox: Sandbox) -> 
     from minibuild.layers.compress import Compression
     from minibuild.layers.writer import LayerWriter
 
-    folder = store.snapshots.path(name)
+    form = sandbox.form
+    folder = store.snapshots.path(form.name(name))
+    if folder is not None:
+        return form.root(folder)
     entries = tree.repairs()
-    if folder is not None or not entries:
-        return folder
+    if not entries:
+        return None
     with store.snapshots.workspace(remove=sandbox.remove) as work:
         blob = work / "parents.tar"
         with blob.open("wb") as file, LayerWriter(file.fileno(), Compression("uncompressed", None)) as writer:
             for entry in entries:
                 writer.add(entry)
             result = writer.close()
-        target = work / "root"
-        target.mkdir(mode=0o755)
-        sandbox.unpack(blob, result.media_type, target, result.diff_id)
-        return store.snapshots.commit(target, name)
+        target = work / "made"
+        sandbox.unpack(blob, result.media_type, form.make(target), result.diff_id)
+        return form.root(store.snapshots.commit(target, form.name(name)))

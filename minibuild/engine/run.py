@@ -54,8 +54,7 @@ def execute(
     lowers = session.layers.snapshots(parent)
     with ExitStack() as stack:
         work = stack.enter_context(session.store.snapshots.workspace(remove=sandbox.remove))
-        rootfs = Rootfs(lowers, work / "upper", work / "work")
-        rootfs.upper.mkdir(mode=0o755)
+        rootfs = Rootfs(lowers, sandbox.form.make(work / "upper"), work / "work")
         rootfs.work.mkdir(mode=0o700)
         spec = _spec(session, stack, step, mounted)
         shown = rootfs
@@ -71,7 +70,7 @@ def execute(
             raise _failure(session, step, status)
         if session.ca_bundle:
             sandbox.scrub(rootfs.upper)
-        return _keep_changes(session, sandbox, rootfs)
+        return _keep_changes(session, sandbox, rootfs, work / "upper")
 
 
 def _with_trust(
@@ -113,8 +112,8 @@ def _failure(session: Session, step: steps.RunStep, status: ExitStatus) -> RunFa
     )
 
 
-def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs) -> Layer:
-    """Turn the upper folder into a layer blob, and itself into that layer's snapshot."""
+def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs, folder: Path) -> Layer:
+    """Turn the upper folder into a layer blob, and `folder`, which holds it, into that layer's snapshot."""
     from minibuild.layers.compress import DEFAULT
 
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
@@ -122,7 +121,7 @@ def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs) -> Layer:
         result = sandbox.diff(rootfs, blob.fd, DEFAULT, clamp)
         blob.commit_hashed(BlobInfo(result.digest, result.size))
     session.layers.keep_index(result.diff_id, result.index)
-    session.store.snapshots.commit(rootfs.upper, result.diff_id.hex)
+    session.store.snapshots.commit(folder, sandbox.form.name(result.diff_id.hex))
     return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
 
 
@@ -228,6 +227,7 @@ def _cache_mount(
 ) -> Mount:
     """The folder of a cache mount; locked and private ones are this step's alone while it runs."""
     folder = cache_folder(session, mount, "" if source is None else source.chain)
+    folder = folder.with_name(folder.name + session.sandbox().form.suffix.replace(".", "-"))
     if mount.sharing == "locked":
         stack.enter_context(session.store.lock(f"cache {folder}", waiting=session.check))
     elif mount.sharing == "private":

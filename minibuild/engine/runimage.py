@@ -78,8 +78,7 @@ def run_image(
         sandbox = session.sandbox()
         lowers = session.layers.snapshots(image_filesystem(image))
         with store.snapshots.workspace(remove=sandbox.remove) as work:
-            rootfs = Rootfs(lowers, work / "upper", work / "work")
-            rootfs.upper.mkdir(mode=0o755)
+            rootfs = Rootfs(lowers, sandbox.form.make(work / "upper"), work / "work")
             rootfs.work.mkdir(mode=0o700)
             session.check()
             signals.running = True

@@ -132,6 +132,7 @@ class Session:
                 from minibuild.sandbox.client import Sandbox
 
                 self._sandbox = Sandbox.start(self.request.isolation)
+                self.notice("note", self._sandbox.describe())
             return self._sandbox
 
     def remove(self, folder: Path) -> None:

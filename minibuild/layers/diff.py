@@ -47,7 +47,8 @@ _UNUSABLE_XATTRS: Final = tuple(
     prefix + name for prefix in OVERLAY_XATTRS for name in (b"redirect", b"metacopy")
 )
 
-Owner = Callable[[os.stat_result, Mapping[bytes, bytes]], tuple[int, int]]
+# Attributes of an inode, extended ones among them, its path and that of what it replaces; user and group.
+Owner = Callable[[os.stat_result, Mapping[bytes, bytes], bytes, bytes | None], tuple[int, int]]
 
 
 class DiffResult(NamedTuple):
@@ -70,7 +71,7 @@ def diff(
     `lower` shows the merged tree below, read only; None stands for an empty one of which nothing is
     known, so every deletion is written. `ignore` are paths (as `Entry.path`) of mount points made for
     the run: an empty file there is left out, a folder unless it has come to hold something.
-    `owner(stat, xattrs)` gives user and group where they are not the inode's own; it sees the
+    `owner(stat, xattrs, path, below)` gives user and group where they are not the inode's own; it sees the
     attributes under ``user.minibuild.`` too. Raises `LayerError` for what a layer cannot say, and
     what `LayerWriter.add` raises.
     """
@@ -238,7 +239,12 @@ class _Walk:
     def _entry(self, place: _Place, xattrs: Mapping[bytes, bytes]) -> Entry:
         info = place.stat
         kind = _KINDS[stat.S_IFMT(info.st_mode)]
-        uid, gid = self._owner(info, xattrs) if self._owner else (info.st_uid, info.st_gid)
+        uid, gid = info.st_uid, info.st_gid
+        if self._owner:
+            path = _through_proc(place.dir_fd, place.name)
+            lower_fd = place.lower_fd if place.lower is not None else None
+            below = None if lower_fd is None else _through_proc(lower_fd, place.name)
+            uid, gid = self._owner(info, xattrs, path, below)
         entry = Entry(
             place.path,
             kind,
@@ -258,7 +264,9 @@ class _Walk:
     def _same_metadata(self, entry: Entry, place: _Place, lower_xattrs: Mapping[bytes, bytes]) -> bool:
         lower = place.lower
         assert lower is not None
-        owner = self._owner(lower, lower_xattrs) if self._owner else (lower.st_uid, lower.st_gid)
+        owner = (lower.st_uid, lower.st_gid)
+        if self._owner and place.lower_fd is not None:
+            owner = self._owner(lower, lower_xattrs, _through_proc(place.lower_fd, place.name), None)
         return (
             lower.st_mode == place.stat.st_mode
             and owner == (entry.uid, entry.gid)

@@ -17,6 +17,7 @@ from pathlib import Path
 from minibuild_store.digest import Digest
 
 from minibuild.errors import LayerError
+from minibuild.layers import owners
 from minibuild.layers.compress import Reader
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.folders import CREATE, Folders, write_all
@@ -52,11 +53,13 @@ def unpack(
     diff_id: Digest,
     skip_devices: bool,
     content_only: bool = False,
+    record_owners: bool = False,
 ) -> LayerIndex:
     """Unpack the layer blob `fileobj` into the empty folder `dest`; returns its index.
 
     Owners, modes, times and extended attributes are exact; with `content_only` owners stay ours and
-    privileged attributes are left out, which needs no privileges. Devices are left out where asked
+    privileged attributes are left out, which needs no privileges; with `record_owners` they stay ours
+    too, and the true ones are recorded as `layers.owners` has it. Devices are left out where asked
     or not permitted. Whiteouts and opaque directories take the form of overlayfs mounted with
     ``userxattr``. The folder itself is made 0755, whatever the archive says of its root, as
     containerd does. Raises `LayerError` for a bad layer or a wrong `diff_id`, `OSError` for a fault
@@ -65,7 +68,7 @@ def unpack(
     builder = IndexBuilder()
     with (
         LayerStream(fileobj, media_type, diff_id) as stream,
-        _Unpacker(dest, builder, skip_devices or content_only, content_only) as unpacker,
+        _Unpacker(dest, builder, skip_devices or content_only, content_only, record_owners) as unpacker,
     ):
         unpacker.run(TarReader(stream))
         stream.verify()
@@ -76,7 +79,12 @@ def unpack(
 class _Unpacker:
     """The folder being filled; the `Effects` of its `Layout`."""
 
-    def __init__(self, dest: Path, builder: IndexBuilder, skip_devices: bool, content_only: bool) -> None:
+    def __init__(
+        self, dest: Path, builder: IndexBuilder, skip_devices: bool, content_only: bool, record_owners: bool
+    ) -> None:
+        self._dest = dest
+        self._record_owners = record_owners
+        self._nodes: dict[owners.Node, tuple[int, int]] = {}
         self._at = Folders(dest)
         self._builder = builder
         self._skip_devices = skip_devices
@@ -129,6 +137,8 @@ class _Unpacker:
                 if error.errno in _OURS:
                     raise
                 raise _failed(path, error) from None
+        lines = [owners.node_line(node, owner) for node, owner in self._nodes.items()]
+        owners.append(os.fspath(self._dest), lines)
 
     # -- Effects
 
@@ -218,13 +228,20 @@ class _Unpacker:
         elif not self._create_device(entry, name, folder):
             self._skipped.add(entry.path)
             return
-        if not self._content_only:
+        if self._record_owners:
+            self._record_node(entry, name, folder)
+        elif not self._content_only:
             os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
         if entry.xattrs:
             self._set_xattrs(f"/proc/self/fd/{folder}/".encode() + name, entry)
         if entry.kind is not Kind.SYMLINK:
             os.chmod(name, entry.mode, dir_fd=folder)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
+
+    def _record_node(self, entry: Entry, name: bytes, folder: int) -> None:
+        if (entry.uid, entry.gid) != owners.ROOT:
+            node = owners.node_at(f"/proc/self/fd/{folder}/".encode() + name)
+            self._nodes[node] = entry.uid, entry.gid
 
     def _create_device(self, entry: Entry, name: bytes, folder: int) -> bool:
         if self._skip_devices:
@@ -238,7 +255,10 @@ class _Unpacker:
 
     def _dress(self, fd: int, entry: Entry) -> None:
         """Owner, then attributes and mode: a change of owner clears capabilities and setuid."""
-        if not self._content_only:
+        if self._record_owners:
+            if (entry.uid, entry.gid) != owners.ROOT:
+                owners.record(fd, (entry.uid, entry.gid))
+        elif not self._content_only:
             os.fchown(fd, entry.uid, entry.gid)
         if entry.xattrs:
             self._set_xattrs(fd, entry)

@@ -22,7 +22,8 @@ _NUMBERS = {
     "AUDIT_WRITE": 29,
     "SETFCAP": 31,
 }
-SYS_ADMIN = 21
+CHOWN, DAC_OVERRIDE, FOWNER, SETGID, SETUID = 0, 1, 3, 6, 7
+SYS_CHROOT, SYS_ADMIN, MKNOD, SETFCAP = 18, 21, 27, 31
 
 # The names a container engine grants by default, as one bit set.
 DEFAULT = sum(1 << number for number in _NUMBERS.values())

@@ -21,6 +21,7 @@ from minibuild_store.digest import Digest
 
 from minibuild.errors import SandboxError, UsageError
 from minibuild.layers.compress import Compression
+from minibuild.layers.form import EXACT, RECORDED, Form
 from minibuild.layers.writer import LayerResult
 from minibuild.sandbox import probe, protocol, spawn
 from minibuild.sandbox.job import Job, Output, Pipes
@@ -54,15 +55,28 @@ class Sandbox:
         self._lock = threading.Lock()
         self._closed = False
         self._numbers = itertools.count(1)
+        self.refused: dict[probe.Mode, SandboxError] = {}  # better modes, and why not
 
     @classmethod
     def start(cls, isolation: str = "auto") -> Sandbox:
-        """Start the helper process, in 20 to 30 ms.
+        """Start the helper process, in 20 to 30 ms, in the best mode that works.
 
-        `isolation` is "auto", "root" or "userns". Raises `SandboxError` with what is missing and the cure.
+        `isolation` is a name of `probe.ISOLATIONS`. Raises `SandboxError` with what is missing and the cure.
         """
         machine = probe.look()
-        mode = probe.choose(machine, isolation)
+        modes, refused = probe.ladder(machine, isolation)
+        for mode in modes:
+            try:
+                sandbox = cls._start(mode, machine)
+            except SandboxError as error:
+                refused[mode] = error
+                continue
+            sandbox.refused = refused
+            return sandbox
+        raise probe.nothing_works(refused, isolation)
+
+    @classmethod
+    def _start(cls, mode: probe.Mode, machine: probe.Machine) -> Sandbox:
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -76,6 +90,21 @@ class Sandbox:
     def mode(self) -> str:
         """How processes are kept apart, in words for people."""
         return self._mode.value
+
+    def describe(self) -> str:
+        """One line for people: the mode, what is not real in it, and why there is no better one."""
+        text = f"isolation: {self._mode.value}"
+        if self._mode is probe.Mode.SINGLE:
+            text += "; in RUN every file seems to be the user's own, and changing the user has no effect"
+        for mode, error in self.refused.items():
+            if not probe.hopeless(mode):
+                return f"{text} ({error.message})"
+        return text
+
+    @property
+    def form(self) -> Form:
+        """How unpacked layers lie on disk in this mode."""
+        return RECORDED if self._mode is probe.Mode.SINGLE else EXACT
 
     def __enter__(self) -> Sandbox:
         return self

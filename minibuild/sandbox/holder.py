@@ -15,7 +15,7 @@ import marshal
 import os
 import select
 
-from minibuild.sandbox import caps, paths, process, protocol, seccomp, syscalls, users
+from minibuild.sandbox import caps, paths, process, protocol, seccomp, singleid, syscalls, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,16 +44,24 @@ class Job:
         self.process_fd = os.pidfd_open(pid)
 
 
-def main(control_fd: int, client_pid: int, *, user_namespace: bool) -> None:
-    """Serve the client at the other end of `control_fd`; returns in the outer process, at the end."""
+def main(control_fd: int, client_pid: int, *, ids: str) -> None:
+    """Serve the client at the other end of `control_fd`; returns in the outer process, at the end.
+
+    `ids` is "" to stay in the user namespace we are in, "mapped" for one whose ids the client maps,
+    "single" for one with no id but our own.
+    """
     control = _socket.socket(fileno=control_fd)
     client_fd = os.pidfd_open(client_pid)
     if os.getppid() != client_pid:
         return
+    single = None
     try:
-        pid = _enter_namespaces(control, user_namespace)
+        if ids == "single":
+            singleid.enter()
+            single = singleid.Single()
+        pid = _enter_namespaces(control, ids == "mapped")
         if pid == 0:
-            Holder(control).serve()
+            Holder(control, single).serve()
             os._exit(0)
     except OSError as error:
         control.send(b"E" + marshal.dumps((error.errno or 0, error.strerror or str(error))))
@@ -62,8 +70,15 @@ def main(control_fd: int, client_pid: int, *, user_namespace: bool) -> None:
     # The client's sockets may outlive it in processes that it forked: watch the client itself too.
     ends = select.poll()
     ends.register(client_fd, select.POLLIN)
-    ends.register(os.pidfd_open(pid), select.POLLIN)
-    ends.poll()
+    inner_fd = os.pidfd_open(pid)
+    ends.register(inner_fd, select.POLLIN)
+    supervise = single.supervise(ends) if single else None
+    while True:
+        ready = ends.poll()
+        if supervise is None or any(fd in (client_fd, inner_fd) for fd, _ in ready):
+            break
+        for fd, events in ready:
+            supervise(fd, events)
     os.kill(pid, 9)
     os.waitpid(pid, 0)  # over only when everything below it is
 
@@ -97,7 +112,7 @@ def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
 class Holder:
     """The serving loop: new jobs, ended children, clients that hung up."""
 
-    def __init__(self, control: _socket.socket) -> None:
+    def __init__(self, control: _socket.socket, single: singleid.Single | None = None) -> None:
         self._control = control
         self._poll = select.poll()
         self._by_process: dict[int, Job] = {}
@@ -110,7 +125,8 @@ class Holder:
             unified_cgroup=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
             last_capability=caps.last_capability(),
             capabilities=caps.effective(),
-            seccomp_address=seccomp.build(),
+            seccomp_address=0 if single else seccomp.build(),
+            single=single,
         )
 
     def serve(self) -> None:

@@ -14,7 +14,7 @@ import fcntl
 import os
 import stat
 
-from minibuild.sandbox import overlay, paths, syscalls
+from minibuild.sandbox import overlay, paths, singleid, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +144,13 @@ class Table:
 
     def proc(self) -> None:
         """procfs of the job's process namespace, with runc's masks."""
-        fd = syscalls.new_mount("proc", (), _SAFE, "mount /proc")
+        try:
+            fd = syscalls.new_mount("proc", (), _SAFE, "mount /proc")
+        except PermissionError:
+            # The outer /proc is masked, so no other may show what it hides: take it as it is. What belongs to
+            # processes outside is closed to ours by their user namespace; their command lines are not.
+            fd = syscalls.open_tree(syscalls.AT_FDCWD, "/proc", "bind /proc", recursive=True)
+            syscalls.mount_setattr(fd, _SAFE, "bind /proc", recursive=True)
         target = self._system_folder("proc")
         syscalls.move_mount(fd, target, "mount on /proc")
         os.close(target)
@@ -281,7 +287,7 @@ class Table:
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view) :]
-        os.fchown(fd, *owner)
+        singleid.give(fd, *owner)
         os.fchmod(fd, mode)
         os.close(fd)
         tree = syscalls.open_tree(syscalls.AT_FDCWD, name, f"bind {path}")
@@ -371,7 +377,7 @@ def make_folder(path: str, mode: int, uid: int, gid: int) -> None:
     os.makedirs(parent, 0o755, exist_ok=True)
     temporary = f"{parent}/.{name}.{os.urandom(8).hex()}"
     os.mkdir(temporary, 0o700)
-    os.chown(temporary, uid, gid)
+    singleid.give(temporary, uid, gid)
     os.chmod(temporary, mode)
     try:
         syscalls.rename_exclusive(temporary, path)

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from minibuild.sandbox import syscalls
+from minibuild.sandbox import singleid, syscalls
 
 _MAX_LINKS = 40
 _EXACT = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
@@ -132,7 +132,7 @@ def _make(parent_fd: int, name: str, folder: bool, owner: tuple[int, int]) -> in
     else:
         fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o755, dir_fd=parent_fd)
     if owner != (0, 0):
-        os.fchown(fd, *owner)
+        singleid.give(fd, *owner)
     return fd
 
 

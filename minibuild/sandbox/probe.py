@@ -1,7 +1,7 @@
-"""What this machine lets us do, and which mode of isolation follows from it.
+"""What this machine lets us do, and which modes of isolation follow from it, best first.
 
-A mode is chosen from facts that are cheap to read; whether the kernel really agrees shows when the
-holder starts, and `explain` then turns its refusal into a cause and a cure.
+The ladder is built from facts that are cheap to read; whether the kernel really agrees shows when the
+holder starts. `explain` turns its refusal into a cause and a cure, and the next rung is tried.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from minibuild.errors import SandboxError
+from minibuild.errors import SandboxError, UsageError
 from minibuild.sandbox import caps, userns
 from minibuild.sandbox.userns import IdRange
 from minibuild.values import dataclass
@@ -23,7 +23,22 @@ class Mode(StrEnum):
     """Kinds of isolation, best first; the value is what users are shown."""
 
     ROOT = "root"
+    ALL_IDS = "user namespace (all ids)"  # of a root that may not mount
     SUBUID = "user namespace (subuid)"
+    SINGLE = "user namespace (single id)"
+    CHROOT = "chroot"
+
+
+# What can be asked for; "none" refuses every RUN.
+ISOLATIONS: Final[dict[str, tuple[Mode, ...]]] = {
+    "auto": tuple(Mode),
+    "namespace": (Mode.ROOT, Mode.ALL_IDS, Mode.SUBUID),
+    "single-id": (Mode.SINGLE,),
+    "chroot": (Mode.CHROOT,),
+    "none": (),
+    "root": (Mode.ROOT,),
+    "userns": (Mode.ALL_IDS, Mode.SUBUID),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +47,15 @@ class Machine:
 
     uid: int
     gid: int
-    admin: bool
+    capabilities: int
     kernel: tuple[int, int]
     subuid: tuple[IdRange, ...]
     subgid: tuple[IdRange, ...]
     settings: tuple[tuple[str, str], ...]
+
+    def may(self, capability: int) -> bool:
+        """Whether the caller holds a capability, by its number."""
+        return bool(self.capabilities >> capability & 1)
 
     def setting(self, name: str) -> str:
         """The value of a kernel setting of `_SETTINGS`, "" where the kernel has no such setting."""
@@ -62,7 +81,7 @@ def look() -> Machine:
     return Machine(
         uid=uid,
         gid=os.getegid(),
-        admin=bool(caps.effective() >> caps.SYS_ADMIN & 1),
+        capabilities=caps.effective(),
         kernel=_kernel(os.uname().release),
         subuid=userns.read_ranges(Path("/etc/subuid"), uid) if uid else (),
         subgid=userns.read_ranges(Path("/etc/subgid"), uid) if uid else (),
@@ -84,41 +103,125 @@ def _kernel(release: str) -> tuple[int, int]:
     return int(major), int(minor or 0)
 
 
-def choose(machine: Machine, isolation: str = "auto") -> Mode:
-    """The mode to run in; `isolation` is "auto", "root" or "userns". Raises `SandboxError`."""
+def ladder(machine: Machine, isolation: str = "auto") -> tuple[list[Mode], dict[Mode, SandboxError]]:
+    """The modes to try, best first, and why the others are out of the question.
+
+    `isolation` is a name of `ISOLATIONS`. Raises `UsageError` for any other.
+    """
+    if isolation not in ISOLATIONS:
+        raise UsageError(f"no isolation is called {isolation!r}", cure=f"Say {', '.join(ISOLATIONS)}.")
+    modes: list[Mode] = []
+    refused: dict[Mode, SandboxError] = {}
+    for mode in ISOLATIONS[isolation]:
+        error = obstacle(machine, mode)
+        if error is None:
+            modes.append(mode)
+        else:
+            refused[mode] = error
+    return modes, refused
+
+
+def obstacle(machine: Machine, mode: Mode) -> SandboxError | None:
+    """What is known to rule `mode` out, with its cure; None where it is worth a try."""
+    try:
+        _CHECKS[mode](machine)
+    except SandboxError as error:
+        return error
+    return None
+
+
+def _check_kernel(machine: Machine) -> None:
     if machine.kernel < _MIN_KERNEL:
         raise SandboxError(
-            f"Linux {machine.kernel[0]}.{machine.kernel[1]} is too old to run build steps",
+            f"Linux {machine.kernel[0]}.{machine.kernel[1]} is too old to run build steps in namespaces",
             cure=f"Linux {_MIN_KERNEL[0]}.{_MIN_KERNEL[1]} or newer is needed.",
         )
-    if isolation not in ("auto", "root", "userns"):
-        raise SandboxError(f"no isolation is called {isolation!r}", cure="Say auto, root or userns.")
-    if machine.uid == 0:
-        return _choose_root(machine, isolation)
-    if isolation == "root":
+
+
+def _check_root(machine: Machine) -> None:
+    _check_kernel(machine)
+    if machine.uid != 0:
+        raise SandboxError("isolation root is not for an ordinary user", cure="Leave isolation at auto.")
+    if not machine.may(caps.SYS_ADMIN):
         raise SandboxError(
-            "isolation root was asked for by an ordinary user", cure="Leave isolation at auto."
+            "root without CAP_SYS_ADMIN cannot mount",
+            cure="In a container, start it with --cap-add SYS_ADMIN --security-opt seccomp=unconfined"
+            " --security-opt apparmor=unconfined.",
         )
+
+
+def _check_all_ids(machine: Machine) -> None:
+    _check_kernel(machine)
+    if machine.uid != 0 or not (machine.may(caps.SETUID) and machine.may(caps.SETFCAP)):
+        raise SandboxError(
+            "mapping all ids needs root with CAP_SETUID, CAP_SETGID and CAP_SETFCAP",
+            cure="Leave isolation at auto.",
+        )
+    _check_settings(machine)
+
+
+def _check_subuid(machine: Machine) -> None:
+    _check_kernel(machine)
+    if machine.uid == 0:
+        raise SandboxError("subordinate ids are for ordinary users", cure="Leave isolation at auto.")
     _check_settings(machine)
     userns.require_ranges(machine.uid, machine.subuid, machine.subgid)
     userns.require_tools()
-    return Mode.SUBUID
 
 
-def _choose_root(machine: Machine, isolation: str) -> Mode:
-    if isolation == "userns":
-        raise SandboxError("isolation userns is for ordinary users", cure="Leave isolation at auto.")
-    if not machine.admin:
+def _check_single(machine: Machine) -> None:
+    _check_kernel(machine)
+    _check_settings(machine)
+    if not supervision():
         raise SandboxError(
-            "root without CAP_SYS_ADMIN cannot mount, so it cannot run build steps",
-            cure="Run as an ordinary user with subordinate ids, or in a container started with"
-            " --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined.",
+            "this kernel cannot hand system calls to another process (seccomp user notification)",
+            cure="Use a kernel with CONFIG_SECCOMP_FILTER, on x86-64 or arm64.",
         )
-    return Mode.ROOT
+
+
+def supervision() -> bool:
+    """Whether the kernel hands system calls to another process, and `notify` knows their numbers."""
+    if os.uname().machine not in ("x86_64", "aarch64"):
+        return False
+    try:
+        return "user_notif" in Path("/proc/sys/kernel/seccomp/actions_avail").read_text().split()
+    except OSError:
+        return True  # it will show
+
+
+def _check_chroot(machine: Machine) -> None:
+    if machine.uid != 0:
+        raise SandboxError(
+            "an ordinary user cannot change the root folder",
+            cure="Run as root; in a container, without --user.",
+        )
+    missing = [name for number, name in _CHROOT_NEEDS if not machine.may(number)]
+    if missing:
+        raise SandboxError(
+            f"isolation chroot needs {' and '.join(missing)}",
+            cure="In a container, keep the default capabilities (no --cap-drop).",
+        )
+
+
+_CHROOT_NEEDS: Final = (
+    (caps.SYS_CHROOT, "CAP_SYS_CHROOT"),
+    (caps.CHOWN, "CAP_CHOWN"),
+    (caps.DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+    (caps.FOWNER, "CAP_FOWNER"),
+    (caps.SETUID, "CAP_SETUID"),
+    (caps.SETGID, "CAP_SETGID"),
+)
+_CHECKS: Final = {
+    Mode.ROOT: _check_root,
+    Mode.ALL_IDS: _check_all_ids,
+    Mode.SUBUID: _check_subuid,
+    Mode.SINGLE: _check_single,
+    Mode.CHROOT: _check_chroot,
+}
 
 
 def _check_settings(machine: Machine) -> None:
-    if machine.setting("kernel/unprivileged_userns_clone") == "0":
+    if machine.setting("kernel/unprivileged_userns_clone") == "0" and not machine.may(caps.SYS_ADMIN):
         raise SandboxError(
             "this machine denies user namespaces to ordinary users (kernel.unprivileged_userns_clone = 0)",
             cure="As root: sysctl -w kernel.unprivileged_userns_clone=1",
@@ -130,9 +233,35 @@ def _check_settings(machine: Machine) -> None:
         )
 
 
+def nothing_works(refused: dict[Mode, SandboxError], isolation: str = "auto") -> SandboxError:
+    """The error for a RUN where no mode is left: what each is missing, and the cure for the best.
+
+    What the caller's own kind of user can never have is left out.
+    """
+    if not ISOLATIONS[isolation]:
+        return SandboxError(
+            "RUN needs isolation, and isolation none was asked for", cure="Leave isolation at auto."
+        )
+    if len(refused) == 1:
+        return next(iter(refused.values()))
+    told = {mode: error for mode, error in refused.items() if not hopeless(mode)}
+    reasons = "; ".join(dict.fromkeys(error.message for error in told.values()))
+    cures = dict.fromkeys(error.cure for error in told.values() if error.cure)
+    return SandboxError(
+        f"RUN cannot be executed on this machine: {reasons}",
+        cure=f"{next(iter(cures), '')} minibuild doctor tells more; what has no RUN builds without.",
+    )
+
+
+def hopeless(mode: Mode) -> bool:
+    """Whether a mode is for the other kind of user: root or not."""
+    for_root = (Mode.ROOT, Mode.ALL_IDS, Mode.CHROOT)
+    return (mode in for_root) != (os.geteuid() == 0) and mode is not Mode.SINGLE
+
+
 def explain(machine: Machine, mode: Mode, operation: str) -> SandboxError:
     """The error for a holder that could not set itself up: `operation` is what the kernel refused."""
-    if mode is Mode.ROOT:
+    if mode in (Mode.ROOT, Mode.CHROOT):
         return SandboxError(
             f"the sandbox could not start: {operation}",
             cure="In a container, start it with --privileged, or --cap-add SYS_ADMIN with seccomp and"

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from minibuild.sandbox import caps, mounts, paths, syscalls, users
+from minibuild.sandbox import caps, mounts, paths, singleid, syscalls, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +27,18 @@ _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWU
 class Host:
     """What the holder learned once about this machine and its own rights."""
 
-    __slots__ = ("capabilities", "last_capability", "seccomp_address", "unified_cgroup")
+    __slots__ = ("capabilities", "last_capability", "seccomp_address", "single", "unified_cgroup")
 
     def __init__(
-        self, *, unified_cgroup: bool, last_capability: int, capabilities: int, seccomp_address: int
+        self,
+        *,
+        unified_cgroup: bool,
+        last_capability: int,
+        capabilities: int,
+        seccomp_address: int,
+        single: singleid.Single | None = None,
     ) -> None:
+        self.single = single  # where only one id is mapped
         self.unified_cgroup = unified_cgroup
         self.last_capability = last_capability
         self.capabilities = capabilities
@@ -108,6 +115,8 @@ class Launch:
         table.sys(self._host.unified_cgroup)
         resolv_conf = request["resolv_conf"]
         table.file("/etc/resolv.conf", _host_file("/etc/resolv.conf") if resolv_conf is None else resolv_conf)
+        if self._host.single:
+            table.file(singleid.APT_CONFIG, singleid.apt_config(request["env"]))
         table.file("/etc/hosts", hosts_file(request["hostname"], request["hosts"]))
         for mount in sorted(request["mounts"], key=lambda mount: mount["target"].split("/")):
             table.extra(mount)
@@ -128,6 +137,8 @@ class Launch:
         self._user = users.resolve(self._request["user"], passwd, group)
         self._env = dict(self._request["env"])
         self._env["HOME"] = self._env.get("HOME") or self._user.home
+        if self._host.single:
+            self._env["APT_CONFIG"] = singleid.APT_CONFIG
 
     def _resolve_cwd(self) -> None:
         self._cwd = os.path.join("/", self._request["cwd"])
@@ -192,7 +203,8 @@ class Launch:
             null = os.open("/dev/null", os.O_RDONLY)
             for fd in stdio:
                 # /dev/stdout opens the pipe again by name, which its owner may do (as runc arranges).
-                os.fchown(fd, self._user.uid, -1)
+                if not self._host.single:
+                    os.fchown(fd, self._user.uid, -1)
             stdio = (null, *stdio)
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
@@ -201,6 +213,15 @@ class Launch:
         insecure = self._request["insecure"]
         for number, soft, hard in self._request["ulimits"]:
             self._resource.setrlimit(number, (soft, hard))
+        if self._host.single:
+            self._host.single.drop_rights(
+                self._user, self._request["upper"], self._host.last_capability, insecure=insecure
+            )
+            if insecure:
+                caps.keep_all(self._host.capabilities)
+            elif self._user.uid == 0:
+                caps.limit_process()
+            return
         if insecure:
             syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
         else:

@@ -13,6 +13,10 @@ import struct
 
 from minibuild.sandbox import seccomp_table as table
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _ALLOW = 0x7FFF0000
 _EPERM = 0x00050001
 _ENOSYS = 0x00050026
@@ -37,14 +41,22 @@ _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 # code, jump if true, jump if false, operand
 _Instruction = tuple[int, int, int, int]
 
+_NO_ANSWERS: Mapping[str, Mapping[int, int]] = {}
 
-def program(machine: str) -> bytes:
-    """The filter for a machine (as uname names it); b"" for one whose numbers are not known."""
+
+def program(
+    machine: str, answers: Mapping[str, Mapping[int, int]] = _NO_ANSWERS, *, confined: bool = True
+) -> bytes:
+    """The filter for a machine (as uname names it); b"" for one whose numbers are not known.
+
+    `answers` are actions by architecture and number of a call that come before the profile's; without
+    `confined` there is no profile, and all other calls pass.
+    """
     if machine not in table.COMPATIBLE:
         return b""
     code: list[_Instruction] = []
     for architecture in (machine, table.COMPATIBLE[machine]):
-        body = _body(architecture)
+        body = _body(architecture, answers.get(architecture, {}), confined)
         code += [(_LOAD, 0, 0, _ARCHITECTURE), (_JUMP_EQUAL, 1, 0, table.AUDIT[architecture])]
         # A conditional jump reaches 255 instructions; an unconditional one (BPF_JA) any number.
         code += [(0x05, 0, 0, len(body)), *body]
@@ -54,23 +66,32 @@ def program(machine: str) -> bytes:
 
 def build() -> int:
     """The address of a struct sock_fprog for this machine, kept for the life of the process; 0 for none."""
-    data = program(os.uname().machine)
+    return keep(program(os.uname().machine))
+
+
+def keep(data: bytes) -> int:
+    """The address of a struct sock_fprog for a program, kept for the life of the process; 0 for b""."""
     if not data:
         return 0
-    _kept[:] = [ctypes.create_string_buffer(data, len(data))]
-    header = struct.pack("@HP", len(data) // 8, ctypes.addressof(_kept[0]))
-    _kept.append(ctypes.create_string_buffer(header, len(header)))
-    return ctypes.addressof(_kept[1])
+    code = ctypes.create_string_buffer(data, len(data))
+    packed = struct.pack("@HP", len(data) // 8, ctypes.addressof(code))
+    header = ctypes.create_string_buffer(packed, len(packed))
+    _kept.extend((code, header))
+    return ctypes.addressof(header)
 
 
 _kept: list[ctypes.Array[ctypes.c_char]] = []
 
 
-def _body(architecture: str) -> list[_Instruction]:
+def _body(architecture: str, answers: Mapping[int, int], confined: bool) -> list[_Instruction]:
     socket, personality, clone, clone3 = table.SPECIAL[architecture]
     code: list[_Instruction] = [(_LOAD, 0, 0, _NUMBER)]
     if architecture == "x86_64":
         code += [(_JUMP_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _ENOSYS)]
+    for number, action in answers.items():
+        code += _when(number, [(_RETURN, 0, 0, action)])
+    if not confined:
+        return [*code, (_RETURN, 0, 0, _ALLOW)]
     code += _when(socket, _one_of(_REFUSED_FAMILIES, _EPERM, _ALLOW))
     code += _when(personality, _one_of(_PERSONALITIES, _ALLOW, _EPERM))
     code += _when(

@@ -24,9 +24,10 @@ package = type(sys)("minibuild")
 package.__path__ = {package!r}
 sys.modules["minibuild"] = package
 from minibuild.sandbox.holder import main
-main({fd}, {pid}, user_namespace={user_namespace})
+main({fd}, {pid}, ids={ids!r})
 """
 _START_SECONDS: Final = 30.0
+_IDS: Final = {probe.Mode.ALL_IDS: "mapped", probe.Mode.SUBUID: "mapped", probe.Mode.SINGLE: "single"}
 
 
 def start_holder(
@@ -58,7 +59,7 @@ def _start(fd: int, mode: probe.Mode, errors_fd: int) -> subprocess.Popen[bytes]
         package=list(minibuild.__path__),
         fd=fd,
         pid=os.getpid(),
-        user_namespace=mode is probe.Mode.SUBUID,
+        ids=_IDS.get(mode, ""),
     )
     executable, executable_fd, environment = exe.interpreter()
     try:
@@ -106,7 +107,11 @@ def _shake_hands(
         except ConnectionResetError:
             message = b""
         if message == b"M":
-            userns.write_maps(process.pid, machine.uid, machine.gid, machine.subuid, machine.subgid, tools)
+            if mode is probe.Mode.ALL_IDS:
+                userns.map_all(process.pid)
+            else:
+                ranges = machine.subuid, machine.subgid
+                userns.write_maps(process.pid, machine.uid, machine.gid, *ranges, tools)
             control.send(b"m", socket.MSG_NOSIGNAL)
         elif message == b"R":
             control.settimeout(None)

@@ -269,6 +269,21 @@ def ignore_signal(number: int) -> None:
     _signal(number, 1)
 
 
+def seccomp(number: int, operation: int, flags: int, program_address: int, what: str) -> int:
+    """seccomp(2), whose number differs between architectures."""
+    return check(_syscall(number, operation, flags, program_address, 0, 0), what)
+
+
+def chown_fd(fd: int, uid: int, gid: int) -> None:
+    """fchownat(2) on the file that an O_PATH descriptor is open on, even a link; -1 leaves an id."""
+    check(
+        _libc.fchownat(
+            fd, b"", ctypes.c_uint(uid & 0xFFFFFFFF), ctypes.c_uint(gid & 0xFFFFFFFF), AT_EMPTY_PATH
+        ),
+        "change an owner",
+    )
+
+
 def load_seccomp(program_address: int) -> None:
     """Install a seccomp filter (a struct sock_fprog) on this process."""
     check(_prctl(PR_SET_SECCOMP, 2, program_address, 0, 0), "load the seccomp filter")

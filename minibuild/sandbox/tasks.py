@@ -21,7 +21,7 @@ from minibuild.layers.compress import Compression
 from minibuild.layers.diff import diff as diff_upper
 from minibuild.layers.unpack import unpack as unpack_layer
 from minibuild.layers.writer import LayerWriter
-from minibuild.sandbox import mounts, overlay, syscalls, trust
+from minibuild.sandbox import mounts, overlay, singleid, syscalls, trust
 
 
 def run(name: str, arguments: dict[str, Any], fds: list[int]) -> Any:
@@ -37,6 +37,7 @@ def _unpack(arguments: dict[str, Any], fds: list[int]) -> bytes:
             Path(arguments["dest"]),
             diff_id=Digest(arguments["diff_id"]),
             skip_devices=arguments["skip_devices"],
+            record_owners=singleid.active(),
         )
     return index.dump()
 
@@ -54,7 +55,11 @@ def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
         os.close(place)
     compression = Compression(*arguments["compression"])
     writer = LayerWriter(fds[0], compression, clamp_mtime_ns=arguments["clamp_mtime_ns"])
-    diff_upper(Path(arguments["upper"]), lower, writer)
+    owner = None
+    if singleid.active():
+        below = None if lower is None else str(lower)
+        owner = singleid.true_owners(arguments["upper"], lowers, below).owner
+    diff_upper(Path(arguments["upper"]), lower, writer, owner=owner)
     return tuple(str(part) if isinstance(part, str) else part for part in writer.close())
 
 

@@ -323,7 +323,9 @@ def test_owners_may_come_from_elsewhere(overlay: Overlay) -> None:
     overlay.run("chmod 600 same; chmod 644 same; echo > f; ln f hard; ln -s f link")
     os.setxattr(overlay.upper / "f", "user.minibuild.owner", b"5:6")
 
-    def owner(info: os.stat_result, xattrs: Mapping[bytes, bytes]) -> tuple[int, int]:
+    def owner(
+        info: os.stat_result, xattrs: Mapping[bytes, bytes], path: bytes, below: bytes | None
+    ) -> tuple[int, int]:
         recorded = xattrs.get(b"user.minibuild.owner")
         if recorded is not None:
             uid, gid = recorded.split(b":")

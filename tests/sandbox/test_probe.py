@@ -10,25 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minibuild.errors import SandboxError
-from minibuild.sandbox import exe, probe, userns
+from minibuild.errors import SandboxError, UsageError
+from minibuild.sandbox import caps, exe, probe, userns
 from minibuild.sandbox.probe import Machine, Mode
 from minibuild.sandbox.userns import IdRange
 
 ORDINARY = Machine(
     uid=1000,
     gid=1000,
-    admin=False,
+    capabilities=0,
     kernel=(6, 1),
     subuid=(IdRange(100000, 65536),),
     subgid=(IdRange(100000, 65536),),
     settings=(("user/max_user_namespaces", "1000"),),
 )
-ROOT = replace(ORDINARY, uid=0, gid=0, admin=True, subuid=(), subgid=())
+ROOT = replace(ORDINARY, uid=0, gid=0, capabilities=(1 << 41) - 1, subuid=(), subgid=())
+CONTAINER = replace(ROOT, capabilities=caps.DEFAULT)
 
 
 def test_root_needs_no_user_namespace() -> None:
-    assert probe.choose(ROOT) is Mode.ROOT
+    assert probe.ladder(ROOT)[0] == [Mode.ROOT, Mode.ALL_IDS, Mode.SINGLE, Mode.CHROOT]
 
 
 def test_an_ordinary_user_gets_one() -> None:
@@ -36,32 +37,72 @@ def test_an_ordinary_user_gets_one() -> None:
         userns.require_tools()
     except SandboxError:
         pytest.skip("newuidmap is not installed")
-    assert probe.choose(ORDINARY) is Mode.SUBUID
+    assert probe.ladder(ORDINARY)[0] == [Mode.SUBUID, Mode.SINGLE]
+
+
+def test_a_user_without_further_ids_gets_one_with_a_single_id() -> None:
+    assert probe.ladder(replace(ORDINARY, subuid=()))[0] == [Mode.SINGLE]
+
+
+def test_root_in_a_container_changes_the_root_folder_where_namespaces_are_denied() -> None:
+    denied = replace(CONTAINER, settings=(("user/max_user_namespaces", "0"),))
+    assert probe.ladder(denied)[0] == [Mode.CHROOT]
+
+
+def test_a_mode_that_is_named_is_the_only_one_tried() -> None:
+    assert probe.ladder(ROOT, "chroot")[0] == [Mode.CHROOT]
+    assert probe.ladder(ROOT, "none") == ([], {})
+
+
+def test_where_nothing_works_each_reason_is_told_with_a_cure() -> None:
+    machine = replace(ORDINARY, subuid=(), settings=(("user/max_user_namespaces", "0"),))
+    modes, refused = probe.ladder(machine)
+    assert not modes
+    error = probe.nothing_works({Mode.SINGLE: refused[Mode.SINGLE], Mode.CHROOT: refused[Mode.CHROOT]})
+    assert "max_user_namespaces = 0" in error.message
+    assert "sysctl -w" in error.cure
 
 
 @pytest.mark.parametrize(
-    ("machine", "message", "cure"),
+    ("machine", "mode", "message", "cure"),
     [
-        (replace(ROOT, admin=False), "root without CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
-        (replace(ORDINARY, subuid=()), "no subordinate ids in /etc/subuid", "usermod --add-subuids"),
-        (replace(ORDINARY, subgid=(IdRange(5, 1),)), "no subordinate ids in /etc/subgid", "--add-subgids"),
+        (CONTAINER, Mode.ROOT, "root without CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
+        (
+            replace(ORDINARY, subuid=()),
+            Mode.SUBUID,
+            "no subordinate ids in /etc/subuid",
+            "usermod --add-subuids",
+        ),
+        (
+            replace(ORDINARY, subgid=(IdRange(5, 1),)),
+            Mode.SUBUID,
+            "no subordinate ids in /etc/subgid",
+            "--add-subgids",
+        ),
+        (replace(CONTAINER, capabilities=1), Mode.CHROOT, "needs CAP_SYS_CHROOT", "--cap-drop"),
+        (ORDINARY, Mode.CHROOT, "cannot change the root folder", "Run as root"),
         (
             replace(ORDINARY, settings=(("kernel/unprivileged_userns_clone", "0"),)),
+            Mode.SUBUID,
             "denies user namespaces",
             "sysctl -w kernel.unprivileged_userns_clone=1",
         ),
         (
             replace(ORDINARY, settings=(("user/max_user_namespaces", "0"),)),
+            Mode.SINGLE,
             "allows no user namespaces",
             "sysctl -w user.max_user_namespaces",
         ),
-        (replace(ORDINARY, kernel=(5, 4)), "Linux 5.4 is too old", "5.12"),
+        (replace(ORDINARY, kernel=(5, 4)), Mode.SINGLE, "Linux 5.4 is too old", "5.12"),
     ],
 )
-def test_what_is_missing_is_named_with_its_cure(machine: Machine, message: str, cure: str) -> None:
-    with pytest.raises(SandboxError, match=message) as caught:
-        probe.choose(machine)
-    assert cure in caught.value.cure
+def test_what_is_missing_is_named_with_its_cure(
+    machine: Machine, mode: Mode, message: str, cure: str
+) -> None:
+    error = probe.obstacle(machine, mode)
+    assert error is not None
+    assert message in error.message
+    assert cure in error.cure
 
 
 def test_the_tools_are_named_where_they_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +113,9 @@ def test_the_tools_are_named_where_they_are_missing(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_isolation_nobody_knows_is_refused() -> None:
-    with pytest.raises(SandboxError, match="'chroot'"):
-        probe.choose(ROOT, "chroot")
+    with pytest.raises(UsageError, match="'jail'") as caught:
+        probe.ladder(ROOT, "jail")
+    assert "single-id" in caught.value.cure
 
 
 def test_apparmor_is_blamed_where_it_restricts() -> None:
