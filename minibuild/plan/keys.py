@@ -63,6 +63,8 @@ def copy_parts(
         "chmod": step.chmod,
         "unpack": str(step.unpack),
     }
+    if step.exclude and any(isinstance(item, steps.GitItem) for item in step.items):
+        parts["exclude"] = json.dumps(step.exclude)  # of other sources it shows in the content
     for index, item in enumerate(step.items):
         parts[f"source {index}"] = contents[index]
         parts[f"source {index} name"] = _item_name(item)

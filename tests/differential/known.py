@@ -1,4 +1,4 @@
-"""Cases in which minibuild differs from BuildKit, and the reason: ``docs/dockerfile.md`` lists and argues each."""
+"""Cases in which minibuild differs from BuildKit, and why: ``docs/dockerfile.md`` argues each."""
 
 from __future__ import annotations
 
