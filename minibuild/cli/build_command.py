@@ -93,7 +93,9 @@ def command(
     allow: Annotated[_Texts, typer.Option("--allow", help="security.insecure or network.host.")] = None,
     registry_mirror: Annotated[_Texts, typer.Option("--registry-mirror", help="REGISTRY=MIRROR.")] = None,
     insecure_registry: Annotated[_Texts, typer.Option("--insecure-registry", help="Plain http.")] = None,
-    isolation: Annotated[str, typer.Option("--isolation", help="auto, root or userns.")] = "auto",
+    isolation: Annotated[
+        str, typer.Option("--isolation", envvar="MINIBUILD_ISOLATION", help="auto, or a mode doctor names.")
+    ] = "auto",
     progress: Annotated[str, typer.Option("--progress", help="auto, plain, tty, rawjson or quiet.")] = "auto",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the image ID.")] = False,
     iidfile: Annotated[str, typer.Option("--iidfile", help="Write the image ID to a file.")] = "",
@@ -156,7 +158,7 @@ def command(
                 contexts=options.pairs(build_context, "--build-context"),
                 outputs=tuple(outputs),
                 registry=options.registry_options(registry_mirror, insecure_registry),
-                isolation=isolation,
+                isolation=options.isolation(isolation),
                 allow_insecure="security.insecure" in (allow or ()),
                 cache_from=_caches(cache_from, "--cache-from"),
                 cache_to=_caches(cache_to, "--cache-to"),

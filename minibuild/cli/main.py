@@ -30,6 +30,7 @@ COMMANDS = {
     "cache": "Look after the cache.",
     "builds": "Look at past builds.",
     "diff": "Compare two images.",
+    "doctor": "Tell what this machine lets a build do.",
 }
 
 

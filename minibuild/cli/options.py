@@ -95,6 +95,22 @@ def secret(text: str) -> Secret:
     return Secret(name, source=path)
 
 
+def isolation(text: str) -> str:
+    """The name of a mode of isolation; raises `UsageError` for one that there is not."""
+    if text in ("", "auto"):
+        return "auto"
+    from minibuild.dockerfile.suggest import did_you_mean
+    from minibuild.sandbox.spec import ISOLATIONS
+
+    if text not in ISOLATIONS:
+        hint = did_you_mean(text, ISOLATIONS)
+        raise UsageError(
+            f"--isolation {text!r} is none of {', '.join(ISOLATIONS)}{hint}",
+            cure="Leave it out to have the best that works; minibuild doctor tells which that is.",
+        )
+    return text
+
+
 def host(text: str) -> tuple[str, str]:
     """``NAME:ADDRESS`` or ``NAME=ADDRESS`` as (address, name)."""
     name, colon, address = text.partition("=") if "=" in text else text.partition(":")

@@ -49,7 +49,9 @@ def command(
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Pass standard input on.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Standard input is a terminal.")] = False,
     registry_mirror: Annotated[_Texts, typer.Option("--registry-mirror", help="REGISTRY=MIRROR.")] = None,
-    isolation: Annotated[str, typer.Option("--isolation", help="auto, root or userns.")] = "auto",
+    isolation: Annotated[
+        str, typer.Option("--isolation", envvar="MINIBUILD_ISOLATION", help="auto, or a mode doctor names.")
+    ] = "auto",
 ) -> None:
     with reported():
         for port in publish or ():
@@ -64,7 +66,7 @@ def command(
             hostname=hostname,
             network=network,
             registry=options.registry_options(registry_mirror, None),
-            isolation=isolation,
+            isolation=options.isolation(isolation),
         )
         raise SystemExit(_run(request, interactive or tty))
 

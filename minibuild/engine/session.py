@@ -129,9 +129,10 @@ class Session:
     def sandbox(self) -> Sandbox:
         with self._mutex:
             if self._sandbox is None:
+                from minibuild.engine.trial import known_to_work
                 from minibuild.sandbox.client import Sandbox
 
-                self._sandbox = Sandbox.start(self.request.isolation)
+                self._sandbox = Sandbox.start(self.request.isolation, trial=known_to_work(self.store))
                 self.notice("note", self._sandbox.describe())
             return self._sandbox
 

@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -58,10 +58,11 @@ class Sandbox:
         self.refused: dict[probe.Mode, SandboxError] = {}  # better modes, and why not
 
     @classmethod
-    def start(cls, isolation: str = "auto") -> Sandbox:
+    def start(cls, isolation: str = "auto", *, trial: Callable[[Sandbox], None] | None = None) -> Sandbox:
         """Start the helper process, in 20 to 30 ms, in the best mode that works.
 
-        `isolation` is a name of `probe.ISOLATIONS`. Raises `SandboxError` with what is missing and the cure.
+        `isolation` is a name of `probe.ISOLATIONS`. `trial` raises `SandboxError` for a sandbox that is of
+        no use after all. Raises `SandboxError` with what is missing and the cure.
         """
         machine = probe.look()
         modes, refused = probe.ladder(machine, isolation)
@@ -71,9 +72,24 @@ class Sandbox:
             except SandboxError as error:
                 refused[mode] = error
                 continue
+            try:
+                if trial is not None:
+                    trial(sandbox)
+            except SandboxError as error:
+                refused[mode] = error
+                sandbox.close()
+                continue
+            except BaseException:
+                sandbox.close()
+                raise
             sandbox.refused = refused
             return sandbox
         raise probe.nothing_works(refused, isolation)
+
+    @classmethod
+    def start_in(cls, mode: probe.Mode) -> Sandbox:
+        """Start in this very mode; raises `SandboxError`."""
+        return cls._start(mode, probe.look())
 
     @classmethod
     def _start(cls, mode: probe.Mode, machine: probe.Machine) -> Sandbox:

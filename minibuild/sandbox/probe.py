@@ -29,7 +29,7 @@ class Mode(StrEnum):
     CHROOT = "chroot"
 
 
-# What can be asked for; "none" refuses every RUN.
+# What can be asked for (`spec.ISOLATIONS`); "none" refuses every RUN.
 ISOLATIONS: Final[dict[str, tuple[Mode, ...]]] = {
     "auto": tuple(Mode),
     "namespace": (Mode.ROOT, Mode.ALL_IDS, Mode.SUBUID),
@@ -249,7 +249,7 @@ def nothing_works(refused: dict[Mode, SandboxError], isolation: str = "auto") ->
     cures = dict.fromkeys(error.cure for error in told.values() if error.cure)
     return SandboxError(
         f"RUN cannot be executed on this machine: {reasons}",
-        cure=f"{next(iter(cures), '')} minibuild doctor tells more; what has no RUN builds without.",
+        cure="\n".join((*cures, "minibuild doctor tells more. What has no RUN builds as it is.")),
     )
 
 

@@ -8,6 +8,9 @@ from typing import Literal
 from minibuild.sandbox.limits import Dns, Limits
 from minibuild.values import dataclass, field
 
+ISOLATIONS = ("auto", "namespace", "single-id", "chroot", "none", "root", "userns")
+"""What can be asked for: a rung, a group of them, or the best that works."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rootfs:
