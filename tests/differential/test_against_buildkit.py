@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,22 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield Lab(folder, store, server)
 
 
-def _skip(case: Case) -> None:
+def _skip(case: Case, folder: Path) -> None:
+    """Leave `case` out where its files cannot be laid out."""
     if "root" in case.all("needs") and os.geteuid() != 0:
         pytest.skip("only root can lay out the context")
+    if "xattr" in case.all("needs"):
+        try:
+            os.setxattr(folder, "user.probe", b"")
+        except OSError:
+            pytest.skip("the file system keeps no attributes")
+    if case.key.startswith("git/") and shutil.which("git") is None:
+        pytest.skip("needs git")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.key for case in CASES])
 def test_a_case_gives_what_buildkit_gave(case: Case, lab: Lab) -> None:
-    _skip(case)
+    _skip(case, lab.folder)
     found = differences(load(case.golden), lab.build(case))
     reason = KNOWN.get(case.key)
     if reason is None:
