@@ -14,12 +14,13 @@ from tests.feature.project import Done, Project
 # In a mount namespace of its own: build on a small disk, give it more room, build again.
 SCRIPT = """
 set -u
-mount -t tmpfs -o size=$SMALL,mode=0755 tmpfs "$DISK" || exit 99
+mount -t tmpfs -o size=96m,mode=0755 tmpfs "$DISK" || exit 99
+dd if=/dev/zero of="$DISK/filler" bs=1M count=$FILLED status=none || exit 99
 "$@" 2> "$SAID/first"; echo $? > "$SAID/first.code"
 ls -A "$MINIBUILD_ROOT/running-v1" | grep -v -e '^[.]gate$' -e '^[.]gc$' > "$SAID/left"
-find "$DISK" -path "$MINIBUILD_ROOT" -prune -o -type f -print > "$SAID/written"
+find "$DISK" -path "$MINIBUILD_ROOT" -prune -o -type f -print | grep -v /filler$ > "$SAID/written"
 grep -c " $DISK/" /proc/self/mountinfo > "$SAID/mounts"
-mount -o remount,size=400m "$DISK"
+rm "$DISK/filler"
 "$@" 2> "$SAID/second"; echo $? > "$SAID/second.code"
 find "$MINIBUILD_ROOT/blobs" -type f | while read -r blob; do
     test "$(sha256sum < "$blob" | cut -d ' ' -f 1)" = "${blob##*/}" || echo "$blob"
@@ -27,14 +28,14 @@ done > "$SAID/damaged"
 """
 
 
-def twice(project: Project, *options: str, small: str, store: bool = True) -> tuple[Done, Done]:
-    """Build on a disk of `small` bytes that holds the store or the outputs, then on a larger one."""
+def twice(project: Project, *options: str, left: int, store: bool = True) -> tuple[Done, Done]:
+    """Build on a disk with `left` MiB, that holds the store or the outputs, then with more."""
     disk, said = project.root / "disk", project.root / "said"
     disk.mkdir()
     said.mkdir()
     enter = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-Urm"]
     build = [sys.executable, "-m", "minibuild", "build", *project.base(), *options, str(project.context)]
-    variables = project.variables({"SMALL": small, "DISK": str(disk), "SAID": str(said)})
+    variables = project.variables({"FILLED": str(96 - left), "DISK": str(disk), "SAID": str(said)})
     if store:
         variables["MINIBUILD_ROOT"] = str(disk / "store")
     done = subprocess.run([*enter, "sh", "-c", SCRIPT, "sh", *build], env=variables, check=False)
@@ -62,7 +63,7 @@ def large(project: Project) -> Path:
 
 def test_no_space_for_a_copied_layer(project: Project, large: Path) -> None:
     project.dockerfile("FROM scratch\nCOPY Dockerfile /\nCOPY large /\n")
-    first, second = twice(project, small="10m")
+    first, second = twice(project, left=10)
     assert first.code == 5
     assert "no space left for the store" in first.error
     assert second.cached("COPY Dockerfile")
@@ -72,7 +73,7 @@ def test_no_space_for_what_a_run_writes(project: Project) -> None:
     if os.getuid():
         pytest.skip("needs root, or subordinate users inside a namespace")
     project.dockerfile("FROM busybox\nRUN true\nRUN dd if=/dev/urandom of=/large bs=1M count=20\n")
-    first, second = twice(project, small="16m")
+    first, second = twice(project, left=16)
     assert first.code == 1
     assert "No space left on device" in first.err and "exit code: 1" in first.error
     assert second.cached("RUN true")
@@ -83,7 +84,7 @@ def test_no_space_for_the_layer_of_a_run(project: Project) -> None:
     if os.getuid():
         pytest.skip("needs root, or subordinate users inside a namespace")
     project.dockerfile("FROM busybox\nRUN true\nRUN head -c 12000000 /dev/urandom > /large\n")
-    first, second = twice(project, small="22m")
+    first, second = twice(project, left=22)
     assert first.code == 5
     assert "no space left on the disk that the store is on" in first.error
     assert second.cached("RUN true")
@@ -95,6 +96,6 @@ def test_no_space_for_the_layer_of_a_run(project: Project) -> None:
 def test_no_space_for_an_output(project: Project, large: Path, kind: str) -> None:
     project.dockerfile("FROM scratch\nCOPY large /\n")
     dest = project.root / "disk/out"
-    first, _ = twice(project, "-o", f"{kind}dest={dest}", small="8m", store=False)
+    first, _ = twice(project, "-o", f"{kind}dest={dest}", left=8, store=False)
     assert first.code == 5
     assert f"cannot write {dest}: no space left on device" in first.error
