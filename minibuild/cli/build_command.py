@@ -29,6 +29,7 @@ _Texts = list[str] | None
 
 if TYPE_CHECKING:
     from minibuild.cache.spec import CacheSpec
+    from minibuild.cli.on_error import OnError
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +69,9 @@ def command(
     memory: Annotated[str, typer.Option("-m", "--memory", help="Most memory for a RUN, as 2g.")] = "",
     cpus: Annotated[str, typer.Option("--cpus", help="Most processors for a RUN, as 1.5.")] = "",
     step_timeout: Annotated[str, typer.Option("--step-timeout", help="Longest a RUN may take.")] = "",
+    on_error: Annotated[
+        str, typer.Option("--on-error", help="shell, or export[=FILE]: look at a RUN that fails.")
+    ] = "",
     output: Annotated[
         _Texts, typer.Option("-o", "--output", help="type=oci|docker|local|tar|image,...")
     ] = None,
@@ -168,7 +172,8 @@ def command(
             if dry_run:
                 _show_plan(request, progress)
                 return
-            result = _build(request, "quiet" if quiet else progress, explain, summary)
+            wanted = _wanted(on_error)
+            result = _build(request, "quiet" if quiet else progress, explain, summary, wanted)
         _report(result, quiet, iidfile, metadata_file)
 
 
@@ -205,7 +210,17 @@ def _show_plan(request: BuildRequest, progress: str) -> None:
         show_plan(request, store, sink_for("quiet" if progress == "auto" else progress, sys.stderr))
 
 
-def _build(request: BuildRequest, progress: str, explain: bool, summary: str) -> BuildResult:
+def _wanted(on_error: str) -> OnError | None:
+    if not on_error:
+        return None
+    from minibuild.cli.on_error import parse_on_error
+
+    return parse_on_error(on_error)
+
+
+def _build(
+    request: BuildRequest, progress: str, explain: bool, summary: str, wanted: OnError | None
+) -> BuildResult:
     cancel = threading.Event()
 
     def stop(number: int, _frame: object) -> None:
@@ -216,7 +231,11 @@ def _build(request: BuildRequest, progress: str, explain: bool, summary: str) ->
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with options.open_store() as store, sink_for(progress, sys.stderr, explain=explain) as sink:
-            result = build(request, store=store, sink=sink, cancel=cancel)
+            if wanted is None:
+                result = build(request, store=store, sink=sink, cancel=cancel)
+            else:
+                held = wanted.held(sink)
+                result = build(request, store=store, sink=held, cancel=cancel, on_failure=wanted)
         if not all(step.cached for step in result.steps) or request.outputs:
             _keep_cap(request.isolation)
         return result

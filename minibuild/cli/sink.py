@@ -16,6 +16,12 @@ class Sink(AbstractContextManager["Sink"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def pause(self) -> None:
+        """Something else has the terminal; no event comes meanwhile."""
+
+    def resume(self) -> None:
+        """The terminal is ours again."""
+
     def close(self) -> None:
         """Nothing more will come."""
 

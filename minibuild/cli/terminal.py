@@ -51,6 +51,7 @@ class Terminal(Sink):
         self._explain = explain
         self._running: dict[int, _Step] = {}
         self._drawn = 0
+        self._paused = False
         self._mutex = threading.Lock()
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
@@ -62,6 +63,19 @@ class Terminal(Sink):
         with self._mutex:
             self._erase()
             self._stream.flush()
+
+    def pause(self) -> None:
+        """What is drawn stays, with the last lines of what runs; nothing is drawn over it."""
+        with self._mutex:
+            self._erase()
+            self._draw()
+            self._stream.flush()
+            self._drawn = 0
+            self._paused = True
+
+    def resume(self) -> None:
+        with self._mutex:
+            self._paused = False
 
     def __call__(self, event: Event) -> None:
         with self._mutex:
@@ -108,6 +122,8 @@ class Terminal(Sink):
     def _tick(self) -> None:
         while not self._ended.wait(_REDRAW_SECONDS):
             with self._mutex:
+                if self._paused:
+                    continue
                 self._erase()
                 self._draw()
                 self._stream.flush()

@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from minibuild_store.errors import store_error
 from minibuild_store.store import Store
@@ -26,6 +27,9 @@ from minibuild.events import BuildFinished, EventSink, silent
 from minibuild.plan.lower import lower
 from minibuild.plan.steps import Plan
 
+if TYPE_CHECKING:
+    from minibuild.engine.failure import OnFailure
+
 
 def build(
     request: BuildRequest,
@@ -33,14 +37,16 @@ def build(
     store: Store,
     sink: EventSink = silent,
     cancel: threading.Event | None = None,
+    on_failure: OnFailure | None = None,
 ) -> BuildResult:
     """Build `request` on `store`; tells `sink` how it goes and stops soon after `cancel` is set.
 
+    `on_failure` gets the first step whose command fails, to look at it before it is cleared away.
     Raises a `MinibuildError`. Whatever was finished before an error is kept, and found again by the
     next build.
     """
     start = time.monotonic()
-    with Session(store, request, sink, cancel) as session:
+    with Session(store, request, sink, cancel, on_failure) as session:
         inputs = read_inputs(session)
         try:
             result = _build(session, inputs)

@@ -35,6 +35,9 @@ from minibuild.sandbox.spec import (
 from minibuild.values import replace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minibuild.engine.failure import FailedStep
     from minibuild.sandbox.client import Sandbox
 
 _SCRIPT_MODE = 0o755
@@ -66,11 +69,29 @@ def execute(
             raise DockerfileError(error.message, cure=_USER_CURE) from None
         if session.stop.is_set():
             raise Cancelled
-        if status.code or status.timed_out:
-            raise _failure(session, step, status)
-        if session.ca_bundle:
-            sandbox.scrub(rootfs.upper)
-        return _keep_changes(session, sandbox, rootfs, work / "upper")
+
+        def keep() -> Layer:
+            return _keep_changes(session, sandbox, rootfs, work / "upper")
+
+        if not status.code and not status.timed_out:
+            return keep()
+        failure = _failure(session, step, status)
+        session.failed(lambda: _failed_step(session, step, failure, spec, shown, parent, keep))
+        raise failure
+
+
+def _failed_step(
+    session: Session,
+    step: steps.RunStep,
+    error: RunFailed,
+    spec: ProcessSpec,
+    rootfs: Rootfs,
+    parent: Filesystem,
+    keep: Callable[[], Layer],
+) -> FailedStep:
+    from minibuild.engine.failure import FailedStep
+
+    return FailedStep(session, step.name, error, spec, rootfs, parent, keep)
 
 
 def _with_trust(
@@ -116,6 +137,8 @@ def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs, folder: Pa
     """Turn the upper folder into a layer blob, and `folder`, which holds it, into that layer's snapshot."""
     from minibuild.layers.compress import DEFAULT
 
+    if session.ca_bundle:
+        sandbox.scrub(rootfs.upper)
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
     with session.store.blobs.writer() as blob:
         result = sandbox.diff(rootfs, blob.fd, DEFAULT, clamp)

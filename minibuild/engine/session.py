@@ -31,9 +31,12 @@ from minibuild.events import (
 from minibuild.oci.descriptor import Descriptor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minibuild_store.session import Lease
 
     from minibuild.cache.shared import SharedCaches
+    from minibuild.engine.failure import FailedStep, OnFailure
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
 
@@ -62,10 +65,16 @@ class Session:
     """Shared by all threads of one build. Close it, or use it as a context manager."""
 
     def __init__(
-        self, store: Store, request: BuildRequest, sink: EventSink, cancel: threading.Event | None = None
+        self,
+        store: Store,
+        request: BuildRequest,
+        sink: EventSink,
+        cancel: threading.Event | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self.store = store
         self.request = request
+        self.cancel = cancel
         self.stop = Stop(cancel)
         self.cache = StepCache(store)
         self.journal = Journal(store)
@@ -86,6 +95,7 @@ class Session:
         self._lease: Lease | None = None
         self._current = threading.local()
         self._said: set[str] = set()
+        self._on_failure = on_failure
 
     def __enter__(self) -> Session:
         return self
@@ -165,6 +175,14 @@ class Session:
             if text not in self._said:
                 self._said.add(text)
                 self.emit(Notice(kind, text))
+
+    def failed(self, make: Callable[[], FailedStep]) -> None:
+        """Show the first step that fails to whoever wants to see it; the others stop."""
+        with self._mutex:
+            on_failure, self._on_failure = self._on_failure, None
+        if on_failure is not None:
+            self.stop.set()
+            on_failure(make())
 
     def begin_again(self) -> None:
         """Forget what was reported, before the steps are gone through another time."""

@@ -144,7 +144,8 @@ def test_hostile_places_are_left_alone(site: Site) -> None:
     FROM local/tls
     RUN cd /etc/ssl && rm -r certs cert.pem && ln -s ../../../../../../../..{outside} cert.pem \\
         && ln -s loop loop && ln -s loop certs \\
-        && mkdir -p /etc/pki/tls/certs && mkfifo /etc/pki/tls/cert.pem && dd if=/dev/zero of=/etc/pki/tls/certs/ca-bundle.crt bs=1M seek=100 count=0 2>/dev/null
+        && mkdir -p /etc/pki/tls/certs && mkfifo /etc/pki/tls/cert.pem \\
+        && dd if=/dev/zero of=/etc/pki/tls/certs/ca-bundle.crt bs=1M seek=100 count=0 2>/dev/null
     RUN echo x > /x; cat /etc/ssl/cert.pem > /seen || true
     """
     image = site.project.image(*site.option, text=text)

@@ -211,7 +211,7 @@ def test_the_host_name_of_run(project: Project) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--cgroup-parent=x", "start minibuild inside the control group"),
+        ("--cgroup-parent=x", "a RUN is held by --memory and --cpus"),
         ("--rm", "there are no intermediate containers"),
         ("--load", "the image is in minibuild's store"),
     ],

@@ -129,7 +129,7 @@ def test_insecure_needs_to_be_allowed(project: Project) -> None:
     [
         ("--shm-size", "lots"), ("--memory", "-1"), ("--cpus", "0"), ("--cpus", "two"),
         ("--ulimit", "nofiles=1"), ("--ulimit", "nofile=2:1"), ("--ulimit", "nofile"),
-        ("--dns", "example.org"), ("--dns-option", "a b"), ("--step-timeout", "10"), ("--step-timeout", "-5s"),
+        ("--dns", "example.org"), ("--dns-option", "a b"), ("--step-timeout", "10"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused(project: Project, option: tuple[str, str]) -> None:

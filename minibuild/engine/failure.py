@@ -1,0 +1,85 @@
+"""A RUN that failed, while everything is still as it left it: to be looked at, or taken along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.errors import RunFailed
+from minibuild.exporters.image import Image, ImageLayer
+from minibuild.exporters.rootfs import write_tar
+from minibuild.oci.config import ImageConfig
+from minibuild.oci.platform import Platform
+from minibuild.sandbox.spec import ExitStatus, ProcessSpec, Rootfs
+from minibuild.values import replace
+
+if TYPE_CHECKING:
+    from minibuild.engine.session import Session
+
+_SHELL = "/bin/sh"
+
+
+class FailedStep:
+    """What a caller of `build` may do with the step that ended the build, in `on_failure` only."""
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        error: RunFailed,
+        spec: ProcessSpec,
+        rootfs: Rootfs,
+        parent: Filesystem,
+        keep: Callable[[], Layer],
+    ) -> None:
+        self.name = name
+        self.error = error
+        self._session = session
+        self._spec = spec
+        self._rootfs = rootfs
+        self._parent = parent
+        self._keep = keep
+
+    @property
+    def user(self) -> str:
+        return self._spec.user or "root"
+
+    @property
+    def folder(self) -> str:
+        return self._spec.cwd
+
+    def shell(
+        self,
+        stdio: tuple[int, int, int],
+        *,
+        argv: tuple[str, ...] = (),
+        env: tuple[tuple[str, str], ...] = (),
+    ) -> ExitStatus:
+        """Run a shell (or `argv`) where the command ran, with its mounts, variables, user and folder.
+
+        `env` is added where the step has no such variable. What it writes is seen by the next call.
+        """
+        known = dict(self._spec.env)
+        more = tuple(pair for pair in env if pair[0] not in known)
+        spec = replace(self._spec, argv=argv or self._shell(), env=(*self._spec.env, *more), timeout=None)
+        return self._session.sandbox().run(self._rootfs, spec, stdio=stdio, cancel=self._session.cancel)
+
+    def _shell(self) -> tuple[str, ...]:
+        """The shell of a shell-form command, else /bin/sh."""
+        argv = self._spec.argv
+        return (argv[0],) if "-c" in argv[1:] and argv[0].endswith("sh") else (_SHELL,)
+
+    def export(self, dest: Path) -> None:
+        """Write the root filesystem as the command left it to the tar file `dest`; the last thing to do."""
+        layers = (*self._parent.layers, self._keep())
+        image = Image(
+            ImageConfig(Platform.of_host()),
+            tuple(ImageLayer(layer.diff_id, layer.descriptor) for layer in layers),
+        )
+        write_tar([image], dest, blobs=self._session.layers, store=self._session.store)
+
+
+OnFailure = Callable[[FailedStep], None]
+"""Called once, with the first step whose command fails, before the build ends with its error."""
