@@ -28,7 +28,8 @@ MAY_IMPORT = {
         "layers", "oci", "store",
     },
     "cli": {
-        "errors", "events", "cache", "dockerfile", "engine", "exporters", "oci", "registry", "sandbox", "store",
+        "errors", "events", "cache", "dockerfile", "engine", "exporters", "oci", "registry", "sandbox",
+        "store",
     },
 }  # fmt: skip
 
