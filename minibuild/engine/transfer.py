@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +27,10 @@ from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.registry.options import RegistryOptions
 from minibuild.values import replace
+
+# What an archive is read for; anything else in it, and any other name, is left alone.
+_OF_A_LAYOUT = re.compile(r"(?:\./)?(oci-layout|index\.json|blobs/[a-z0-9]+/[0-9a-f]+)\Z")
+_CHUNK = 1 << 20
 
 
 def pull(
@@ -130,7 +136,14 @@ def load(store: Store, path: Path, name: Reference | None = None) -> list[tuple[
         return [_load_layout(store, path, name)]
     try:
         with store.workspace() as folder, tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
+            for member in archive:
+                match = _OF_A_LAYOUT.match(member.name)
+                content = archive.extractfile(member) if match and member.isreg() else None
+                if match and content is not None:
+                    target = folder / match[1]
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with target.open("wb") as file:
+                        shutil.copyfileobj(content, file, _CHUNK)
             return [_load_layout(store, folder, name)]
     except (tarfile.TarError, OSError) as error:
         raise UsageError(f"cannot read {path}: {error}", cure="Name an OCI layout or archive.") from None
