@@ -5,6 +5,7 @@ from __future__ import annotations
 _EXIT_CODE = "a command that cannot be started ends with 126 or 127, as in a shell; BuildKit says 1"
 _STUBS = "/dev, /proc and /sys that only RUN needed are taken away again; BuildKit leaves them"
 _NO_MATCH = "a wildcard that matches nothing copies nothing; BuildKit refuses it in a folder it did not send"
+_UNRELATED = "a folder that --parents does not copy may be called as a file there; BuildKit refuses it"
 _LOCAL_HISTORY = "a folder as base has its line first; BuildKit's line is last, or names another step"
 
 KNOWN: dict[str, str] = {
@@ -15,6 +16,7 @@ KNOWN: dict[str, str] = {
     "copy/socket": "a socket is left out; BuildKit makes an empty file of it",
     "named/folder_as_base_then_copy": _LOCAL_HISTORY,
     "named/folder_as_stage": _LOCAL_HISTORY,
+    "parents/unrelated_folders_over_file": _UNRELATED,
     "run/etc_of_bare_base": _STUBS,
     "run/hard_link_to_base": "the new and the old name stay one file; BuildKit makes two of them",
     "run/no_shell": _EXIT_CODE,
