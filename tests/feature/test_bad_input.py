@@ -177,7 +177,7 @@ def test_a_required_secret_that_was_not_given(project: Project) -> None:
         (["--add-host", "x"], "Write it as NAME:ADDRESS."),
         (["--progress", "fancy"], "Known are auto, plain, tty, rawjson, quiet"),
         (["--allow", "everything"], "Known are security.insecure and network.host."),
-        (["--isolation", "jail"], "no isolation is called 'jail'"),
+        (["--isolation", "jail"], "--isolation 'jail' is none of auto, "),
         (["-t", "Upper/Case"], "repository names are lower case"),
         (["-o", "type=oic,dest=x"], "there is no type 'oic'"),
         (["-o", "type=oci,dst=x"], "Did you mean dest=?"),
@@ -200,7 +200,7 @@ def test_options_that_make_no_sense(project: Project, options: list[str], words:
 def test_an_option_that_does_not_exist(project: Project) -> None:
     done = project.process("build", "--buildarg", "x", ".")
     assert done.code == 2
-    assert "No such option '--buildarg'" in done.err.replace("--buildarg.", "'--buildarg'.")
+    assert "No such option" in done.err and "--build-arg" in done.err
     assert "Traceback" not in done.err
 
 
