@@ -358,7 +358,8 @@ class Table:
 
     def _socket(self, mount: SocketRequest) -> None:
         fd = os.open(mount["source"], os.O_PATH | os.O_NOFOLLOW)
-        os.chown(f"/proc/self/fd/{fd}", mount["uid"], mount["gid"])
+        if not singleid.active():  # there every user is the one that made it
+            os.chown(f"/proc/self/fd/{fd}", mount["uid"], mount["gid"])
         os.chmod(f"/proc/self/fd/{fd}", mount["mode"])
         tree = syscalls.open_tree(fd, "", f"bind {mount['target']}")
         os.close(fd)
