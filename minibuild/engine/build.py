@@ -21,7 +21,8 @@ from minibuild.engine.lowering import lower_options
 from minibuild.engine.repeat import repaired
 from minibuild.engine.request import BuildRequest, BuildResult
 from minibuild.engine.session import Session
-from minibuild.engine.solve import Solver, StageResult, stage_rows
+from minibuild.engine.solve import Solver, StageResult
+from minibuild.engine.stagerows import stage_rows
 from minibuild.errors import Cancelled, MinibuildError
 from minibuild.events import BuildFinished, EventSink, silent
 from minibuild.plan.lower import lower

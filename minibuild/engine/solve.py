@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from minibuild.cache.journal import StageRow, StepRow
+from minibuild.cache.journal import StepRow
 from minibuild.engine import copy
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
@@ -18,6 +18,7 @@ from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.request import StepReport
 from minibuild.engine.session import Running, Session
 from minibuild.engine.sources import ContextFiles, Files, NoFiles, TreeFiles
+from minibuild.engine.stagerows import stage_sources
 from minibuild.errors import Cancelled, MinibuildError, UsageError
 from minibuild.plan import keys, steps
 from minibuild.plan.steps import FromContext, FromImage, FromScratch, FromStage, Plan, Source, StagePlan, Step
@@ -374,51 +375,6 @@ class Solver:
     @property
     def _epoch(self) -> str:
         return "" if self.plan.epoch is None else str(self.plan.epoch)
-
-
-def stage_rows(plan: Plan) -> list[StageRow]:
-    """The stages as the build's record names them."""
-    return [
-        StageRow(
-            stage.name,
-            base_text(plan, stage),
-            tuple(step.instruction for step in stage.steps),
-            tuple(
-                dict.fromkeys(
-                    plan.stage(source.index).name for step in stage.steps for source in stage_sources(step)
-                )
-            ),
-            stage is plan.target,
-            tuple(entry.partition("=")[0] for entry in stage.config.env),
-        )
-        for stage in plan.stages
-    ]
-
-
-def base_text(plan: Plan, stage: StagePlan) -> str:
-    match stage.base:
-        case FromStage(index):
-            return f"stage {plan.stage(index).name}"
-        case FromImage(image):
-            name = image.name if "$" in stage.from_name else stage.from_name
-            return f"image {name.partition('@')[0]}@{image.digest}"
-        case FromContext(name):
-            return f"context {name}"
-        case FromScratch():
-            return "scratch"
-
-
-def stage_sources(step: Step) -> list[FromStage]:
-    """The stages whose files the step reads."""
-    found: list[Source]
-    match step:
-        case steps.CopyStep():
-            found = [step.source]
-        case steps.RunStep():
-            found = [m.source for m in step.mounts if isinstance(m, steps.BindMount | steps.CacheMount)]
-        case _:
-            found = []
-    return [source for source in found if isinstance(source, FromStage)]
 
 
 def _created_ns(created: str) -> int:
