@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.errors import RunFailed
@@ -16,9 +17,27 @@ from minibuild.sandbox.spec import ExitStatus, ProcessSpec, Rootfs
 from minibuild.values import replace
 
 if TYPE_CHECKING:
-    from minibuild.engine.session import Session
+    from minibuild_store.store import Store
+
+    from minibuild.engine.filesystem import Layers
+    from minibuild.sandbox.client import Sandbox
 
 _SHELL = "/bin/sh"
+
+
+class Tools(Protocol):
+    """What is needed of the build that the step belongs to."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def layers(self) -> Layers: ...
+
+    @property
+    def cancel(self) -> threading.Event | None: ...
+
+    def sandbox(self) -> Sandbox: ...
 
 
 class FailedStep:
@@ -26,7 +45,7 @@ class FailedStep:
 
     def __init__(
         self,
-        session: Session,
+        tools: Tools,
         name: str,
         error: RunFailed,
         spec: ProcessSpec,
@@ -36,7 +55,7 @@ class FailedStep:
     ) -> None:
         self.name = name
         self.error = error
-        self._session = session
+        self._tools = tools
         self._spec = spec
         self._rootfs = rootfs
         self._parent = parent
@@ -64,7 +83,7 @@ class FailedStep:
         known = dict(self._spec.env)
         more = tuple(pair for pair in env if pair[0] not in known)
         spec = replace(self._spec, argv=argv or self._shell(), env=(*self._spec.env, *more), timeout=None)
-        return self._session.sandbox().run(self._rootfs, spec, stdio=stdio, cancel=self._session.cancel)
+        return self._tools.sandbox().run(self._rootfs, spec, stdio=stdio, cancel=self._tools.cancel)
 
     def _shell(self) -> tuple[str, ...]:
         """The shell of a shell-form command, else /bin/sh."""
@@ -78,7 +97,7 @@ class FailedStep:
             ImageConfig(Platform.of_host()),
             tuple(ImageLayer(layer.diff_id, layer.descriptor) for layer in layers),
         )
-        write_tar([image], dest, blobs=self._session.layers, store=self._session.store)
+        write_tar([image], dest, blobs=self._tools.layers, store=self._tools.store)
 
 
 OnFailure = Callable[[FailedStep], None]
