@@ -6,10 +6,12 @@ import email.utils
 import hashlib
 import json
 from contextlib import ExitStack, closing
+from urllib.parse import urlsplit
 
 from minibuild_store.digest import Digest
 
 from minibuild.engine.fetched import Fetched
+from minibuild.engine.secrets import secret_value
 from minibuild.engine.session import Session
 from minibuild.errors import DockerfileError
 from minibuild.plan.steps import UrlItem
@@ -91,7 +93,7 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
     """Download `url` into the store; None where the server says that `known` is still right."""
     import urllib3
 
-    headers = {"Accept-Encoding": "identity", "User-Agent": "minibuild"}
+    headers = {"Accept-Encoding": "identity", "User-Agent": "minibuild", **_authorization(session, url)}
     if known is not None and known.etag:
         headers["If-None-Match"] = known.etag
     elif known is not None and known.modified:
@@ -112,7 +114,7 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
             if answer.status != 200:
                 raise DockerfileError(
                     f"{url} answered {answer.status} {answer.reason or ''}".rstrip(),
-                    cure="Check the address; a private file needs to be fetched in a RUN with a secret.",
+                    cure="Check the address; a private file needs --secret id=HTTP_AUTH_TOKEN_<host>,src=FILE.",
                 )
             size = 0
             for chunk in answer.stream(_CHUNK):
@@ -126,6 +128,16 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
         raise DockerfileError(
             f"cannot fetch {url}: {error}", cure="Check the address, the network and the proxy settings."
         ) from None
+
+
+def _authorization(session: Session, url: str) -> dict[str, str]:
+    """The header of the secret for the host of `url`; urllib3 drops it on the way to another host."""
+    host = urlsplit(url).hostname or ""
+    for name, scheme in ((f"HTTP_AUTH_TOKEN_{host}", "Bearer "), (f"HTTP_AUTH_HEADER_{host}", "")):
+        value = secret_value(session.request.secrets, name)
+        if value is not None:
+            return {"Authorization": scheme + value.decode("latin-1").strip()}
+    return {}
 
 
 def _time_ns(modified: str) -> int:

@@ -53,6 +53,8 @@ def execute(
 ) -> Layer:
     """Run the step's command and return the layer of what it changed; raises `RunFailed`."""
     session.check()
+    for device in step.devices:
+        session.notice("warning", f"device {device!r} is not available: RUN gets no devices of this machine")
     sandbox = session.sandbox()
     lowers = session.layers.snapshots(parent)
     with ExitStack() as stack:

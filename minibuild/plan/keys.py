@@ -38,6 +38,7 @@ def run_parts(
         "workdir": step.cwd,
         "network": step.network,
         "security": step.security,
+        **({"devices": json.dumps(step.devices)} if step.devices else {}),
     }
     if step.hostname:
         parts["hostname"] = step.hostname

@@ -168,6 +168,7 @@ class RunStep(_Step):
     mounts: tuple[Mount, ...] = ()
     network: str = ""
     security: str = ""
+    devices: tuple[str, ...] = ()
     hostname: str = ""
     proxy: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 

@@ -18,6 +18,7 @@ class Site:
     def __init__(self) -> None:
         self.content = b"first"
         self.asked: list[tuple[str | None, int]] = []
+        self.password = ""
         site = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -25,6 +26,8 @@ class Site:
                 etag = '"' + hashlib.sha256(site.content).hexdigest()[:8] + '"'
                 known = self.headers.get("If-None-Match")
                 status = 304 if known == etag else 200
+                if site.password and self.headers.get("Authorization") != site.password:
+                    status = 401
                 site.asked.append((known, status))
                 self.send_response(status)
                 self.send_header("ETag", etag)
@@ -91,3 +94,19 @@ def test_an_address_that_is_not_there_is_named(project: Project, site: Site) -> 
     done = project.build(text=f"FROM scratch\nADD {site.address} /got\n")
     assert done.code == 1
     assert f"{site.address} answered 404" in done.error
+
+
+@pytest.mark.parametrize(
+    ("secret", "password"),
+    [("HTTP_AUTH_TOKEN_127.0.0.1", "Bearer s3same"), ("HTTP_AUTH_HEADER_127.0.0.1", "s3same")],
+)
+def test_a_secret_for_the_host_opens_a_private_file(
+    project: Project, site: Site, secret: str, password: str
+) -> None:
+    site.password = password
+    text = f"FROM scratch\nADD {site.address} /got/\n"
+    refused = project.build(text=text)
+    assert refused.code == 1 and "answered 401" in refused.error and "HTTP_AUTH_TOKEN" in refused.err
+    (project.root / "token").write_text("s3same\n")
+    done = project.build("--secret", f"id={secret},src={project.root / 'token'}", text=text)
+    assert done.code == 0, done.err
