@@ -114,7 +114,7 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
             if answer.status != 200:
                 raise DockerfileError(
                     f"{url} answered {answer.status} {answer.reason or ''}".rstrip(),
-                    cure="Check the address; a private file needs --secret id=HTTP_AUTH_TOKEN_<host>,src=FILE.",
+                    cure="Check it; a private file needs --secret id=HTTP_AUTH_TOKEN_<host>,src=FILE.",
                 )
             size = 0
             for chunk in answer.stream(_CHUNK):
