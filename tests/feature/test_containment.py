@@ -31,8 +31,9 @@ def hostile(project: Project, canary: Path) -> None:
         text=f"""
         FROM busybox
         RUN ln -s {folder} /absolute && ln -s {up}{folder} /relative \\
-            && ln -s /proc/self/root{folder} /magic && ln -s loop /loop && ln -s {canary} /file && mkdir -p /deep && ln -s ../absolute /deep/link \\
-            && ln -s /proc/1/environ /environ && mkfifo /fifo
+            && ln -s /proc/self/root{folder} /magic && ln -s loop /loop && ln -s {canary} /file \\
+            && mkdir -p /deep && ln -s ../absolute /deep/link && ln -s /proc/1/environ /environ \\
+            && mkfifo /fifo
         """,
     )  # fmt: skip
 
