@@ -87,7 +87,7 @@ def _build(session: Session, inputs: Inputs) -> BuildResult:
     dockerfile = parse(inputs.text, inputs.name)
     bases = ImageBases(session)
     notes: list[str] = []
-    plan = lower(dockerfile, lower_options(request), bases, notes=notes)
+    plan = lower(dockerfile, lower_options(request, inputs), bases, notes=notes)
     session.epoch = plan.epoch
     for note in notes:
         session.notice("warning", note)

@@ -50,7 +50,12 @@ def check(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> C
         origins: dict[int, Source] = {}
         fault: MinibuildError | None = None
         try:
-            lower(dockerfile, lower_options(request, all_stages=not request.target), bases, origins=origins)
+            lower(
+                dockerfile,
+                lower_options(request, inputs, all_stages=not request.target),
+                bases,
+                origins=origins,
+            )
         except Cancelled:
             raise
         except MinibuildError as error:

@@ -73,7 +73,7 @@ def dry_run(
         inputs = read_inputs(session)
         try:
             bases = ImageBases(session)
-            plan = lower(parse(inputs.text, inputs.name), lower_options(request), bases)
+            plan = lower(parse(inputs.text, inputs.name), lower_options(request, inputs), bases)
             session.epoch = plan.epoch
             session.journal.begin(inputs.place, "", stage_rows(plan))
             return _DryRun(session, plan, bases, inputs).planned()

@@ -10,7 +10,10 @@ from minibuild.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file (`path`, `name`, `size`) or a folder (`tree`). `identity` goes into the key."""
+    """A file (`path`, `name`, `size`) or a folder (`tree`). `identity` goes into the key.
+
+    `commit_time` is when the commit of a git checkout was made, in seconds.
+    """
 
     identity: str
     path: Path = Path()
@@ -19,3 +22,4 @@ class Fetched:
     mtime_ns: int = 0
     unpack: bool = False
     tree: FolderView | None = None
+    commit_time: int | None = None

@@ -30,18 +30,25 @@ def fetch_git(session: Session, item: GitItem) -> Fetched:
         )
     name = f"git-{commit}{'-git' if item.keep_git_dir else ''}{'' if item.submodules else '-flat'}"
     session.lease(name)
+    times = session.store.records("commits")
     folder = session.store.snapshots.path(name)
     if folder is None:
         with session.store.snapshots.workspace() as work:
             target = work / "tree"
-            _check_out(git, ref, commit, target)
+            made = _check_out(git, ref, commit, target)
+            times.put(commit, made.encode())
             folder = session.store.snapshots.commit(target, name)
     view = FolderView(str(folder))
     # A link in the repository must not lead out of it.
     root = Path(os.fsdecode(view.path(view.resolve(os.fsencode(item.subdir)))))
     if not root.is_dir():
         raise DockerfileError(f"{item.remote} has no folder {item.subdir!r} at {ref}")
-    return Fetched(identity=f"{name} {item.subdir}", tree=FolderView(str(root)))
+    when = times.get(commit)
+    return Fetched(
+        identity=f"{name} {item.subdir}",
+        tree=FolderView(str(root)),
+        commit_time=None if when is None else int(when),
+    )
 
 
 class _Git:
@@ -119,13 +126,15 @@ def _resolve(git: _Git, ref: str) -> str:
     raise DockerfileError(f"{remote} has no ref {ref!r}", cure="Name a branch, a tag or a whole commit.")
 
 
-def _check_out(git: _Git, ref: str, commit: str, target: Path) -> None:
+def _check_out(git: _Git, ref: str, commit: str, target: Path) -> str:
+    """Fill `target` with the files of the commit; returns when it was made, in seconds."""
     item = git.item
     git("init", "--quiet", str(target))
     where = ("-C", str(target))
     git(*where, "remote", "add", "origin", item.remote)
     git(*where, "fetch", "--quiet", "--depth=1", "origin", commit if ref == commit else ref)
     git(*where, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+    made = git(*where, "show", "--no-patch", "--format=%ct", "HEAD").strip()
     if item.submodules:
         git(*where, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
     if not item.keep_git_dir:
@@ -135,6 +144,7 @@ def _check_out(git: _Git, ref: str, commit: str, target: Path) -> None:
                 _remove(Path(folder) / ".git")
             if ".git" in files:
                 os.unlink(os.path.join(folder, ".git"))
+    return made
 
 
 def _remove(folder: Path) -> None:

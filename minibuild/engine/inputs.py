@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Inputs(NamedTuple):
     """The Dockerfile's `name` and `text`, and the build context: a `folder`, a `tree`, or neither.
 
+    `modified` is when a remote context was made: its commit's time, or that of the file (seconds).
     `place` names the Dockerfile, so that the next build of it finds how this one went.
     """
 
@@ -27,6 +28,7 @@ class Inputs(NamedTuple):
     tree: Filesystem | None
     ignore: IgnoreFile | None
     place: str
+    modified: int | None = None
 
 
 def read_inputs(session: Session) -> Inputs:
@@ -78,7 +80,9 @@ def _read_remote(session: Session, remote: Remote, shown: str) -> Inputs:
     if text is None:
         raise UsageError(f"no {name} in {shown}", cure="Name one with -f: a path inside the context.")
     ignore = _read_ignore(request.ignorefile) if request.ignorefile is not None else None
-    return Inputs(name, text, remote.folder, remote.tree, ignore, _place(shown, name, request))
+    return Inputs(
+        name, text, remote.folder, remote.tree, ignore, _place(shown, name, request), remote.modified
+    )
 
 
 def _remote_file(session: Session, remote: Remote, name: str) -> bytes | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from minibuild.engine.inputs import Inputs
 from minibuild.engine.request import BuildRequest
 from minibuild.errors import UsageError
 from minibuild.oci.platform import Platform
 from minibuild.plan.options import LowerOptions
 
 
-def lower_options(request: BuildRequest, *, all_stages: bool = False) -> LowerOptions:
+def lower_options(request: BuildRequest, inputs: Inputs, *, all_stages: bool = False) -> LowerOptions:
     """Raises `UsageError` where a BUILDKIT_ argument asks for what is not there."""
     several = request.build_args.get("BUILDKIT_MULTI_PLATFORM", "")
     if several.lower() not in ("", "0", "f", "false"):
@@ -33,4 +34,5 @@ def lower_options(request: BuildRequest, *, all_stages: bool = False) -> LowerOp
         network=request.network,
         cache_namespace=request.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
         epoch=request.epoch,
+        context_time=inputs.modified,
     )

@@ -36,33 +36,36 @@ _CHUNK = 1 << 20
 class Remote(NamedTuple):
     """A context that was fetched: a folder (a git checkout) or a tree of the store's layers.
 
-    `text` is the Dockerfile where the context was nothing else.
+    `text` is the Dockerfile where the context was nothing else; `modified` the time of the commit or file
+    in seconds, where its server tells.
     """
 
     folder: Path | None = None
     tree: Filesystem | None = None
     text: bytes | None = None
+    modified: int | None = None
 
 
 def open_url(session: Session, address: str) -> Remote:
     """Fetch the context at `address`. Raises a `MinibuildError`."""
     git = _git(session, address)
     if git is not None:
-        return Remote(folder=_checkout(session, git, address))
+        return _checkout(session, git, address)
     with session.step(f"[internal] load remote build context {address}"):
         fetched = _fetch(session, address)
+        modified = fetched.mtime_ns // 1_000_000_000 or None
         if _is_archive(fetched.path):
             tree = archive_tree(session, fetched.path)
             if tree is not None:
-                return Remote(tree=tree)
-        return Remote(tree=_file_tree(session, fetched), text=fetched.path.read_bytes())
+                return Remote(tree=tree, modified=modified)
+        return Remote(tree=_file_tree(session, fetched), text=fetched.path.read_bytes(), modified=modified)
 
 
 def open_named(session: Session, name: str, address: str) -> Remote:
     """Like `open_url` for a named context, where BuildKit leaves archives as they are, as a file."""
     git = _git(session, address)
     if git is not None:
-        return Remote(folder=_checkout(session, git, address))
+        return _checkout(session, git, address)
     with session.step(f"[context {name}] {address}"):
         return Remote(tree=_file_tree(session, _fetch(session, address)))
 
@@ -101,13 +104,13 @@ def _git(session: Session, address: str) -> GitItem | None:
     return replace(item, keep_git_dir=True) if item is not None and keep else item
 
 
-def _checkout(session: Session, item: GitItem, address: str) -> Path:
+def _checkout(session: Session, item: GitItem, address: str) -> Remote:
     from minibuild.engine.git import fetch_git
 
     with session.step(f"[internal] load git source {address}"):
-        tree = fetch_git(session, item).tree
-    assert tree is not None
-    return Path(os.fsdecode(tree.root))
+        fetched = fetch_git(session, item)
+    assert fetched.tree is not None
+    return Remote(folder=Path(os.fsdecode(fetched.tree.root)), modified=fetched.commit_time)
 
 
 def _fetch(session: Session, address: str) -> Fetched:

@@ -106,11 +106,27 @@ class _Lowering:
         text = self._globals.get("SOURCE_DATE_EPOCH") or self.options.build_args.get("SOURCE_DATE_EPOCH", "")
         if self.options.epoch is not None or not text:
             return self.options.epoch
+        if text == "context":
+            return self._context_epoch()
         if not text.removeprefix("-").isdigit():
             raise DockerfileError(
-                f"invalid SOURCE_DATE_EPOCH: {text}", cure="Give whole seconds since 1970, as of date +%s."
+                f"invalid SOURCE_DATE_EPOCH: {text}",
+                cure="Give whole seconds since 1970, as of date +%s, or context for a remote context's time.",
             )
         return int(text)
+
+    def _context_epoch(self) -> int | None:
+        """The context's own time, which also is the value that ARG SOURCE_DATE_EPOCH then has."""
+        seconds = self.options.context_time
+        values = {} if seconds is None else {"SOURCE_DATE_EPOCH": str(seconds)}
+        given = {**self.options.build_args, **values}
+        if not values:
+            self._globals.pop("SOURCE_DATE_EPOCH", None)
+            given.pop("SOURCE_DATE_EPOCH", None)
+        elif "SOURCE_DATE_EPOCH" in self._globals:
+            self._globals.update(values)
+        self.options = replace(self.options, build_args=given)
+        return seconds
 
     def _expander(self, variables: Mapping[str, str], where: SourceRange) -> Callable[[str], str]:
         def expander(text: str) -> str:

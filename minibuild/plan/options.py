@@ -39,6 +39,8 @@ class Bases(Protocol):
 class LowerOptions:
     """What the caller asked for. `epoch` is SOURCE_DATE_EPOCH in seconds.
 
+    `context_time` is what ``SOURCE_DATE_EPOCH=context`` stands for: the time of a git commit or a download.
+
     With `all_stages` those that the target does not need are lowered too. `no_cache_steps` names steps as
     `stepoptions.NoCacheSteps` has it; `unset` is taken from the image that the target is built on.
     """
@@ -58,3 +60,4 @@ class LowerOptions:
     network: str = ""
     cache_namespace: str = ""
     epoch: int | None = None
+    context_time: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import datetime
 import gzip
 import io
 import lzma
@@ -276,6 +277,25 @@ def test_a_repository_at_a_ref_and_below_a_folder(project: Project, repository: 
 def test_a_repository_keeps_its_git_folder_where_asked(project: Project, repository: Path) -> None:
     image = project.image("--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", context=f"file://{repository}")
     assert "ctx/.git/HEAD" in image.files
+
+
+def test_the_commits_time_dates_the_image_where_asked(project: Project, repository: Path) -> None:
+    shown = subprocess.run(
+        ["git", "-C", str(repository), "show", "--no-patch", "--format=%ct", "v1"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    seconds = int(shown.stdout)
+    for _ in range(2):  # fetched, then found in the store
+        image = project.image("--build-arg", "SOURCE_DATE_EPOCH=context", context=f"file://{repository}#v1")
+        made = datetime.datetime.fromisoformat(image.document["created"].replace("Z", "+00:00"))
+        assert made.timestamp() == seconds
+        assert all(file.mtime <= seconds for name, file in image.files.items() if name.startswith("ctx/"))
+
+
+def test_a_folder_has_no_time_to_date_an_image_with(project: Project) -> None:
+    text = "FROM scratch\nARG SOURCE_DATE_EPOCH\nENV EPOCH=$SOURCE_DATE_EPOCH\n"
+    image = project.image("--build-arg", "SOURCE_DATE_EPOCH=context", text=text)
+    assert "EPOCH=" in image.document["config"]["Env"]
 
 
 def test_the_umask_has_no_say_in_the_modes_of_a_checkout(project: Project, repository: Path) -> None:
