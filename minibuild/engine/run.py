@@ -171,6 +171,8 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
         made = _mount(session, stack, mount, mounted.get(number), env)
         if made is not None:
             mounts.append(made)
+    if session.request.volumes and session.sandbox().lends_folders:
+        raise UsageError("--volume needs mounts, which isolation chroot has not", cure="Use COPY.")
     for volume in session.request.volumes:
         mounts.append(FolderMount(volume.target, volume.source, volume.readonly))
     return ProcessSpec(
@@ -253,7 +255,7 @@ def _cache_mount(
     """The folder of a cache mount; locked and private ones are this step's alone while it runs."""
     folder = cache_folder(session, mount, "" if source is None else source.chain)
     folder = folder.with_name(folder.name + session.sandbox().form.suffix.replace(".", "-"))
-    if mount.sharing == "locked":
+    if mount.sharing == "locked" or (mount.sharing == "shared" and session.sandbox().lends_folders):
         stack.enter_context(session.store.lock(f"cache {folder}", waiting=session.check))
     elif mount.sharing == "private":
         folder = _private(session, stack, folder)

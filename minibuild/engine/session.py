@@ -33,7 +33,7 @@ from minibuild.oci.descriptor import Descriptor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from minibuild_store.session import Lease
+    from minibuild_store.session import Lease, Workspace
 
     from minibuild.cache.shared import SharedCaches
     from minibuild.engine.failure import FailedStep, OnFailure
@@ -92,6 +92,7 @@ class Session:
         self._ids = itertools.count(1)
         self._registry: Registry | None = None
         self._sandbox: Sandbox | None = None
+        self._trees: Workspace | None = None
         self._lease: Lease | None = None
         self._current = threading.local()
         self._said: set[str] = set()
@@ -105,6 +106,9 @@ class Session:
 
     def close(self) -> None:
         with self._mutex:
+            if self._trees is not None:
+                self._trees.__exit__()
+                self._trees = None
             if self._sandbox is not None:
                 with contextlib.suppress(StoreError):
                     self.store.clean(remove=self._removed)
@@ -144,6 +148,9 @@ class Session:
 
                 self._sandbox = Sandbox.start(self.request.isolation, trial=known_to_work(self.store))
                 self.notice("note", self._sandbox.describe())
+                if self._sandbox.lends_folders:
+                    self._trees = self.store.snapshots.workspace(remove=self._sandbox.remove)
+                    self._sandbox.keep_trees(self._trees.__enter__())
             return self._sandbox
 
     def remove(self, folder: Path) -> None:

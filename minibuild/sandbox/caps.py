@@ -22,7 +22,7 @@ _NUMBERS = {
     "AUDIT_WRITE": 29,
     "SETFCAP": 31,
 }
-CHOWN, DAC_OVERRIDE, FOWNER, SETGID, SETUID = 0, 1, 3, 6, 7
+CHOWN, DAC_OVERRIDE, FOWNER, SETGID, SETUID, SETPCAP = 0, 1, 3, 6, 7, 8
 SYS_CHROOT, SYS_ADMIN, MKNOD, SETFCAP = 18, 21, 27, 31
 
 # The names a container engine grants by default, as one bit set.
@@ -68,7 +68,8 @@ def keep_all(capabilities: int) -> None:
             syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, number)
 
 
-def limit_process() -> None:
-    """Permitted and effective: the default set; inheritable and ambient: none."""
+def limit_process(kept: int = DEFAULT) -> None:
+    """Permitted and effective: `kept`, a part of the default set; inheritable and ambient: none."""
     syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
+    _data[:] = [kept, kept, 0, 0, 0, 0]
     syscalls.capset(_HEADER, _DATA)

@@ -36,6 +36,7 @@ from minibuild.sandbox.spec import (
     SocketMount,
     TmpfsMount,
 )
+from minibuild.sandbox.trees import Trees
 
 
 class Sandbox:
@@ -55,6 +56,7 @@ class Sandbox:
         self._lock = threading.Lock()
         self._closed = False
         self._numbers = itertools.count(1)
+        self._trees = Trees(self.remove) if mode is probe.Mode.CHROOT else None
         self.refused: dict[probe.Mode, SandboxError] = {}  # better modes, and why not
 
     @classmethod
@@ -100,7 +102,8 @@ class Sandbox:
             except BaseException:
                 control.close()
                 raise
-        return cls(mode, process, control, devices=mode is probe.Mode.ROOT and probe.owns_all_ids())
+        exact = mode in (probe.Mode.ROOT, probe.Mode.CHROOT)
+        return cls(mode, process, control, devices=exact and probe.owns_all_ids())
 
     @property
     def mode(self) -> str:
@@ -112,10 +115,22 @@ class Sandbox:
         text = f"isolation: {self._mode.value}"
         if self._mode is probe.Mode.SINGLE:
             text += "; in RUN every file seems to be the user's own, and changing the user has no effect"
+        elif self._mode is probe.Mode.CHROOT:
+            text += "; RUN is not contained, has no /proc, and has its secrets on the disk while it runs"
         for mode, error in self.refused.items():
             if not probe.hopeless(mode):
                 return f"{text} ({error.message})"
         return text
+
+    @property
+    def lends_folders(self) -> bool:
+        """Whether the folder of a `FolderMount` is away while a process uses it, so that one must wait."""
+        return self._mode is probe.Mode.CHROOT
+
+    def keep_trees(self, folder: Path) -> None:
+        """Hand the root folder of a run on to the next where nothing is mounted; `folder` is to hold them."""
+        if self._trees is not None:
+            self._trees.folder = folder
 
     @property
     def form(self) -> Form:
@@ -165,18 +180,20 @@ class Sandbox:
         """
         if not spec.argv:
             raise UsageError("a process needs a program to run", cure="Give at least one argument.")
-        if stdio is not None:
-            with self._job(protocol.RUN, stdio) as job:
-                job.request(_run_request(rootfs, spec, scratch))
-                return job.wait(None, cancel, spec.timeout, signals)
-        pipes = Pipes(output)
-        try:
-            with self._job(protocol.RUN, pipes.theirs) as job:
-                pipes.close_theirs()
-                job.request(_run_request(rootfs, spec, scratch))
-                return job.wait(pipes, cancel, spec.timeout, signals)
-        finally:
-            pipes.close()
+        request = _run_request(rootfs, spec, scratch)
+        with self._trees.used(request) if self._trees else contextlib.nullcontext():
+            if stdio is not None:
+                with self._job(protocol.RUN, stdio) as job:
+                    job.request(request)
+                    return job.wait(None, cancel, spec.timeout, signals)
+            pipes = Pipes(output)
+            try:
+                with self._job(protocol.RUN, pipes.theirs) as job:
+                    pipes.close_theirs()
+                    job.request(request)
+                    return job.wait(pipes, cancel, spec.timeout, signals)
+            finally:
+                pipes.close()
 
     def unpack(self, blob: Path, media_type: str, dest: Path, diff_id: Digest) -> bytes:
         """Unpack a layer blob into the empty folder `dest`; its packed `LayerIndex`.
@@ -299,6 +316,8 @@ def _run_request(rootfs: Rootfs, spec: ProcessSpec, scratch: Path | None) -> pro
         "ulimits": tuple((ULIMITS[name], soft, hard) for name, soft, hard in spec.limits.ulimits),
         "cgroups": _texts(spec.cgroups),
         "insecure": spec.insecure,
+        "tree": "",
+        "applied": 0,
     }
 
 

@@ -15,7 +15,18 @@ import marshal
 import os
 import select
 
-from minibuild.sandbox import caps, paths, process, protocol, seccomp, singleid, syscalls, users
+from minibuild.sandbox import (
+    caps,
+    chroot,
+    paths,
+    placing,
+    process,
+    protocol,
+    seccomp,
+    singleid,
+    syscalls,
+    users,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +59,7 @@ def main(control_fd: int, client_pid: int, *, ids: str) -> None:
     """Serve the client at the other end of `control_fd`; returns in the outer process, at the end.
 
     `ids` is "" to stay in the user namespace we are in, "mapped" for one whose ids the client maps,
-    "single" for one with no id but our own.
+    "single" for one with no id but our own, "chroot" for no namespaces at all.
     """
     control = _socket.socket(fileno=control_fd)
     client_fd = os.pidfd_open(client_pid)
@@ -59,7 +70,9 @@ def main(control_fd: int, client_pid: int, *, ids: str) -> None:
         if ids == "single":
             singleid.enter()
             single = singleid.Single()
-        pid = _enter_namespaces(control, ids == "mapped")
+        if ids == "chroot":
+            chroot.enter()
+        pid = _fork_inner() if chroot.active() else _enter_namespaces(control, ids == "mapped")
         if pid == 0:
             Holder(control, single).serve()
             os._exit(0)
@@ -81,6 +94,8 @@ def main(control_fd: int, client_pid: int, *, ids: str) -> None:
             supervise(fd, events)
     os.kill(pid, 9)
     os.waitpid(pid, 0)  # over only when everything below it is
+    if chroot.active():
+        chroot.kill_children(())
 
 
 def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
@@ -95,11 +110,17 @@ def _enter_namespaces(control: _socket.socket, user_namespace: bool) -> int:
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID, "make mount and process namespaces")
     # Mounts of the host still arrive, ours never leave.
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE, "", "make mounts private")
+    return _fork_inner()
+
+
+def _fork_inner() -> int:
     # A collection in a child would write to, and so copy, every page of the heap.
     gc.disable()
     gc.freeze()
     pid = os.fork()
     if pid == 0:
+        if chroot.active():
+            chroot.adopt()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         os.setsid()
         # Python's own handler would turn an interrupt that comes before execve into an exception; a client
@@ -125,7 +146,7 @@ class Holder:
             unified_cgroup=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
             last_capability=caps.last_capability(),
             capabilities=caps.effective(),
-            seccomp_address=0 if single else seccomp.build(),
+            seccomp_address=0 if single or chroot.active() else seccomp.build(),
             single=single,
         )
 
@@ -177,7 +198,7 @@ class Holder:
                 notes_fd = os.memfd_create("notes")
             elif self._tasks is None:
                 self._load_tasks()
-            pid = self._fork(own_processes=kind == protocol.RUN)
+            pid = self._fork(own_processes=kind == protocol.RUN and not chroot.active())
             if pid == 0:
                 _child(kind, fds, notes_fd, self._host, self._tasks)
         except OSError as error:
@@ -226,6 +247,8 @@ class Holder:
             before, self._oom_kills = self._oom_kills, _oom_kills()
             out_of_memory = self._oom_kills > before
         failure = ""
+        if chroot.active():
+            chroot.kill_children({job.pid for job in self._by_process.values()})
         if job.notes_fd >= 0:
             failure = _take_back(job.notes_fd)
         if code == -9 and job.ended_by:
@@ -275,6 +298,8 @@ def _child(kind: bytes, fds: list[int], notes_fd: int, host: process.Host, tasks
 
 
 def _run(fds: list[int], notes_fd: int, host: process.Host) -> int:
+    if chroot.active():
+        return chroot.run(protocol.read_frame(fds[0]), host, fds, notes_fd, _report)
     launch = process.Launch(protocol.read_frame(fds[0]), host, tuple(fds[1:]))
     try:
         launch.prepare()
@@ -333,8 +358,11 @@ def _take_back(notes_fd: int) -> str:
         size = os.fstat(notes_fd).st_size
         if not size:
             return ""
-        upper, stubs = marshal.loads(os.pread(notes_fd, size, 0))
-        paths.remove_stubs(upper, stubs)
+        place, made = marshal.loads(os.pread(notes_fd, size, 0))
+        if chroot.active():
+            placing.bring_home(place, made)
+        else:
+            paths.remove_stubs(place, made)
     except OSError as error:
         if error.errno != errno.ENOENT:
             return f"remove mount points: {error.strerror}"

@@ -84,7 +84,7 @@ class Launch:
         """Namespaces, mounts, user, working folder and program, all still with the host in view."""
         request = self._request
         for group in request["cgroups"]:
-            _join(group)
+            join(group)
         if request["ulimits"]:
             import resource  # still the host's
 
@@ -114,7 +114,7 @@ class Launch:
         table.dev(self._terminal())
         table.sys(self._host.unified_cgroup)
         resolv_conf = request["resolv_conf"]
-        table.file("/etc/resolv.conf", _host_file("/etc/resolv.conf") if resolv_conf is None else resolv_conf)
+        table.file("/etc/resolv.conf", host_file("/etc/resolv.conf") if resolv_conf is None else resolv_conf)
         if self._host.single:
             table.file(singleid.APT_CONFIG, singleid.apt_config(request["env"]))
         table.file("/etc/hosts", hosts_file(request["hostname"], request["hosts"]))
@@ -250,7 +250,7 @@ class Launch:
         return failure.code
 
 
-def _join(group: str) -> None:
+def join(group: str) -> None:
     """Move this process into a control group."""
     try:
         fd = os.open(f"{group}/cgroup.procs", os.O_WRONLY)
@@ -264,7 +264,7 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0).lower()
 
 
-def _host_file(path: str) -> bytes:
+def host_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -77,6 +77,8 @@ if TYPE_CHECKING:
         ulimits: tuple[tuple[int, int, int], ...]
         cgroups: tuple[str, ...]
         insecure: bool
+        tree: str  # where nothing is mounted: the folder to run in, and how many lowers it is made of already
+        applied: int
 
 
 # Kinds of job on the control socket.

@@ -27,7 +27,12 @@ from minibuild.sandbox.holder import main
 main({fd}, {pid}, ids={ids!r})
 """
 _START_SECONDS: Final = 30.0
-_IDS: Final = {probe.Mode.ALL_IDS: "mapped", probe.Mode.SUBUID: "mapped", probe.Mode.SINGLE: "single"}
+_IDS: Final = {
+    probe.Mode.ALL_IDS: "mapped",
+    probe.Mode.SUBUID: "mapped",
+    probe.Mode.SINGLE: "single",
+    probe.Mode.CHROOT: "chroot",
+}
 
 
 def start_holder(

@@ -21,7 +21,7 @@ from minibuild.layers.compress import Compression
 from minibuild.layers.diff import diff as diff_upper
 from minibuild.layers.unpack import unpack as unpack_layer
 from minibuild.layers.writer import LayerWriter
-from minibuild.sandbox import mounts, overlay, singleid, syscalls, trust
+from minibuild.sandbox import chroot, mounts, overlay, placing, singleid, syscalls, trust
 
 
 def run(name: str, arguments: dict[str, Any], fds: list[int]) -> Any:
@@ -45,7 +45,9 @@ def _unpack(arguments: dict[str, Any], fds: list[int]) -> bytes:
 def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
     lowers: tuple[str, ...] = arguments["lowers"]
     lower = Path(lowers[0]) if lowers else None
-    if len(lowers) > 1:
+    if chroot.active():
+        lower = None  # the upper folder was filled with nothing but changes
+    elif len(lowers) > 1:
         # The work folder is ours and unused now: cover it, in a mount namespace of this child's own.
         syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
         lower = Path(arguments["work"])
@@ -65,6 +67,8 @@ def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
 
 def _trust(arguments: dict[str, Any], _fds: list[int]) -> tuple[bytes, bool]:
     """The layer of `trust.add` over `lowers`, in the folder `folder`; `place` may be covered for a moment."""
+    if chroot.active():
+        raise placing.Refused("authorities for RUN alone (--ca-bundle) need mounts")
     syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
     lowers: tuple[str, ...] = arguments["lowers"]
     place: str = arguments["place"]
