@@ -65,6 +65,10 @@ class Launch(process.Launch):
         os.umask(0o022)
         self._fill()
         self._before = privatetree.scan(os.fsencode(self._tree))
+        upper = os.fsencode(request["upper"])
+        if os.listdir(upper):  # a failed run's, to be gone on with
+            privatetree.apply(upper, os.fsencode(self._tree))
+            privatetree.empty(upper)
         self._table.root_fd = os.open(self._tree, os.O_PATH | os.O_DIRECTORY)
         self._place_all()
         self._resolve_user()
@@ -78,7 +82,7 @@ class Launch(process.Launch):
 
     def _place_all(self) -> None:
         request = self._request
-        aside = f"{request['work']}/aside"
+        aside = f"{request['work']}/aside-{os.urandom(6).hex()}"
         os.mkdir(aside, 0o700)
         places = self._places = placing.Places(self._table.root_fd, aside)
         places.dev()
@@ -159,8 +163,8 @@ def run(
         if pid:
             kill_children(())
             launch.take_back()
+    launch.collect()
     if code == 0:
-        launch.collect()
         os.close(os.open(f"{request['work']}/done", os.O_CREAT | os.O_WRONLY, 0o600))  # see `trees`
     return code
 

@@ -150,16 +150,23 @@ class Places:
         """A copy, which a process may write to: nobody sees it again."""
         whole = self._new()
         os.mkdir(whole, 0o755)
-        for lower in mount["lowers"]:
-            privatetree.apply(os.fsencode(lower), os.fsencode(whole))
+        parts = [os.fsencode(part) for part in mount["subpath"].split("/") if part not in ("", ".")]
+        if (
+            not parts
+            or b".." in parts
+            or not privatetree.apply_part(mount["lowers"], os.fsencode(whole), parts)
+        ):
+            privatetree.empty(os.fsencode(whole))
+            for lower in mount["lowers"]:
+                privatetree.apply(os.fsencode(lower), os.fsencode(whole))
         whole_fd = os.open(whole, os.O_PATH | os.O_DIRECTORY)
-        parts, missing = paths.resolve(whole_fd, mount["subpath"])
+        found, missing = paths.resolve(whole_fd, mount["subpath"])
         os.close(whole_fd)
         if missing:
             raise OSError(
                 errno.ENOENT, f"mount {mount['target']}: {mount['subpath']}: no such file or folder"
             )
-        self.put(mount["target"], "/".join((whole, *parts)))
+        self.put(mount["target"], "/".join((whole, *found)))
 
     def _folder(self, mount: FolderRequest) -> None:
         """A cache, lent to the tree; a read-only one is copied."""

@@ -36,6 +36,37 @@ def apply(layer: bytes, tree: bytes) -> None:
     _apply_folder(layer, tree, links)
 
 
+def apply_part(layers: tuple[str, ...], tree: bytes, parts: list[bytes]) -> bool:
+    """Put what `layers` have at the path `parts` into the empty folder `tree`; false where a link is on it."""
+    return all(_apply_part(os.fsencode(layer), tree, parts) for layer in layers)
+
+
+def _apply_part(layer: bytes, tree: bytes, parts: list[bytes]) -> bool:
+    here, there = layer, tree
+    for number, part in enumerate(parts):
+        here, there = here + b"/" + part, there + b"/" + part
+        try:
+            info = os.lstat(here)
+        except FileNotFoundError:
+            return True
+        if _is_whiteout(info):
+            remove(there)
+            return True
+        if not stat.S_ISDIR(info.st_mode):
+            if stat.S_ISLNK(info.st_mode) or number + 1 < len(parts):
+                return False
+            remove(there)
+            _copy(here, there, info, {})
+        elif not _is_folder(there):
+            remove(there)
+            os.mkdir(there, 0o755)
+        elif _attribute(here, _OPAQUE) == b"y":
+            empty(there)
+    if _is_folder(here):
+        _apply_folder(here, there, {})
+    return True
+
+
 def _apply_folder(source: bytes, target: bytes, links: dict[int, bytes]) -> None:
     with os.scandir(source) as entries:
         found = list(entries)
@@ -49,7 +80,7 @@ def _apply_folder(source: bytes, target: bytes, links: dict[int, bytes]) -> None
                 remove(there)
                 os.mkdir(there, 0o700)
             elif _attribute(here, _OPAQUE) == b"y":
-                _empty(there)
+                empty(there)
             _apply_folder(here, there, links)
         else:
             remove(there)
@@ -85,7 +116,8 @@ def remove(path: bytes) -> None:
         pass
 
 
-def _empty(folder: bytes) -> None:
+def empty(folder: bytes) -> None:
+    """Remove all that is in a folder."""
     for name in os.listdir(folder):
         remove(folder + b"/" + name)
 

@@ -1,14 +1,13 @@
 """Run a program with less than this machine gives: ``python confine.py [OPTION]... -- PROGRAM ARG...``
 
-    --user NAME          become that user (needs root)
-    --no-userns          a user namespace in which no further one can be made (user.max_user_namespaces = 0)
-    --no-new-privs       set-user-ID programs give nothing
-    --no-caps            no capability in any set
-    --caps A,B           no other capabilities than these numbers
-    --read-only DIR      everything read-only but DIR
-    --mask-proc          parts of /proc covered, as a container engine does it
-
-Only the standard library is used, so that it also runs inside an image.
+--user NAME          become that user (needs root)
+--no-userns          a user namespace in which no further one can be made (user.max_user_namespaces = 0)
+--no-new-privs       set-user-ID programs give nothing
+--no-caps            no capability in any set
+--caps A,B           no other capabilities than these numbers
+--read-only DIR      everything read-only but DIR
+--mask-proc          parts of /proc covered, as a container engine does it
+--docker             Docker's default capabilities and seccomp profile (needs root)
 """
 
 from __future__ import annotations
@@ -93,6 +92,14 @@ def _keep_caps(numbers: list[int]) -> None:
     _check(_libc.capset(header, data), "capset")
 
 
+def _docker() -> None:
+    """The profile first: loading it takes a capability that is then given up."""
+    from minibuild.sandbox import caps, seccomp
+
+    _check(_libc.prctl(22, 2, ctypes.c_void_p(seccomp.build()), 0, 0), "seccomp")
+    _keep_caps([number for number in range(64) if caps.DEFAULT >> number & 1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--user")
@@ -102,6 +109,7 @@ def main() -> None:
     parser.add_argument("--caps", default="")
     parser.add_argument("--read-only")
     parser.add_argument("--mask-proc", action="store_true")
+    parser.add_argument("--docker", action="store_true")
     parser.add_argument("program", nargs="+")
     options = parser.parse_args()
     if options.read_only:
@@ -117,6 +125,8 @@ def main() -> None:
         os.environ["HOME"] = found.pw_dir
     if options.no_userns:
         _no_userns()
+    if options.docker:
+        _docker()
     if options.caps:
         _keep_caps([int(number) for number in options.caps.split(",")])
     if options.no_caps:

@@ -116,6 +116,14 @@ def test_a_failed_run_spoils_no_tree(box: Box, image: Path) -> None:
     assert box.sh("cat /f", rootfs=box.rootfs(image, upper)).out == "1\n"
 
 
+def test_a_failed_run_can_be_gone_on_with(box: Box) -> None:
+    rootfs = box.rootfs()
+    assert box.sh("echo 1 > /f; rm /etc/group; false", rootfs=rootfs).code == 1
+    assert set(layer_of(box, rootfs)) == {"f", "etc", "etc/.wh.group"}
+    assert box.sh("cat /f; ls /etc", rootfs=rootfs).out.split() == ["1", "hosts", "passwd", "resolv.conf"]
+    assert set(layer_of(box, rootfs)) == {"f", "etc", "etc/.wh.group"}
+
+
 def test_mounts_are_there_for_the_run_and_leave_nothing(box: Box, new_image: object) -> None:
     other = box.folder / "other"
     (other / "sub").mkdir(parents=True)
@@ -138,6 +146,14 @@ def test_mounts_are_there_for_the_run_and_leave_nothing(box: Box, new_image: obj
     assert (box.folder / "cache/kept").exists()
     found = subprocess.run(["grep", "-r", "value", box.folder], capture_output=True, check=False).stdout
     assert b"secrets" not in found
+
+
+def test_a_mount_shows_what_several_layers_make_of_a_folder(box: Box, image: Path) -> None:
+    _, one = layer(box, "mkdir -p /s/d; echo 1 > /s/d/f; echo 1 > /s/d/g; ln -s d /s/l")
+    _, two = layer(box, "echo 2 > /s/d/f; rm /s/d/g; touch /s/d/h", image, one)
+    for subpath in ("s/d", "s/l"):
+        ran = box.sh("ls /m; cat /m/f", mounts=(SnapshotMount("/m", (image, one, two), subpath),))
+        assert ran.out.split() == ["f", "h", "2"]
 
 
 def test_a_mount_over_a_folder_of_the_image_hides_it_for_the_time(box: Box) -> None:
