@@ -37,7 +37,7 @@ def apply(layer: bytes, tree: bytes) -> None:
 
 
 def apply_part(layers: tuple[str, ...], tree: bytes, parts: list[bytes]) -> bool:
-    """Put what `layers` have at the path `parts` into the empty folder `tree`; false where a link is on it."""
+    """Put what `layers` have at the path `parts` into the empty `tree`; false where a link is on it."""
     return all(_apply_part(os.fsencode(layer), tree, parts) for layer in layers)
 
 
