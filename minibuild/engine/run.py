@@ -146,7 +146,8 @@ def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs, folder: Pa
         result = sandbox.diff(rootfs, blob.fd, DEFAULT, clamp)
         blob.commit_hashed(BlobInfo(result.digest, result.size))
     session.layers.keep_index(result.diff_id, result.index)
-    session.store.snapshots.commit(folder, sandbox.form.name(result.diff_id.hex))
+    placed = session.store.snapshots.commit(folder, sandbox.form.name(result.diff_id.hex))
+    sandbox.stands_for(rootfs.upper, sandbox.form.root(placed))
     return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
 
 

@@ -146,11 +146,15 @@ class Reader:
             if info.st_ino not in self._numbers:
                 return ROOT
             return self._nodes.get((info.st_ino, birth(path)), ROOT)
-        if info.st_ino in self._kept and below is not None:
-            owner = recorded(os.fsdecode(below)) or ROOT
-            record(os.fsdecode(path), owner)  # the next step has this layer below it
-            return owner
-        return ROOT
+        if info.st_ino not in self._kept:
+            return ROOT
+        owner = recorded(os.fsdecode(below)) if below is not None else None
+        if owner is None and path[-1:] in (b"-", b"~") and os.path.isfile(path[:-1]):
+            owner = recorded(os.fsdecode(path[:-1]))  # a backup, made in the same way
+        if owner is None:
+            return ROOT
+        record(os.fsdecode(path), owner)  # the next step has this layer below it
+        return owner
 
 
 def node_line(node: Node, owner: tuple[int, int]) -> bytes:

@@ -132,6 +132,11 @@ class Sandbox:
         if self._trees is not None:
             self._trees.folder = folder
 
+    def stands_for(self, upper: Path, layer: Path) -> None:
+        """Tell that the folder `layer` is what `upper` was, or the same from an earlier run."""
+        if self._trees is not None:
+            self._trees.stands_for(upper, layer)
+
     @property
     def form(self) -> Form:
         """How unpacked layers lie on disk in this mode."""

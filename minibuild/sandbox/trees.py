@@ -54,6 +54,15 @@ class Trees:
                     return tree, count
         return None, 0
 
+    def stands_for(self, upper: Path, layer: Path) -> None:
+        """The tree that ends with `upper` is found under `layer`, unless `upper` itself became that."""
+        if not upper.exists():
+            return
+        old, new = _identity(str(upper)), _identity(str(layer))
+        with self._lock:
+            for key in [key for key in self._kept if key and key[-1] == old]:
+                self._kept[(*key[:-1], new)] = self._kept.pop(key)
+
     def _key_after(self, key: _Key, upper: str) -> _Key:
         with os.scandir(upper) as entries:
             empty = next(entries, None) is None

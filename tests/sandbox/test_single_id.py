@@ -111,11 +111,12 @@ def test_a_number_that_is_used_again_does_not_pass_an_owner_on(box: Box) -> None
 def test_a_file_written_anew_keeps_the_owner_its_writer_could_not_see(box: Box, image: Path) -> None:
     _, upper = layer(box, "echo a > /shadow; chown 0:42 /shadow; echo a > /other; chown 0:42 /other")
     script = """
+        cp /shadow /shadow-; chown $(stat -c %u:%g /shadow) /shadow-
         echo b > /new; chown $(stat -c %u:%g /shadow) /new; mv /new /shadow
         echo b > /new; mv /new /other
     """
     found, second = layer(box, script, image, upper)
-    assert found == {"shadow": (0, 42), "other": (0, 0)}
+    assert found == {"shadow": (0, 42), "shadow-": (0, 42), "other": (0, 0)}
     found, _ = layer(box, "chmod 600 /shadow", image, upper, second)
     assert found == {"shadow": (0, 42)}
 
