@@ -32,6 +32,8 @@ _SET_MODE_FILTER = 1
 _RECEIVE = 0xC0502100
 _SEND = 0xC0182101
 _IS_VALID = 0x40082102
+_SET_FLAGS = 0x40082104  # Linux 6.6
+_SYNC_WAKE_UP = 1  # the two sides take turns: switch to the other at once
 
 # struct seccomp_notif: id, pid, flags, and seccomp_data: number, architecture, address, six arguments
 _REQUEST = struct.Struct("=QIIiIQ6Q")
@@ -68,6 +70,7 @@ _UNCHANGED = -1
 _PATH_MAX = 4096
 _MAX_LINKS = 40
 _O_PATH = os.O_PATH | os.O_CLOEXEC
+_PLAIN = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 _STANDARD = {b"/dev/stdin": 0, b"/dev/stdout": 1, b"/dev/stderr": 2}
 _DESCRIPTORS = (b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/")
 
@@ -246,6 +249,11 @@ class Supervisor:
             raise OSError(errno.EBADF, "") from None
         if not path:
             return base_fd
+        if not path.startswith(b"/"):
+            plain = _plain(base_fd, path, follow)
+            if plain >= 0:
+                os.close(base_fd)
+                return plain
         root_fd = os.open(b"/proc/%d/root" % pid, _O_PATH | os.O_DIRECTORY)
         try:
             run.check(identity)
@@ -299,6 +307,10 @@ class _Run:
 
     def __init__(self, listener: int, upper: str, ids: tuple[int, ...]) -> None:
         self.listener = listener
+        try:  # noqa: SIM105
+            fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
+        except OSError:
+            pass
         self.default = (ids[0], ids[1])
         self._groups = ids[1:]
         self.upper = upper
@@ -357,6 +369,14 @@ class _Run:
             return found.st_ino, owners.birth(b"", inner)
         finally:
             os.close(inner)
+
+
+def _plain(base_fd: int, path: bytes, follow: bool) -> int:
+    """Open `path` where no link and no ``..`` is on it, as mostly; -1 where that is not so."""
+    try:
+        return syscalls.openat2(base_fd, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW), _PLAIN)
+    except OSError:
+        return -1
 
 
 def _follow(path: bytes) -> int | str:

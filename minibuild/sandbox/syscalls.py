@@ -110,7 +110,7 @@ def setns(fd: int, flags: int, operation: str) -> None:
     check(_libc.setns(fd, flags), operation)
 
 
-def openat2(dir_fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+def openat2(dir_fd: int, path: str | bytes, flags: int, resolve: int, mode: int = 0) -> int:
     """openat2(2): a close-on-exec descriptor of `path` under `dir_fd`, resolved as `resolve` says."""
     name = _text(path)
     _how[0] = flags | os.O_CLOEXEC
