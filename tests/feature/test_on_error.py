@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import select
+import signal
 import sys
 import tarfile
 import time
@@ -55,11 +56,18 @@ class Typist:
         os.write(self.fd, f"{text}; echo {mark[:3]}''{mark[3:]}\n".encode())
         return self.wait_for(mark.encode())
 
-    def end(self) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         """Read the rest; the exit code."""
+        end = time.monotonic() + seconds
         with contextlib.suppress(OSError):  # the terminal is closed
-            while data := os.read(self.fd, 65536):
-                self.seen += data
+            while time.monotonic() < end:
+                if select.select([self.fd], [], [], 0.1)[0]:
+                    data = os.read(self.fd, 65536)
+                    if not data:
+                        break
+                    self.seen += data
+            else:
+                os.kill(self.pid, signal.SIGKILL)
         os.close(self.fd)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
@@ -101,6 +109,7 @@ def test_it_is_a_real_terminal_with_job_control(shell: Typist) -> None:
     os.write(shell.fd, b"\x03")  # ends the sleep and neither the shell nor the build
     shell.wait_for(PROMPT)
     assert "alive" in shell.say("echo al''ive")
+    shell.wait_for(PROMPT)  # before it, the end of input would be lost to the change of terminal modes
     os.write(shell.fd, b"\x04")
     assert shell.end() == 1
 
