@@ -6,6 +6,7 @@ import base64
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,21 @@ def secret(project: Project) -> list[str]:
     return ["--secret", f"id=file,src={project.root}/value", "--secret", "id=token,env=TOKEN"]
 
 
+def holds(folder: Path, name: str) -> bool:
+    """Whether a file called `name` is below `folder`, where others may come and go meanwhile."""
+    return any(name in files for _, _, files in os.walk(folder))
+
+
 def holders(folder: Path) -> list[Path]:
     """The files under `folder` that hold the value, or have it in their name."""
     found = []
-    for path in folder.rglob("*"):
-        if VALUE in path.name or (
-            path.is_file() and not path.is_symlink() and any(form in path.read_bytes() for form in FORMS)
-        ):
-            found.append(path)
+    for parent, folders, files in os.walk(folder):
+        found += [Path(parent, name) for name in folders if VALUE in name]
+        for path in (Path(parent, name) for name in files):
+            with suppress(FileNotFoundError):  # the step that runs may take it away
+                held = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+                if VALUE in path.name or any(form in held for form in FORMS):
+                    found.append(path)
     return found
 
 
@@ -69,7 +77,7 @@ def test_nothing_is_kept_of_a_step_that_fails_or_is_killed(project: Project, sec
     assert holders(project.store) == []
     project.dockerfile(text.format("touch /started; sleep 60"))
     process = project.start("build", *project.base(), *secret, str(project.context))
-    wait_for(lambda: any(path.name == "started" for path in project.store.rglob("*")))
+    wait_for(lambda: holds(project.store, "started"))
     assert holders(project.store) == []  # not while it runs either
     process.kill()
     process.communicate()
@@ -136,7 +144,7 @@ def test_another_build_at_the_same_time_does_not_see_it(project: Project, secret
     first.write_text(text)
     running = project.start("build", *project.base(), *secret, "-f", str(first), str(project.context))
     try:
-        wait_for(lambda: any(path.name == "started" for path in project.store.rglob("*")))
+        wait_for(lambda: holds(project.store, "started"))
         look = f"! grep -rl {VALUE} /proc/*/environ /dev/shm /run /tmp && ps | wc -l > /processes"
         image = project.image(text=f"FROM busybox\nRUN {look}\n")
         assert int(image.text("processes")) <= 5
@@ -150,7 +158,7 @@ def test_the_value_is_on_no_command_line(project: Project, secret: list[str]) ->
     project.dockerfile(f"FROM busybox\nRUN {mounts} touch /started; sleep 30\n")
     running = project.start("build", *project.base(), *secret, str(project.context))
     try:
-        wait_for(lambda: any(path.name == "started" for path in project.store.rglob("*")))
+        wait_for(lambda: holds(project.store, "started"))
         listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
         assert str(project.context) in listed
         assert [line for line in listed.splitlines() if VALUE in line] == []
