@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,13 @@ def agent(project: Project, key: Path) -> Iterator[Path]:
         while not path.exists():
             assert process.poll() is None
         environment = {**os.environ, "SSH_AUTH_SOCK": "agent"}
-        subprocess.run(["ssh-add", "-q", str(key)], cwd=project.root, env=environment, check=True)
+        add = ["ssh-add", "-q", str(key)]
+        for _ in range(100):  # the socket is there a moment before somebody listens
+            if subprocess.run(add, cwd=project.root, env=environment, check=False).returncode == 0:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("ssh-agent does not answer")
         yield path
     finally:
         process.terminate()
