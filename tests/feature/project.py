@@ -313,3 +313,9 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     """End a process at once, without a chance to tidy up, and wait for it."""
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The regular files below `folder` that this user may read; subordinate users' own are left out."""
+    found = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return [path for path in found if os.access(path, os.R_OK) and path.is_file() and not path.is_symlink()]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.feature.programs import copy_program
-from tests.feature.project import Project
+from tests.feature.project import Project, files_below
 from tests.feature.tls import make_authority, web_server
 
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
@@ -82,7 +82,7 @@ def test_no_byte_of_it_is_in_the_image_or_the_store(site: Site) -> None:
     """
     image = site.project.image(*site.option, text=text)
     for path in (site.project.store, image.layout):
-        kept = [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
+        kept = files_below(path)
         for line in key_lines(site.authority):
             assert not [file for file in kept if line in file.read_bytes()]
     for number in range(len(image.diff_ids)):

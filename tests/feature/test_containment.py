@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.feature.project import Project
+from tests.feature.project import Project, files_below
 
 HIDDEN = "the host's own words"
 
@@ -40,10 +40,9 @@ def hostile(project: Project, canary: Path) -> None:
 
 def untouched(project: Project, canary: Path) -> None:
     assert os.listdir(canary.parent) == ["canary"] and canary.read_text() == HIDDEN
-    for path in project.store.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
-                assert HIDDEN.encode() not in file.read(1 << 24), path
+    for path in files_below(project.store):
+        with path.open("rb") as file:
+            assert HIDDEN.encode() not in file.read(1 << 24), path
 
 
 WAYS = ("absolute", "relative", "deep/link")
