@@ -14,7 +14,7 @@ from minibuild_store.store import Store
 from minibuild.cache.collect import Policy, collect, plan_for
 from minibuild.cache.inventory import Inventory, Thing
 from minibuild.cache.verify import verify
-from minibuild.engine.upkeep import cap_from, parse_age, parse_size
+from minibuild.engine.upkeep import cap_from, parse_age, parse_size, remover
 from minibuild.errors import UsageError
 from tests.feature.project import Project
 
@@ -247,9 +247,11 @@ def test_damage_found_while_unpacking_is_built_again_once(built: Project) -> Non
     stamp = path.stat().st_mtime_ns
     damage(path)
     os.utime(path, ns=(stamp, stamp))  # as a failing disk would, without a trace
-    with Store.open(built.store) as store:
+    with Store.open(built.store) as store, remover() as remove:
         for name in list(store.snapshots.names()):
-            store.snapshots.delete(name)
+            folder = store.snapshots.path(name)
+            assert folder is not None
+            remove(folder)
         for name in list(store.records("indexes").names()):
             store.records("indexes").delete(name)
     built.write("Dockerfile", TEXT.replace("cat /a > /b", "cat /a > /c"))

@@ -16,6 +16,7 @@ import pytest
 from minibuild_store.digest import Digest
 
 from minibuild.cache.document import cache_manifest
+from minibuild.engine.upkeep import remover
 from tests.cache.edits import DOCKERFILE, EDITS, FILES
 from tests.feature.project import Done, Project
 from tests.servers.docker_registry import DockerRegistry
@@ -32,7 +33,8 @@ RUN cat /b > /c
 
 def fresh(project: Project) -> None:
     """Forget the store, as a new runner does; the shared caches stay."""
-    shutil.rmtree(project.store)
+    with remover() as remove:
+        remove(project.store)
 
 
 @pytest.fixture
@@ -91,8 +93,6 @@ def test_after_a_change_a_fresh_store_executes_what_a_warm_one_would(project: Pr
         project.write(path, content)
     cache = project.root / "cache"
     project.built(*more, "--cache-to", f"type=local,dest={cache},mode=max", text=DOCKERFILE)
-    kept = project.root / "kept"
-    shutil.copytree(project.store, kept, symlinks=True)
     edit.make(project)
     warm = executed(project.built(*more))
     fresh(project)

@@ -36,7 +36,8 @@ def holders(folder: Path) -> list[Path]:
     for parent, folders, files in os.walk(folder):
         found += [Path(parent, name) for name in folders if VALUE in name]
         for path in (Path(parent, name) for name in files):
-            with suppress(FileNotFoundError):  # the step that runs may take it away
+            # the step that runs may take it away; a subordinate user's file may be its own
+            with suppress(FileNotFoundError, PermissionError):
                 held = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
                 if VALUE in path.name or any(form in held for form in FORMS):
                     found.append(path)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.feature.conftest import lacking
 from tests.feature.programs import copy_program
-from tests.feature.project import Project
+from tests.feature.project import Project, files_below
 
 LIST = "SSH_AUTH_SOCK=${AGENT:-$SSH_AUTH_SOCK} ssh-add -l"
 
@@ -159,5 +159,5 @@ def test_a_wrong_option_is_refused(project: Project, option: str, words: str) ->
 def test_no_byte_of_the_key_is_left(project: Project, key: Path) -> None:
     secret = key.read_bytes().splitlines()[2]
     project.built("--ssh", f"default={key}", text=f"FROM local/ssh\nRUN --mount=type=ssh {LIST}\n")
-    kept = [path for path in project.store.rglob("*") if path.is_file() and not path.is_symlink()]
+    kept = files_below(project.store)
     assert kept and not [path for path in kept if secret in path.read_bytes()]
