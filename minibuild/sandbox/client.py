@@ -260,6 +260,11 @@ class Sandbox:
         arguments = {"path": os.path.abspath(path), "mode": mode, "uid": uid, "gid": gid}
         self._task("makedirs", arguments, ())
 
+    def place(self, source: Path, target: Path, *, mode: int, uid: int, gid: int) -> None:
+        """Move the folder `source` to `target`, which is missing or empty, with this owner and mode."""
+        arguments = {"source": os.path.abspath(source), "target": os.path.abspath(target)}
+        self._task("place", {**arguments, "mode": mode, "uid": uid, "gid": gid}, ())
+
     def remove(self, path: Path) -> None:
         """Remove a file or a folder with all in it, whoever it belongs to; a missing one is fine."""
         self._task("remove", {"path": os.path.abspath(path)}, ())

@@ -90,6 +90,13 @@ def _makedirs(arguments: dict[str, Any], _fds: list[int]) -> None:
     mounts.make_folder(arguments["path"], arguments["mode"], arguments["uid"], arguments["gid"])
 
 
+def _place(arguments: dict[str, Any], _fds: list[int]) -> None:
+    source: str = arguments["source"]
+    singleid.give(source, arguments["uid"], arguments["gid"])
+    os.chmod(source, arguments["mode"])
+    os.rename(source, arguments["target"])
+
+
 def _remove(arguments: dict[str, Any], _fds: list[int]) -> None:
     path: str = arguments["path"]
     parent, _, name = path.rstrip("/").rpartition("/")
@@ -141,6 +148,7 @@ _TASKS = {
     "unpack": _unpack,
     "diff": _diff,
     "makedirs": _makedirs,
+    "place": _place,
     "remove": _remove,
     "trust": _trust,
     "scrub": _scrub,

@@ -161,6 +161,19 @@ def test_a_folder_is_made_for_an_owner_of_the_image(box: Box) -> None:
     assert box.sh("stat -c '%u %g %a' /b", rootfs=rootfs).out == "1000 1001 710\n"
 
 
+def test_a_folder_that_an_owner_of_the_image_gets_takes_the_place_of_an_empty_one(box: Box) -> None:
+    source, target = box.folder / "made", box.folder / "there"
+    (source / "inside").mkdir(parents=True)
+    target.mkdir()
+    box.sandbox.place(source, target, mode=0o2750, uid=1234, gid=5678)
+    assert not source.exists() and stat.S_IMODE(target.stat().st_mode) == 0o2750
+    _result, entries = diff(box, Rootfs((), box.folder, box.folder / "none"), box.folder.parent / "blob")
+    there = entries[str(target.relative_to(box.folder))]
+    assert (there.uid, there.gid) == (1234, 5678)
+    with pytest.raises((OSError, MinibuildError)):
+        box.sandbox.place(box.image, target, mode=0o755, uid=0, gid=0)
+
+
 def test_tasks_and_runs_share_a_sandbox(box: Box, tmp_path: Path) -> None:
     rootfs = box.rootfs()
     spec = ProcessSpec(argv=("/bin/touch", "/made"))
