@@ -77,5 +77,5 @@ def test_an_unreadable_file_is_named(tmp_path, context):
     (context / "src/large").chmod(0)
     if os.access(context / "src/large", os.R_OK):
         pytest.skip("root reads everything")
-    with pytest.raises(minibuild.UsageError, match="large|linked"):  # two names of one file
+    with pytest.raises(minibuild.UsageError, match=r"large|linked"):  # two names of one file
         build(tmp_path / "store", context, "COPY src /src")
