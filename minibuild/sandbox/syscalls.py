@@ -12,6 +12,11 @@ from __future__ import annotations
 import ctypes
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -69,9 +74,22 @@ _int = ctypes.c_int
 _ptr = ctypes.c_void_p
 _str = ctypes.c_char_p
 
-_syscall = _libc.syscall
-_syscall.restype = _long
-_syscall.argtypes = [_long, _long, _long, _long, _long, _long]
+
+def _call(*arguments: type[ctypes._SimpleCData[Any]]) -> Callable[..., int]:
+    """syscall(2) for a call with these arguments; texts are handed over as they are, not copied."""
+    function = _libc["syscall"]
+    function.restype = _long
+    function.argtypes = [_long, *arguments]
+    return function
+
+
+_syscall = _call(_long, _long, _long, _long, _long)
+_openat2 = _call(_int, _str, _ptr, _long)
+_fsopen = _call(_str, _int)
+_fsconfig = _call(_int, _int, _str, _str, _int)
+_open_tree = _call(_int, _str, _int)
+_move_mount = _call(_int, _str, _int, _str, _int)
+_mount_setattr = _call(_int, _str, _int, _ptr, _long)
 _mount = _libc.mount
 _mount.argtypes = [_str, _str, _str, ctypes.c_ulong, _str]
 _prctl = _libc.prctl
@@ -83,8 +101,8 @@ _signal.argtypes = [_int, _ptr]
 # Buffers are made once, before any fork, and reused: every caller is single-threaded.
 _how = (ctypes.c_uint64 * 3)()
 _attr = (ctypes.c_uint64 * 4)()
-_empty = ctypes.create_string_buffer(b"")
-_EMPTY = ctypes.addressof(_empty)
+_HOW = ctypes.addressof(_how)
+_ATTR = ctypes.addressof(_attr)
 _sigset = ctypes.create_string_buffer(128)
 
 
@@ -94,10 +112,6 @@ def check(result: int, operation: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{operation}: {os.strerror(number)}")
     return result
-
-
-def _text(value: str | bytes) -> ctypes.Array[ctypes.c_char]:
-    return ctypes.create_string_buffer(os.fsencode(value))
 
 
 def unshare(flags: int, operation: str) -> None:
@@ -112,14 +126,14 @@ def setns(fd: int, flags: int, operation: str) -> None:
 
 def openat2(dir_fd: int, path: str | bytes, flags: int, resolve: int, mode: int = 0) -> int:
     """openat2(2): a close-on-exec descriptor of `path` under `dir_fd`, resolved as `resolve` says."""
-    name = _text(path)
+    name = os.fsencode(path)
     _how[0] = flags | os.O_CLOEXEC
     _how[1] = mode
     _how[2] = resolve
     while True:
-        fd = _syscall(_OPENAT2, dir_fd, ctypes.addressof(name), ctypes.addressof(_how), 24, 0)
+        fd = _openat2(_OPENAT2, dir_fd, name, _HOW, 24)
         if fd >= 0:
-            return int(fd)
+            return fd
         number = ctypes.get_errno()
         if number != 11:  # EAGAIN: a rename raced with "..", the kernel asks to try again
             raise OSError(number, os.strerror(number), path)
@@ -127,31 +141,28 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, resolve: int, mode: int 
 
 def fsopen(fstype: str) -> int:
     """fsopen(2): a context to configure a file system of `fstype`."""
-    name = _text(fstype)
-    return check(_syscall(_FSOPEN, ctypes.addressof(name), 1, 0, 0, 0), f"open file system {fstype}")
+    return check(_fsopen(_FSOPEN, fstype.encode(), 1), f"open file system {fstype}")
 
 
 def fsconfig_string(context: int, key: str, value: str) -> None:
     """fsconfig(2), FSCONFIG_SET_STRING."""
-    k, v = _text(key), _text(value)
     check(
-        _syscall(_FSCONFIG, context, _FSCONFIG_SET_STRING, ctypes.addressof(k), ctypes.addressof(v), 0),
+        _fsconfig(_FSCONFIG, context, _FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0),
         f"set file system option {key}",
     )
 
 
 def fsconfig_flag(context: int, key: str) -> None:
     """fsconfig(2), FSCONFIG_SET_FLAG."""
-    k = _text(key)
     check(
-        _syscall(_FSCONFIG, context, _FSCONFIG_SET_FLAG, ctypes.addressof(k), 0, 0),
+        _fsconfig(_FSCONFIG, context, _FSCONFIG_SET_FLAG, key.encode(), None, 0),
         f"set file system option {key}",
     )
 
 
 def fsmount(context: int, attributes: int, operation: str) -> int:
     """Create the configured file system and return it as a detached mount (fsmount(2))."""
-    check(_syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, 0, 0, 0), operation)
+    check(_fsconfig(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), operation)
     return check(_syscall(_FSMOUNT, context, 1, attributes, 0, 0), operation)
 
 
@@ -172,15 +183,14 @@ def new_mount(fstype: str, options: tuple[tuple[str, str], ...], attributes: int
 
 def open_tree(dir_fd: int, path: str, operation: str, *, recursive: bool = False) -> int:
     """open_tree(2) with OPEN_TREE_CLONE: a detached bind mount of `path` ("" is `dir_fd` itself)."""
-    name = _text(path)
     flags = 1 | os.O_CLOEXEC | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    return check(_syscall(_OPEN_TREE, dir_fd, ctypes.addressof(name), flags, 0, 0), operation)
+    return check(_open_tree(_OPEN_TREE, dir_fd, os.fsencode(path), flags), operation)
 
 
 def move_mount(mount_fd: int, target_fd: int, operation: str) -> None:
     """Attach a detached mount on the file or folder that `target_fd` is open on (move_mount(2))."""
     # MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-    check(_syscall(_MOVE_MOUNT, mount_fd, _EMPTY, target_fd, _EMPTY, 0x44), operation)
+    check(_move_mount(_MOVE_MOUNT, mount_fd, b"", target_fd, b"", 0x44), operation)
 
 
 def mount_setattr(mount_fd: int, attributes: int, operation: str, *, recursive: bool = False) -> None:
@@ -188,7 +198,7 @@ def mount_setattr(mount_fd: int, attributes: int, operation: str, *, recursive: 
     _attr[0] = attributes
     _attr[1] = _attr[2] = _attr[3] = 0
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    check(_syscall(_MOUNT_SETATTR, mount_fd, _EMPTY, flags, ctypes.addressof(_attr), 32), operation)
+    check(_mount_setattr(_MOUNT_SETATTR, mount_fd, b"", flags, _ATTR, 32), operation)
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str, operation: str) -> None:
