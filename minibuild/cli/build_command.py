@@ -94,7 +94,10 @@ def command(
     add_host: Annotated[_Texts, typer.Option("--add-host", help="NAME:ADDRESS for /etc/hosts.")] = None,
     hostname: Annotated[str, typer.Option("--hostname", help="What RUN takes this machine to be.")] = "",
     volume: Annotated[_Texts, typer.Option("-v", "--volume", help="HOST:CONTAINER[:ro] for RUN.")] = None,
-    allow: Annotated[_Texts, typer.Option("--allow", help="security.insecure or network.host.")] = None,
+    allow: Annotated[
+        _Texts, typer.Option("--allow", help="security.insecure, network.host or device[=NAME].")
+    ] = None,
+    cdi_spec_dir: Annotated[_Texts, typer.Option("--cdi-spec-dir", help="Where devices are listed.")] = None,
     registry_mirror: Annotated[_Texts, typer.Option("--registry-mirror", help="REGISTRY=MIRROR.")] = None,
     insecure_registry: Annotated[_Texts, typer.Option("--insecure-registry", help="Plain http.")] = None,
     isolation: Annotated[
@@ -130,9 +133,6 @@ def command(
         epoch = args.setdefault("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
         if not epoch:
             del args["SOURCE_DATE_EPOCH"]
-        for word in allow or ():
-            if word not in ("security.insecure", "network.host"):
-                raise UsageError(f"--allow {word}", cure="Known are security.insecure and network.host.")
         for name in (iidfile, metadata_file):
             if name and not Path(name).absolute().parent.is_dir():
                 raise OutputError(f"cannot write {name}: no such folder", cure="Make its folder first.")
@@ -163,7 +163,7 @@ def command(
                 outputs=tuple(outputs),
                 registry=options.registry_options(registry_mirror, insecure_registry),
                 isolation=options.isolation(isolation),
-                allow_insecure="security.insecure" in (allow or ()),
+                **_allowances(allow, cdi_spec_dir),
                 cache_from=_caches(cache_from, "--cache-from"),
                 cache_to=_caches(cache_to, "--cache-to"),
             )
@@ -184,6 +184,15 @@ def _extras(entrypoint: bool, *given: list[str] | None) -> dict[str, Any]:
     from minibuild.cli.build_extras import extra_fields
 
     return extra_fields(entrypoint, *given)
+
+
+def _allowances(allow: _Texts, spec_dirs: _Texts) -> dict[str, Any]:
+    """The request's fields for ``--allow`` and ``--cdi-spec-dir``."""
+    if not allow and not spec_dirs:
+        return {}
+    from minibuild.cli.build_extras import allowances
+
+    return allowances(allow or (), spec_dirs or ())
 
 
 def _arg_files(names: list[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from minibuild.engine.request import HostVolume, Unset
+from minibuild.engine.request import AllowedDevice, HostVolume, Unset
 from minibuild.errors import UsageError
 from minibuild.exporters.annotations import Annotation, Level, parse_annotation
 
@@ -53,6 +53,38 @@ def extra_fields(entrypoint: bool, *given: list[str] | None) -> dict[str, Any]:
         "annotations": tuple(one for text in annotations or () for one in annotation(text)),
         "unset": Unset(*names, entrypoint) if any(names) or entrypoint else None,
     }
+
+
+def allowances(allow: Iterable[str], spec_dirs: Iterable[str]) -> dict[str, Any]:
+    """The fields of a `BuildRequest` for ``--allow`` and ``--cdi-spec-dir``. Raises `UsageError`."""
+    devices: list[AllowedDevice] = []
+    insecure = False
+    for word in allow:
+        key, _, rest = word.partition("=")
+        if key == "device":
+            devices.append(_device(word, rest))
+        elif word == "security.insecure":
+            insecure = True
+        elif word != "network.host":
+            raise UsageError(
+                f"--allow {word}", cure="Known are security.insecure, network.host, device and device=NAME."
+            )
+    folders = tuple(Path(name) for name in spec_dirs)
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"--cdi-spec-dir {folder}: no such folder", cure="Name one with CDI files.")
+    return {"allow_insecure": insecure, "allow_devices": tuple(devices), "cdi_spec_dirs": folders}
+
+
+def _device(word: str, text: str) -> AllowedDevice:
+    """``NAME[,alias=WORD]``, or nothing for all devices."""
+    name, *options = text.split(",")
+    alias = ""
+    for option in options:
+        key, _, alias = option.partition("=")
+        if key != "alias" or not alias or not name:
+            raise UsageError(f"--allow {word}", cure="Write device=VENDOR/CLASS=NAME[,alias=WORD].")
+    return AllowedDevice(name, alias)
 
 
 def volume(text: str) -> HostVolume:

@@ -25,7 +25,7 @@ REFUSED = {
     "--load": "the image is in minibuild's store; docker gets it with -o type=docker,dest=- | docker load",
     "--squash": "there is no squashing; copy from the last stage into one FROM scratch",
     "--security-opt": "there are no security profiles to choose; RUN --security=insecure lifts them",
-    "--device": "RUN sees no devices of this machine",
+    "--device": "a step asks for a device with RUN --device=NAME, and --allow device=NAME lets it",
     "--provenance": "no attestations are made yet; leave it out",
     "--sbom": "no attestations are made yet; leave it out",
     "--attest": "no attestations are made yet; leave it out",

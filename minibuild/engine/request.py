@@ -51,6 +51,14 @@ class HostVolume:
     readonly: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class AllowedDevice:
+    """A device that RUN may ask for, "" for any; `alias` is what the Dockerfile then calls it."""
+
+    name: str = ""
+    alias: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build. `context` is a folder or a tar archive, or None for a Dockerfile that needs none.
@@ -62,6 +70,7 @@ class BuildRequest:
     even for bases known here. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts` are named contexts as
     written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words of an instruction;
     `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
+    `cdi_spec_dirs` are where devices are described, in place of the usual folders.
     """
 
     context: Path | None
@@ -98,6 +107,8 @@ class BuildRequest:
     registry: RegistryOptions = field(default_factory=RegistryOptions)
     isolation: str = "auto"
     allow_insecure: bool = False
+    allow_devices: tuple[AllowedDevice, ...] = ()
+    cdi_spec_dirs: tuple[Path, ...] = ()
     cache_from: tuple[CacheSpec, ...] = ()
     cache_to: tuple[CacheSpec, ...] = ()
 

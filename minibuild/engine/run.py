@@ -37,6 +37,7 @@ from minibuild.values import replace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from minibuild.engine.devices import Given
     from minibuild.engine.failure import FailedStep
     from minibuild.sandbox.client import Sandbox
 
@@ -49,12 +50,15 @@ Mounted = Mapping[int, Filesystem]
 
 
 def execute(
-    session: Session, running: Running, step: steps.RunStep, parent: Filesystem, mounted: Mounted
+    session: Session,
+    running: Running,
+    step: steps.RunStep,
+    parent: Filesystem,
+    mounted: Mounted,
+    devices: Given | None,
 ) -> Layer:
     """Run the step's command and return the layer of what it changed; raises `RunFailed`."""
     session.check()
-    for device in step.devices:
-        session.notice("warning", f"device {device!r} is not available: RUN gets no devices of this machine")
     sandbox = session.sandbox()
     lowers = session.layers.snapshots(parent)
     with ExitStack() as stack:
@@ -62,6 +66,8 @@ def execute(
         rootfs = Rootfs(lowers, sandbox.form.make(work / "upper"), work / "work")
         rootfs.work.mkdir(mode=0o700)
         spec = _spec(session, stack, step, mounted)
+        if devices is not None:
+            spec = _with_devices(spec, devices)
         shown = rootfs
         if session.ca_bundle and lowers:
             shown, spec = _with_trust(session, rootfs, spec, work)
@@ -80,6 +86,12 @@ def execute(
         failure = _failure(session, step, status)
         session.failed(lambda: _failed_step(session, step, failure, spec, shown, parent, keep))
         raise failure
+
+
+def _with_devices(spec: ProcessSpec, devices: Given) -> ProcessSpec:
+    env = {**dict(spec.env), **dict(devices.env)}
+    mounts = (*devices.mounts, *spec.mounts)
+    return replace(spec, env=tuple(env.items()), mounts=mounts, groups=devices.groups)
 
 
 def _failed_step(

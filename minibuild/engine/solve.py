@@ -8,6 +8,7 @@ the others.
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from minibuild.cache.journal import StepRow
 from minibuild.engine import copy
@@ -23,6 +24,9 @@ from minibuild.errors import Cancelled, MinibuildError, UsageError
 from minibuild.plan import keys, steps
 from minibuild.plan.steps import FromContext, FromImage, FromScratch, FromStage, Plan, Source, StagePlan, Step
 from minibuild.values import dataclass
+
+if TYPE_CHECKING:
+    from minibuild.engine.devices import Devices
 
 # What we make ourselves must not carry the clock. A base's own time is as good as any; without one, a
 # time that zip archives can hold in every time zone (they begin in 1980).
@@ -53,6 +57,7 @@ class Solver:
         self._contexts: dict[tuple[str, int], ContextFiles] = {}
         self._trees: dict[str, TreeFiles] = {}
         self._locks: dict[str, threading.Lock] = {}
+        self._devices: Devices | None = None
         self._mutex = threading.Lock()
 
     def _new_lookup(self) -> Lookup:
@@ -251,8 +256,17 @@ class Solver:
             elif isinstance(mount, steps.CacheMount) and not isinstance(mount.source, FromScratch):
                 mounted[number] = self._seed(mount)
                 contents[number] = mounted[number].chain
+        granted: tuple[str, ...] = ()
+        if step.devices:
+            devices = self._offered()
+            granted = devices.granted(step.devices)
         parts = keys.run_parts(
-            step, parent=parent.chain, platform=self._platform, epoch=self._epoch, mounts=contents
+            step,
+            parent=parent.chain,
+            platform=self._platform,
+            epoch=self._epoch,
+            mounts=contents,
+            devices=granted,
         )
         for host in self.session.request.hosts:
             parts[f"host {host[1]}"] = host[0]
@@ -262,9 +276,19 @@ class Solver:
         def execute() -> Layer:
             from minibuild.engine import run
 
-            return run.execute(self.session, running, step, parent, mounted)
+            given = devices.given(granted) if granted else None
+            return run.execute(self.session, running, step, parent, mounted, given)
 
         return self._lookup.step(step, parts, execute, running, place)
+
+    def _offered(self) -> Devices:
+        """The devices of this machine, read once."""
+        from minibuild.engine.devices import Devices
+
+        with self._mutex:
+            if self._devices is None:
+                self._devices = Devices(self.session)
+            return self._devices
 
     def _mounted(self, mount: steps.BindMount) -> Filesystem:
         if isinstance(mount.source, FromContext):

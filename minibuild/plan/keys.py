@@ -25,9 +25,18 @@ def key_of(parts: Mapping[str, str]) -> str:
 
 
 def run_parts(
-    step: steps.RunStep, *, parent: str, platform: str, epoch: str, mounts: Mapping[int, str]
+    step: steps.RunStep,
+    *,
+    parent: str,
+    platform: str,
+    epoch: str,
+    mounts: Mapping[int, str],
+    devices: tuple[str, ...] = (),
 ) -> Parts:
-    """Parts of a RUN. `parent` is a chain ID, `mounts` the contents of bind mounts by position."""
+    """Parts of a RUN. `parent` is a chain ID, `mounts` the contents of bind mounts by position.
+
+    `devices` are the names of the devices that it gets.
+    """
     parts = {
         "kind": "run",
         "parent": parent,
@@ -38,8 +47,9 @@ def run_parts(
         "workdir": step.cwd,
         "network": step.network,
         "security": step.security,
-        **({"devices": json.dumps(step.devices)} if step.devices else {}),
     }
+    if devices:
+        parts["devices"] = json.dumps(devices)
     if step.hostname:
         parts["hostname"] = step.hostname
     for name, value in step.env:

@@ -39,6 +39,7 @@ def apply(node: ast.Run, state: StageState, lookup: Lookup, options: RunOptions)
         if isinstance(mount, steps.SecretMount) and mount.env:
             secret_names.append(mount.env)
         mounts.append(mount)
+    devices = [dockerfile_mounts.parse_device(text) for text in node.devices]
     masked = {**state.scope.variables, **dict.fromkeys(secret_names, "****")}
     state.steps.append(
         steps.RunStep(
@@ -53,7 +54,7 @@ def apply(node: ast.Run, state: StageState, lookup: Lookup, options: RunOptions)
             mounts=tuple(mounts),
             network=node.network or options.network,
             security=node.security,
-            devices=_devices(node),
+            devices=tuple(steps.DeviceWish(found.name, found.required) for found in devices),
             hostname=options.hostname,
             proxy=tuple(pair for pair in options.proxy if pair[0] not in state.scope.variables),
         )
@@ -61,19 +62,6 @@ def apply(node: ast.Run, state: StageState, lookup: Lookup, options: RunOptions)
     prefix = state.scope.arg_prefix()
     words = (prefix, *args) if prefix else args
     state.record("RUN " + " ".join(words) + " # buildkit", layer=True)
-
-
-def _devices(node: ast.Run) -> tuple[str, ...]:
-    """The devices that the command would like to have; one that it must have is refused."""
-    devices = [dockerfile_mounts.parse_device(text) for text in node.devices]
-    for device in devices:
-        if device.required:
-            raise DockerfileError(
-                f"required device {device.name!r} is not available: RUN gets no devices of this machine",
-                where=node.where,
-                cure="Leave required out, or do this step on a builder with CDI.",
-            )
-    return tuple(device.name for device in devices)
 
 
 def _arguments(node: ast.Run, state: StageState) -> tuple[tuple[str, ...], steps.ScriptMount | None]:

@@ -137,6 +137,14 @@ class ScriptMount:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceWish:
+    """A device of the machine that the command may have, or must."""
+
+    name: str
+    required: bool = False
+
+
 Mount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount | ScriptMount
 
 
@@ -168,7 +176,7 @@ class RunStep(_Step):
     mounts: tuple[Mount, ...] = ()
     network: str = ""
     security: str = ""
-    devices: tuple[str, ...] = ()
+    devices: tuple[DeviceWish, ...] = ()
     hostname: str = ""
     proxy: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from minibuild.sandbox import mounts
     from minibuild.sandbox.protocol import RunRequest
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
@@ -74,6 +75,10 @@ class Launch(process.Launch):
         self._resolve_user()
         self._resolve_cwd()
         self._find_program()
+
+    @property
+    def _nodes(self) -> list[mounts.Node]:
+        return self._places.nodes if self._places else []
 
     def _fill(self) -> None:
         os.makedirs(self._tree, 0o755, exist_ok=True)

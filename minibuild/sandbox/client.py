@@ -27,6 +27,7 @@ from minibuild.sandbox import probe, protocol, spawn
 from minibuild.sandbox.job import Job, Output, Pipes
 from minibuild.sandbox.limits import ULIMITS, Dns
 from minibuild.sandbox.spec import (
+    DeviceMount,
     ExitStatus,
     FolderMount,
     Mount,
@@ -126,6 +127,11 @@ class Sandbox:
     def lends_folders(self) -> bool:
         """Whether the folder of a `FolderMount` is away while a process uses it, so that one must wait."""
         return self._mode is probe.Mode.CHROOT
+
+    @property
+    def makes_devices(self) -> bool:
+        """Whether device nodes can be made; elsewhere a process gets the host's own, as they are."""
+        return self._devices
 
     def keep_trees(self, folder: Path) -> None:
         """Hand the root folder of a run on to the next where nothing is mounted; `folder` is to hold them."""
@@ -325,6 +331,7 @@ def _run_request(rootfs: Rootfs, spec: ProcessSpec, scratch: Path | None) -> pro
         "shm_size": spec.limits.shm_size,
         "ulimits": tuple((ULIMITS[name], soft, hard) for name, soft, hard in spec.limits.ulimits),
         "cgroups": _texts(spec.cgroups),
+        "groups": tuple(spec.groups),
         "insecure": spec.insecure,
         "tree": "",
         "applied": 0,
@@ -358,6 +365,16 @@ def _mount_request(mount: Mount) -> protocol.MountRequest:
             "target": mount.target,
             "source": os.path.abspath(mount.source),
             "mode": mount.mode,
+            "uid": mount.uid,
+            "gid": mount.gid,
+        }
+    if isinstance(mount, DeviceMount):
+        return {
+            "kind": "device",
+            "target": mount.target,
+            "source": os.path.abspath(mount.source),
+            "mode": mount.mode,
+            "device": os.makedev(mount.major, mount.minor),
             "uid": mount.uid,
             "gid": mount.gid,
         }

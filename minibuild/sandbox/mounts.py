@@ -19,6 +19,7 @@ from minibuild.sandbox import overlay, paths, singleid, syscalls
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minibuild.sandbox.protocol import (
+        DeviceRequest,
         FolderRequest,
         MountRequest,
         RunRequest,
@@ -65,6 +66,10 @@ _MASKED_PROC = (
 _MASKED_SYS = ("firmware", "devices/virtual/powercap")
 _READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
+if TYPE_CHECKING:
+    # A device node that was made: a descriptor, and whom it belongs to, None for the process's user.
+    Node = tuple[int, int | None, int | None]
+
 _IFF_UP = 1
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
@@ -84,6 +89,7 @@ class Table:
         self._count = 0
         self.stubs: list[paths.Stub] = []
         self.root_fd = -1
+        self.nodes: list[Node] = []
 
     def root(self) -> None:
         """The overlay over the work folder, and a tmpfs for our own files over the upper folder."""
@@ -309,6 +315,8 @@ class Table:
             self._attach(fd, mount["target"])
         elif mount["kind"] == "socket":
             self._socket(mount)
+        elif mount["kind"] == "device":
+            self._device(mount)
         else:
             owner = (mount["uid"], mount["gid"])
             self.file(mount["target"], mount["content"], mount["mode"], owner)
@@ -365,6 +373,32 @@ class Table:
         os.close(fd)
         syscalls.mount_setattr(tree, _SAFE, f"bind {mount['target']}")
         self._attach(tree, mount["target"], folder=False)
+
+    def _device(self, mount: DeviceRequest) -> None:
+        """A node made for this process, or else the host's own."""
+        what = f"make device {mount['target']}"
+        place = f"{self._scratch}/place"
+        fd = syscalls.new_mount("tmpfs", (("mode", "0700"),), _SAFE & ~syscalls.ATTR_NODEV, what)
+        self._cover(fd, place, what)
+        os.close(fd)
+        node = f"{place}/node"
+        try:
+            os.mknod(node, mount["mode"], mount["device"])
+            os.chmod(node, mount["mode"] & 0o7777)
+            tree = syscalls.open_tree(syscalls.AT_FDCWD, node, what)
+            self.nodes.append((os.open(node, os.O_PATH), mount["uid"], mount["gid"]))
+        except PermissionError:
+            tree = syscalls.open_tree(syscalls.AT_FDCWD, mount["source"], f"bind {mount['source']}")
+            syscalls.mount_setattr(tree, _SAFE & ~syscalls.ATTR_NODEV, f"bind {mount['source']}")
+        syscalls.umount(place, what)
+        self._attach(tree, mount["target"], folder=False)
+
+
+def own_nodes(nodes: list[Node], uid: int, gid: int) -> None:
+    """Give nodes that were made to whom they are for, `uid` and `gid` being the process's."""
+    for fd, owner, group in nodes:
+        syscalls.chown_fd(fd, uid if owner is None else owner, gid if group is None else group)
+        os.close(fd)
 
 
 def make_folder(path: str, mode: int, uid: int, gid: int) -> None:

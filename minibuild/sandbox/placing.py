@@ -14,7 +14,7 @@ from minibuild.sandbox import mounts, paths, privatetree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minibuild.sandbox.protocol import FolderRequest, MountRequest, SnapshotRequest
+    from minibuild.sandbox.protocol import DeviceRequest, FolderRequest, MountRequest, SnapshotRequest
 
 _DEVICES = (
     ("null", 1, 3),
@@ -48,6 +48,7 @@ class Places:
         self._placed: list[tuple[int, str, str, str]] = []
         self.stubs: list[paths.Stub] = []
         self.loans: list[Loan] = []
+        self.nodes: list[mounts.Node] = []
 
     def _new(self) -> str:
         self._count += 1
@@ -133,8 +134,20 @@ class Places:
             self.put(mount["target"], path)
         elif mount["kind"] == "secret":
             self.file(mount["target"], mount["content"], mount["mode"], (mount["uid"], mount["gid"]))
+        elif mount["kind"] == "device":
+            self._device(mount)
         else:
             self._socket(mount["target"], mount["source"], mount["mode"], (mount["uid"], mount["gid"]))
+
+    def _device(self, mount: DeviceRequest) -> None:
+        path = self._new()
+        try:
+            os.mknod(path, mount["mode"], mount["device"])
+        except PermissionError:
+            raise Refused(f"isolation chroot needs CAP_MKNOD to make the device {mount['target']}") from None
+        os.chmod(path, mount["mode"] & 0o7777)
+        self.nodes.append((os.open(path, os.O_PATH), mount["uid"], mount["gid"]))
+        self.put(mount["target"], path)
 
     def _socket(self, target: str, source: str, mode: int, owner: tuple[int, int]) -> None:
         path = self._new()

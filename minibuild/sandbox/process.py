@@ -80,6 +80,10 @@ class Launch:
         """What had to be made in the image to mount on, to be taken back by `paths.remove_stubs`."""
         return self._table.stubs
 
+    @property
+    def _nodes(self) -> list[mounts.Node]:
+        return self._table.nodes
+
     def prepare(self) -> None:
         """Namespaces, mounts, user, working folder and program, all still with the host in view."""
         request = self._request
@@ -135,6 +139,8 @@ class Launch:
         passwd = paths.read_user_file(root_fd, "etc/passwd")
         group = paths.read_user_file(root_fd, "etc/group")
         self._user = users.resolve(self._request["user"], passwd, group)
+        self._user.groups = tuple(dict.fromkeys((*self._user.groups, *self._request["groups"])))
+        mounts.own_nodes(self._nodes, self._user.uid, self._user.gid)
         self._env = dict(self._request["env"])
         self._env["HOME"] = self._env.get("HOME") or self._user.home
         if self._host.single:

@@ -55,7 +55,18 @@ if TYPE_CHECKING:
         uid: int
         gid: int
 
-    MountRequest = SnapshotRequest | FolderRequest | TmpfsRequest | SecretRequest | SocketRequest
+    class DeviceRequest(TypedDict):
+        kind: Literal["device"]
+        target: str
+        source: str
+        mode: int
+        device: int
+        uid: int | None
+        gid: int | None
+
+    MountRequest = (
+        SnapshotRequest | FolderRequest | TmpfsRequest | SecretRequest | SocketRequest | DeviceRequest
+    )
 
     class RunRequest(TypedDict):
         """What `ProcessSpec` and `Rootfs` say, in values that marshal knows."""
@@ -76,6 +87,7 @@ if TYPE_CHECKING:
         shm_size: int
         ulimits: tuple[tuple[int, int, int], ...]
         cgroups: tuple[str, ...]
+        groups: tuple[int, ...]
         insecure: bool
         tree: str  # where nothing is mounted: the folder to run in, and how many lowers it is made of already
         applied: int

@@ -82,7 +82,24 @@ class SocketMount:
     gid: int = 0
 
 
-Mount = SnapshotMount | FolderMount | TmpfsMount | SecretFile | SocketMount
+@dataclass(frozen=True, slots=True)
+class DeviceMount:
+    """A device node at `target`: a new one of type and permissions `mode`, and of `major` and `minor`.
+
+    It belongs to the process's user where `uid` or `gid` is None. Where none can be made, the host's node
+    `source` is shown as it is.
+    """
+
+    target: str
+    source: Path
+    mode: int
+    major: int
+    minor: int
+    uid: int | None = None
+    gid: int | None = None
+
+
+Mount = SnapshotMount | FolderMount | TmpfsMount | SecretFile | SocketMount | DeviceMount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +109,8 @@ class ProcessSpec:
     `user` is ``name|uid[:group|gid]`` resolved in the image's own passwd and group files ("" is root).
     `env` is in order; HOME is added from passwd where it is missing. `hosts` are extra lines
     (address, name) for /etc/hosts. `timeout` is in seconds. `insecure` lifts capabilities and seccomp.
-    `cgroups` are control groups that it joins; `limits` says what they hold it to, and more.
+    `cgroups` are control groups that it joins; `limits` says what they hold it to, and more. `groups` are
+    ids of groups that the process is in besides its user's own.
     """
 
     argv: tuple[str, ...]
@@ -106,6 +124,7 @@ class ProcessSpec:
     dns: Dns = Dns()
     limits: Limits = Limits()
     cgroups: tuple[Path, ...] = ()
+    groups: tuple[int, ...] = ()
     insecure: bool = False
     timeout: float | None = None
 
