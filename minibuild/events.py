@@ -8,6 +8,13 @@ from minibuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class BuildStarted:
+    """The first event. `id` names the record that the build leaves when it has had steps."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """Step `id` (counted from 1 in order of start) begins. `name` is what people read."""
 
@@ -98,7 +105,8 @@ class BuildFinished:
 
 
 Event = (
-    StepStarted
+    BuildStarted
+    | StepStarted
     | StepMissed
     | StepOutput
     | StepProgress

@@ -23,13 +23,14 @@ MAY_IMPORT = {
     "registry": {"errors", "dockerfile", "oci", "store"},
     "exporters": {"errors", "dockerfile", "layers", "oci", "registry", "store"},
     "cache": {"errors", "layers", "oci", "registry", "store"},
+    "report": {"errors", "cache"},
     "engine": {
         "errors", "events", "dockerfile", "plan", "context", "sandbox", "registry", "exporters", "cache",
         "layers", "oci", "store",
     },
     "cli": {
-        "errors", "events", "cache", "dockerfile", "engine", "exporters", "oci", "registry", "sandbox",
-        "store",
+        "errors", "events", "cache", "dockerfile", "engine", "exporters", "oci", "registry", "report",
+        "sandbox", "store",
     },
 }  # fmt: skip
 

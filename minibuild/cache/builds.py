@@ -51,6 +51,7 @@ class BuildRecord:
         return next((stage for stage in self.stages if stage.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
+        path = critical_path(self)
         return {
             "id": self.id,
             "dockerfile": self.dockerfile,
@@ -63,7 +64,8 @@ class BuildRecord:
             "hits": self.hits,
             "seconds_saved": self.saved,
             "bytes": self.bytes,
-            "critical_path": [step.name for step in critical_path(self)],
+            "critical_path": [step.name for step in path],
+            "critical_seconds": sum(step.seconds for step in path),
             "steps": [_shown(step) for step in self.steps],
         }
 
@@ -152,30 +154,43 @@ def _stage(document: dict[str, Any]) -> StageRow:
 def _step(document: dict[str, Any]) -> StepRow:
     cause = document.pop("cause")
     found = Cause(cause["kind"], cause["reason"], tuple(cause["details"])) if cause else None
-    return StepRow(**document)._replace(cause=found)
+    return StepRow(**document)._replace(cause=found, waits=tuple(document["waits"]))
+
+
+def waited_for(record: BuildRecord) -> dict[tuple[str, int], list[StepRow]]:
+    """For each step (stage and number) those that it had to wait for: the one before it, ends of stages."""
+    rows = {stage.name: record.of_stage(stage.name) for stage in record.stages}
+    found: dict[tuple[str, int], list[StepRow]] = {}
+
+    def end_of(name: str) -> list[StepRow]:
+        """The last step of a stage, or of the first one below it that has steps."""
+        while name in rows and not rows[name]:
+            name = _base(record, name)
+        return list(rows.get(name, ())[-1:])
+
+    for stage in record.stages:
+        before = end_of(_base(record, stage.name))
+        for row in rows[stage.name]:
+            ends = [end for name in row.waits for end in end_of(name)]
+            found[row.stage, row.number] = before + [end for end in ends if end not in before]
+            before = [row]
+    return found
+
+
+def _base(record: BuildRecord, name: str) -> str:
+    """The stage that a stage builds on; "" where that is none."""
+    stage = record.stage(name)
+    return stage.base.removeprefix("stage ") if stage and stage.base.startswith("stage ") else ""
 
 
 def critical_path(record: BuildRecord) -> list[StepRow]:
     """The chain of steps, each waiting for the one before it, that the build's time went to."""
-    last: dict[str, StepRow] = {}
-    before: dict[tuple[str, int], StepRow | None] = {}
-    ends: dict[str, list[StepRow]] = {
-        stage.name: list(record.of_stage(stage.name)) for stage in record.stages
-    }
-    for stage in record.stages:
-        base = stage.base.removeprefix("stage ") if stage.base.startswith("stage ") else ""
-        waited = [ends[name][-1] for name in (*stage.waits, base) if ends.get(name)]
-        previous: StepRow | None = max(waited, key=_end, default=None)
-        for row in ends[stage.name]:
-            before[row.stage, row.number] = previous
-            previous = row
-        if previous is not None:
-            last[stage.name] = previous
-    step: StepRow | None = max(last.values(), key=_end, default=None)
+    waited = waited_for(record)
+    step: StepRow | None = max(record.steps, key=_end, default=None)
     path: list[StepRow] = []
     while step is not None:
         path.append(step)
-        step = before.get((step.stage, step.number))
+        step = max(waited.get((step.stage, step.number), ()), key=_end, default=None)
     return path[::-1]
 
 

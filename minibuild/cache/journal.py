@@ -32,7 +32,8 @@ class StepRow(NamedTuple):
     """One step of a build. Times are seconds; `start` counts from the start of the build.
 
     `saved` is what a hit spared, `bytes` the size of the layer's blob, `origin` the shared cache that had it.
-    `parts` are not written down.
+    `waits` are the stages it reads files from, `error` what a step that failed said (it has no key and no
+    layer). `parts` are not written down.
     """
 
     stage: str
@@ -49,6 +50,8 @@ class StepRow(NamedTuple):
     cause: Cause | None = None
     origin: str = ""
     parts: Mapping[str, str] | None = None
+    waits: tuple[str, ...] = ()
+    error: str = ""
 
 
 class StageRow(NamedTuple):

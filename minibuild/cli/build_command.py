@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +29,9 @@ _Texts = list[str] | None
 
 if TYPE_CHECKING:
     from minibuild.cache.spec import CacheSpec
+    from minibuild.cli.afterwards import Afterwards
     from minibuild.cli.on_error import OnError
+    from minibuild.events import EventSink
 
 
 def register(app: typer.Typer) -> None:
@@ -117,6 +119,10 @@ def command(
         bool, typer.Option("--explain", help="Show all that changed for missed steps.")
     ] = False,
     summary: Annotated[str, typer.Option("--summary", help="Append a summary in Markdown to a file.")] = "",
+    metrics_file: Annotated[str, typer.Option("--metrics-file", help="Write metrics for Prometheus.")] = "",
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Send spans to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
+    ] = False,
 ) -> None:
     with reported():
         tags = tuple(Reference.parse(name) for name in tag or ())
@@ -173,7 +179,8 @@ def command(
                 _show_plan(request, progress)
                 return
             wanted = _wanted(on_error)
-            result = _build(request, "quiet" if quiet else progress, explain, summary, wanted)
+            after = _afterwards(summary, metrics_file, otel)
+            result = _build(request, "quiet" if quiet else progress, explain, after, wanted)
         _report(result, quiet, iidfile, metadata_file)
 
 
@@ -228,7 +235,7 @@ def _wanted(on_error: str) -> OnError | None:
 
 
 def _build(
-    request: BuildRequest, progress: str, explain: bool, summary: str, wanted: OnError | None
+    request: BuildRequest, progress: str, explain: bool, after: Afterwards | None, wanted: OnError | None
 ) -> BuildResult:
     cancel = threading.Event()
 
@@ -239,18 +246,19 @@ def _build(
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with options.open_store() as store, sink_for(progress, sys.stderr, explain=explain) as sink:
-            if wanted is None:
-                result = build(request, store=store, sink=sink, cancel=cancel)
-            else:
-                held = wanted.held(sink)
-                result = build(request, store=store, sink=held, cancel=cancel, on_failure=wanted)
+        with (
+            after or nullcontext(),
+            options.open_store() as store,
+            sink_for(progress, sys.stderr, explain=explain) as display,
+        ):
+            sink: EventSink = display if wanted is None else wanted.held(display)
+            if after is not None:
+                sink = after.watching(sink)
+            result = build(request, store=store, sink=sink, cancel=cancel, on_failure=wanted)
         if not all(step.cached for step in result.steps) or request.outputs:
             _keep_cap(request.isolation)
         return result
     finally:
-        if summary:
-            _summarise(summary)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -263,6 +271,16 @@ def _caches(texts: _Texts, option: str) -> tuple[CacheSpec, ...]:
     return tuple(parse_cache(text, option, export=option == "--cache-to") for text in texts)
 
 
+def _afterwards(summary: str, metrics: str, otel: bool) -> Afterwards | None:
+    """What is to be made of the build's record; OpenTelemetry's variables ask for spans too."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if not (summary or metrics or otel or any(name in os.environ for name in names)):
+        return None
+    from minibuild.cli.afterwards import Afterwards
+
+    return Afterwards(summary, metrics, spans=otel)
+
+
 def _keep_cap(isolation: str) -> None:
     """Make room where there is a cap; the store is closed by now, so this build keeps nothing from it."""
     from minibuild.engine.upkeep import cap_from, keep_cap
@@ -271,23 +289,6 @@ def _keep_cap(isolation: str) -> None:
     if cap is not None:
         with options.open_store() as store:
             keep_cap(store, cap, isolation)
-
-
-def _summarise(name: str) -> None:
-    """Append what the last build's record says to the file `name`."""
-    from minibuild.cache.builds import Builds
-    from minibuild.cache.summary import markdown
-
-    with options.open_store() as store:
-        records = Builds(store).all()
-        if records:
-            try:
-                with Path(name).open("a") as file:
-                    file.write(markdown(records[0]))
-            except OSError as error:
-                raise OutputError(
-                    f"cannot write {name}: {error.strerror}", cure="Name another file."
-                ) from None
 
 
 def _report(result: BuildResult, quiet: bool, iidfile: str, metadata_file: str) -> None:

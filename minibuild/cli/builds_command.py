@@ -23,6 +23,8 @@ def register(app: typer.Typer) -> None:
     group.command("ls", help="List builds, the last one first.")(ls)
     group.command("show", help="Show one build: steps, causes, times, critical path.")(show)
     group.command("compare", help="Compare two builds step by step.")(compare)
+    group.command("report", help="Write one build as a page of HTML.")(report)
+    group.command("metrics", help="Print the records as metrics for Prometheus.")(metrics)
     group.command("rm", help="Forget builds.")(rm)
     app.add_typer(group, name="builds", help="Look at past builds.")
 
@@ -67,8 +69,8 @@ def show(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as --summary does.")] = False,
 ) -> None:
     from minibuild.cache.builds import Builds, critical_path
-    from minibuild.cache.summary import markdown as to_markdown
     from minibuild.cli.causes import cause_lines
+    from minibuild.report.summary import markdown as to_markdown
 
     with reported(), open_store() as store:
         record = Builds(store).find(build)
@@ -85,9 +87,36 @@ def show(
                 print(f"  {line}")
         path = [row for row in critical_path(record) if not row.hit]
         if path:
-            print("\nCritical path:")
+            print(f"\nCritical path, {sum(row.seconds for row in path):.1f}s:")
             for row in path:
                 print(f"  {row.start:7.2f}s +{row.seconds:.2f}s  {row.name}")
+
+
+def report(
+    build: Annotated[str, typer.Argument(help="ID, or last, last~1, ...")] = "last",
+    output: Annotated[str, typer.Option("-o", "--output", help="File to write; - for stdout.")] = "-",
+) -> None:
+    from pathlib import Path
+
+    from minibuild.cache.builds import Builds
+    from minibuild.exporters.target import output_file
+    from minibuild.report.page import page
+
+    with reported(), open_store() as store:
+        text = page(Builds(store).find(build))
+        if output == "-":
+            print(text, end="")
+            return
+        with output_file(Path(output)) as writer:
+            writer.write(text.encode("utf-8", "replace"))
+
+
+def metrics() -> None:
+    from minibuild.cache.builds import Builds
+    from minibuild.report.metrics import metrics as to_metrics
+
+    with reported(), open_store() as store:
+        print(to_metrics(Builds(store).all()), end="")
 
 
 def _head(record: BuildRecord) -> str:

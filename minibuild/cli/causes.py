@@ -13,6 +13,9 @@ def cause_lines(row: StepRow) -> Iterator[str]:
         where = f" from {row.origin}" if row.origin else ""
         yield f"cached{where}; saved {row.saved:.1f}s"
         return
+    if row.error:
+        yield f"failed after {row.seconds:.1f}s: {row.error}"
+        return
     yield f"executed in {row.seconds:.1f}s: {row.cause.reason if row.cause is not None else 'unknown'}"
     for line in row.cause.details if row.cause is not None else ():
         yield f"  {line}"

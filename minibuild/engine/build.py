@@ -24,7 +24,7 @@ from minibuild.engine.session import Session
 from minibuild.engine.solve import Solver, StageResult
 from minibuild.engine.stagerows import stage_rows
 from minibuild.errors import Cancelled, MinibuildError
-from minibuild.events import BuildFinished, EventSink, silent
+from minibuild.events import BuildFinished, BuildStarted, EventSink, silent
 from minibuild.plan.lower import lower
 from minibuild.plan.steps import Plan
 
@@ -48,6 +48,7 @@ def build(
     """
     start = time.monotonic()
     with Session(store, request, sink, cancel, on_failure) as session:
+        session.emit(BuildStarted(session.journal.id))
         inputs = read_inputs(session)
         try:
             result = _build(session, inputs)

@@ -204,18 +204,23 @@ class Solver:
         for source in stage_sources(step):  # waited for before the step's clock starts
             self._wait(source.index)
         start = self.session.journal.now()
-        with self.session.step(step.name) as running:
-            match step:
-                case steps.RunStep():
-                    outcome = self._run(step, parent, running, place)
-                case steps.CopyStep():
-                    outcome = self._copy(step, parent, made_ns, running, place)
-                case steps.WorkdirStep():
-                    outcome = self._workdir(step, parent, made_ns, running, place)
-            record, hit = outcome.record, outcome.hit
-            running.cached = hit
-            running.bytes = 0 if hit else record.layer.descriptor.size
-            seconds = running.seconds
+        try:
+            with self.session.step(step.name) as running:
+                match step:
+                    case steps.RunStep():
+                        outcome = self._run(step, parent, running, place)
+                    case steps.CopyStep():
+                        outcome = self._copy(step, parent, made_ns, running, place)
+                    case steps.WorkdirStep():
+                        outcome = self._workdir(step, parent, made_ns, running, place)
+                record, hit = outcome.record, outcome.hit
+                running.cached = hit
+                running.bytes = 0 if hit else record.layer.descriptor.size
+                seconds = running.seconds
+        except MinibuildError as error:
+            if not isinstance(error, Cancelled):
+                self._note_failure(place, step, start, error.message)
+            raise
         self._note(place, step, outcome, start, seconds)
         return outcome
 
@@ -240,11 +245,22 @@ class Solver:
             cause=cause,
             origin=outcome.origin,
             parts=outcome.parts,
+            waits=self._waits(step),
         )
         self.session.journal.add(row)
         with self._mutex:
             self.session.reports.append(report)
             self.session.seconds_saved += row.saved
+
+    def _note_failure(self, place: Place, step: Step, start: float, error: str) -> None:
+        seconds = self.session.journal.now() - start
+        row = StepRow(
+            place.stage.name, place.number, step.name, step.instruction, "", False, start, seconds, 0.0, 0, ""
+        )
+        self.session.journal.add(row._replace(waits=self._waits(step), error=error))
+
+    def _waits(self, step: Step) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.plan.stage(one.index).name for one in stage_sources(step)))
 
     def _run(self, step: steps.RunStep, parent: Filesystem, running: Running, place: Place) -> Outcome:
         mounted: dict[int, Filesystem] = {}

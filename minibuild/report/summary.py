@@ -52,6 +52,8 @@ def _row(step: StepRow) -> str:
     if step.hit:
         why = f"from {step.origin}" if step.origin else ""
         return f"| {_code(step.name)} | cached | ({step.saved:.1f}) | {human(step.bytes)} | {_cell(why)} |"
+    if step.error:
+        return f"| {_code(step.name)} | **failed** | {step.seconds:.1f} | | {_cell(step.error)} |"
     why = step.cause.reason if step.cause is not None else ""
     return f"| {_code(step.name)} | **run** | {step.seconds:.1f} | {human(step.bytes)} | {_cell(why)} |"
 
