@@ -147,19 +147,21 @@ def collect(
     report = store.gc(roots, dry_run=dry_run, remove=remove, timeout=timeout)
     mounts = tuple(thing.folder for thing in plan.things if thing.kind == "mount")
     if not dry_run:
-        mounts = tuple(folder for folder in mounts if _remove_mount(store, folder, remove))
+        mounts = tuple(folder for folder in mounts if remove_mount(store, folder, remove))
     return Collected(plan, report, mounts)
 
 
-def _remove_mount(store: Store, folder: str, remove: Remove) -> bool:
-    """Delete a cache mount unless a step has it locked."""
+def remove_mount(store: Store, folder: str, remove: Remove) -> bool:
+    """Delete a cache mount unless a step uses it."""
     path = store.caches / folder
     try:
         with store.lock(f"cache {path}", timeout=0):
             remove(path)
     except (StoreBusy, OSError):
         return False
-    store.records("mounts").delete(folder)
+    store.records("packed-mounts").delete(folder)
+    if folder.partition("-")[0] == folder:
+        store.records("mounts").delete(folder)
     return True
 
 
@@ -231,6 +233,7 @@ class _Kept:
             "files": roots | self._recent("files", _MEMO_NS),
             "checks": self._recent("checks", _MEMO_NS),
             "origins": digests | {str(d) for root in self._inventory.roots for d in root.layers},
+            "packed-mounts": os.listdir(self._store.caches),
             "urls": self._pointing("urls", blobs),
             "variants": self._pointing("variants", blobs),
         }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from minibuild_store.digest import Digest
 from minibuild_store.errors import InvalidDigest
 
+from minibuild.cache.mounts import CachedMount, read_identity
 from minibuild.errors import MinibuildError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import Layer
@@ -40,14 +41,22 @@ class CachedStep(NamedTuple):
 
 
 class CacheDocument(NamedTuple):
-    """All steps of a cache, and `notes`: what selections of files in stages had as content digests."""
+    """All steps of a cache, its cache mounts, and what spares or explains work.
+
+    `notes` are what selections of files in stages had as content digests; `build` says what the steps were
+    made of (`cache.lastbuild`), "" for nothing.
+    """
 
     steps: tuple[CachedStep, ...]
     notes: Mapping[str, str] = {}
+    mounts: tuple[CachedMount, ...] = ()
+    build: str = ""
 
     def layers(self) -> tuple[Descriptor, ...]:
         """The blobs, each once."""
-        return tuple({step.layer.descriptor.digest: step.layer.descriptor for step in self.steps}.values())
+        held = [step.layer.descriptor for step in self.steps]
+        held += [mount.layer.descriptor for mount in self.mounts]
+        return tuple({descriptor.digest: descriptor for descriptor in held}.values())
 
     def dump(self) -> bytes:
         descriptors = self.layers()
@@ -68,6 +77,8 @@ class CacheDocument(NamedTuple):
                 for step in self.steps
             ],
             "notes": dict(sorted(self.notes.items())),
+            **({"mounts": [_mount_row(one, place) for one in self.mounts]} if self.mounts else {}),
+            **({"build": self.build} if self.build else {}),
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
@@ -89,11 +100,14 @@ def read_document(data: bytes, layers: Sequence[Descriptor] | None = None) -> Ca
             layers = [_descriptor(one) for one in document["layers"]]
         steps = tuple(_step(one, layers) for one in document["steps"])
         notes = {str(name): str(content) for name, content in document.get("notes", {}).items()}
+        mounts = tuple(_mount(one, layers) for one in document.get("mounts", ()))
+        build = str(document.get("build", ""))
     except InvalidCache:
         raise
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, InvalidDigest) as error:
         raise InvalidCache(f"its records are damaged: {type(error).__name__}") from None
-    return CacheDocument(steps, {name: text for name, text in notes.items() if name.startswith("tree-")})
+    trees = {name: text for name, text in notes.items() if name.startswith("tree-")}
+    return CacheDocument(steps, trees, mounts, build)
 
 
 def _descriptor(row: Sequence[Any]) -> Descriptor:
@@ -105,10 +119,24 @@ def _descriptor(row: Sequence[Any]) -> Descriptor:
 
 def _step(row: Sequence[Any], layers: Sequence[Descriptor]) -> CachedStep:
     key, number, diff_id, created, seconds, name = row
+    layer = _placed(number, diff_id, layers)
+    return CachedStep(str(key), layer, float(created), float(seconds), str(name))
+
+
+def _placed(number: int, diff_id: str, layers: Sequence[Descriptor]) -> Layer:
     if number < 0:
         raise IndexError(number)
-    layer = Layer(Digest.parse(diff_id), layers[number])
-    return CachedStep(str(key), layer, float(created), float(seconds), str(name))
+    return Layer(Digest.parse(diff_id), layers[number])
+
+
+def _mount_row(mount: CachedMount, place: Mapping[Digest, int]) -> list[Any]:
+    layer = mount.layer
+    return [list(mount.identity), mount.sharing, place[layer.descriptor.digest], layer.diff_id]
+
+
+def _mount(row: Sequence[Any], layers: Sequence[Descriptor]) -> CachedMount:
+    identity, sharing, number, diff_id = row
+    return CachedMount(read_identity(identity), str(sharing), _placed(number, diff_id, layers))
 
 
 def inline_document(steps: Sequence[CachedStep], diff_ids: Sequence[str]) -> bytes:

@@ -16,6 +16,7 @@ from minibuild_store.errors import StoreError
 
 from minibuild.cache.backend import Backend, Progress, Services, backend_for
 from minibuild.cache.document import CachedStep
+from minibuild.cache.mounts import CachedMount
 from minibuild.cache.spec import CacheSpec
 from minibuild.errors import MinibuildError
 from minibuild.oci.descriptor import Descriptor
@@ -48,6 +49,14 @@ class SharedHit(NamedTuple):
     origin: str
 
 
+class SharedMount(NamedTuple):
+    """A cache mount that a shared cache has; `origin` names the cache for people."""
+
+    mount: CachedMount
+    layer: SharedLayer
+    origin: str
+
+
 class Source:
     """One ``--cache-from``, read on a thread of its own."""
 
@@ -57,6 +66,8 @@ class Source:
         self._warn = warn
         self._steps: Mapping[str, CachedStep] = {}
         self.notes: Mapping[str, str] = {}
+        self.build = ""
+        self._mounts: Mapping[str, CachedMount] = {}
         self._distrusted: set[Digest] = set()
         self._backend: Backend | None = None
         self._given_up = False
@@ -79,6 +90,9 @@ class Source:
         if document is not None and not self._given_up:
             self._backend = backend
             self.notes = document.notes
+            self.build = document.build
+            if self._spec.mounts:
+                self._mounts = {mount.identity.folder: mount for mount in document.mounts}
             self._steps = {step.key: step for step in document.steps}
 
     def wait(self) -> None:
@@ -94,6 +108,13 @@ class Source:
         if step is None or step.layer.descriptor.digest in self._distrusted:
             return None
         return SharedHit(step, SharedLayer(self, step.layer.descriptor), self._spec.shown)
+
+    def mount(self, folder: str) -> SharedMount | None:
+        self.wait()
+        mount = self._mounts.get(folder)
+        if mount is None or mount.layer.descriptor.digest in self._distrusted:
+            return None
+        return SharedMount(mount, SharedLayer(self, mount.layer.descriptor), self._spec.shown)
 
     def fetch(self, descriptor: Descriptor, blobs: Blobs, progress: Progress) -> None:
         assert self._backend is not None
@@ -124,6 +145,16 @@ class SharedCaches:
 
     def find(self, key: str) -> SharedHit | None:
         return next((hit for source in self._sources if (hit := source.find(key)) is not None), None)
+
+    def mount(self, folder: str) -> SharedMount | None:
+        """The files of a cache mount, by the name of its folder (`MountIdentity.folder`)."""
+        return next((hit for source in self._sources if (hit := source.mount(folder)) is not None), None)
+
+    def builds(self) -> list[str]:
+        """What the caches say of the builds that wrote them (`cache.lastbuild`)."""
+        for source in self._sources:
+            source.wait()
+        return [source.build for source in self._sources if source.build]
 
     def note(self, name: str) -> str | None:
         """The content digest of a selection, where a cache knows it: spares reading the files."""

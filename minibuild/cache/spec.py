@@ -21,7 +21,7 @@ _NO_EFFECT = (
     "touch_refresh",
     "attributes",
 )
-_COMMON = ("type", "mode", "ignore-error", "timeout", "name", *_NO_EFFECT)
+_COMMON = ("type", "mode", "ignore-error", "timeout", "name", "mounts", *_NO_EFFECT)
 KEYS: Mapping[str, tuple[str, ...]] = {
     "registry": ("ref", "registry.insecure"),
     "local": ("dest", "src", "tag", "digest", "reset"),
@@ -44,13 +44,17 @@ TIMEOUT = 20.0
 
 
 class CacheSpec(NamedTuple):
-    """One shared cache. `options` are the keys of its type as written; `timeout` is in seconds."""
+    """One shared cache. `options` are the keys of its type as written; `timeout` is in seconds.
+
+    `mounts`: whether cache mounts are written to it, or begin with what it has.
+    """
 
     kind: str
     options: Mapping[str, str] = {}
     mode: Literal["min", "max"] = "min"
     ignore_error: bool = True
     timeout: float = TIMEOUT
+    mounts: bool = False
 
     @property
     def shown(self) -> str:
@@ -74,12 +78,22 @@ def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
     mode = fields.get("mode", "min")
     if mode not in ("min", "max"):
         raise UsageError(f"{option} {text!r}: mode {mode!r}", cure="Write mode=min or mode=max.")
+    mounts = _truth("mounts", fields.get("mounts", "false" if export else "true"), text, option)
+    if mounts and kind == "inline":
+        raise UsageError(
+            f"{option} {text!r}: an image carries no cache mounts", cure="Write them to another type=."
+        )
     return CacheSpec(
         kind,
-        {name: value for name, value in fields.items() if name not in ("type", "mode", *_NO_EFFECT)},
+        {
+            name: value
+            for name, value in fields.items()
+            if name not in ("type", "mode", "mounts", *_NO_EFFECT)
+        },
         "max" if mode == "max" else "min",
-        _truth(fields.get("ignore-error", "true"), text, option),
+        _truth("ignore-error", fields.get("ignore-error", "true"), text, option),
         _seconds(fields.get("timeout", ""), text, option),
+        mounts,
     )
 
 
@@ -141,12 +155,12 @@ def _check_needed(fields: Mapping[str, str], kind: str, text: str, option: str, 
         )
 
 
-def _truth(value: str, text: str, option: str) -> bool:
+def _truth(key: str, value: str, text: str, option: str) -> bool:
     if value.lower() in ("1", "t", "true", ""):
         return True
     if value.lower() in ("0", "f", "false"):
         return False
-    raise UsageError(f"{option} {text!r}: ignore-error={value}", cure="Write true or false.")
+    raise UsageError(f"{option} {text!r}: {key}={value}", cure="Write true or false.")
 
 
 def _seconds(value: str, text: str, option: str) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minibuild.cli import mounts_command
 from minibuild.cli.exits import reported
 from minibuild.cli.options import open_store
 from minibuild.cli.sink import human_size
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
     group.command("unpin", help="Let something be evicted again.")(unpin)
     group.command("verify", help="Read every blob again; name and remove what is damaged.")(verify)
     group.command("why", help="Say why a step of the last build was executed.")(why)
+    mounts_command.register(group)
     app.add_typer(group, name="cache", help="Look after the cache.")
 
 

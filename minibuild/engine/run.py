@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import posixpath
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minibuild_store.blobs import BlobInfo
-from minibuild_store.errors import StoreBusy
 
 from minibuild.engine import limits
+from minibuild.engine.cachemounts import CacheMounts
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.secrets import secret_value
 from minibuild.engine.session import Running, Session
@@ -177,11 +175,12 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
         env.setdefault(name, value)
     mounts: list[Mount] = []
     sockets = itertools.count()
+    caches = CacheMounts(session, stack)
     for number, mount in enumerate(step.mounts):
         if isinstance(mount, steps.SshMount):
             usual = f"/run/buildkit/ssh_agent.{next(sockets)}"
             mount = replace(mount, target=mount.target or usual)
-        made = _mount(session, stack, mount, mounted.get(number), env)
+        made = _mount(session, stack, mount, mounted.get(number), env, caches)
         if made is not None:
             mounts.append(made)
     if session.request.volumes and session.sandbox().lends_folders:
@@ -206,7 +205,12 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
 
 
 def _mount(
-    session: Session, stack: ExitStack, mount: steps.Mount, source: Filesystem | None, env: dict[str, str]
+    session: Session,
+    stack: ExitStack,
+    mount: steps.Mount,
+    source: Filesystem | None,
+    env: dict[str, str],
+    caches: CacheMounts,
 ) -> Mount | None:
     match mount:
         case steps.BindMount():
@@ -214,7 +218,7 @@ def _mount(
             lowers = session.layers.snapshots(source)
             return SnapshotMount(mount.target, lowers, mount.subpath, mount.readonly)
         case steps.CacheMount():
-            return _cache_mount(session, stack, mount, source)
+            return caches.mount(mount, source)
         case steps.TmpfsMount():
             return TmpfsMount(mount.target, mount.size)
         case steps.ScriptMount():
@@ -260,53 +264,3 @@ def _ssh_mount(
     folder = stack.enter_context(session.store.workspace())
     source = stack.enter_context(ssh.forwarded(agent, folder))
     return SocketMount(mount.target, source, mount.mode, mount.uid, mount.gid)
-
-
-def _cache_mount(
-    session: Session, stack: ExitStack, mount: steps.CacheMount, source: Filesystem | None
-) -> Mount:
-    """The folder of a cache mount; locked and private ones are this step's alone while it runs."""
-    folder = cache_folder(session, mount, "" if source is None else source.chain)
-    folder = folder.with_name(folder.name + session.sandbox().form.suffix.replace(".", "-"))
-    if mount.sharing == "locked" or (mount.sharing == "shared" and session.sandbox().lends_folders):
-        stack.enter_context(session.store.lock(f"cache {folder}", waiting=session.check))
-    elif mount.sharing == "private":
-        folder = _private(session, stack, folder)
-    if source is not None:
-        folder = _seeded(session, folder, source, mount)
-    return FolderMount(mount.target, folder, mount.readonly, mount.mode, mount.uid, mount.gid)
-
-
-def _seeded(session: Session, folder: Path, source: Filesystem, mount: steps.CacheMount) -> Path:
-    """The folder in `folder` that began as what `source` holds; made where it is missing."""
-    sandbox = session.sandbox()
-    with session.store.lock(f"seed {folder}", waiting=session.check):
-        if not folder.is_dir():
-            with session.store.workspace(remove=sandbox.remove) as work:
-                made = work / "seeded"
-                made.mkdir()
-                for layer in source.layers:
-                    blob = session.layers.path(layer.descriptor)
-                    sandbox.unpack(blob, layer.descriptor.media_type, made, layer.diff_id)
-                made.rename(folder)
-    return folder / mount.subpath.rpartition("/")[2]
-
-
-def cache_folder(session: Session, mount: steps.CacheMount, seed: str = "") -> Path:
-    """Where the content of a cache mount lives: as in BuildKit, one folder an id, owner, mode and seed."""
-    identity = [mount.id, mount.subpath, mount.mode, mount.uid, mount.gid, seed]
-    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-    session.store.records("mounts").put(name, json.dumps({"id": mount.id}).encode())
-    return session.store.caches / name
-
-
-def _private(session: Session, stack: ExitStack, folder: Path) -> Path:
-    """The first folder of the family that nobody uses right now."""
-    number = 0
-    while True:
-        candidate = folder if not number else folder.with_name(f"{folder.name}-{number}")
-        try:
-            stack.enter_context(session.store.lock(f"cache {candidate}", timeout=0))
-            return candidate
-        except StoreBusy:
-            number += 1

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from minibuild.cache.shared import SharedCaches
     from minibuild.engine.failure import FailedStep, OnFailure
+    from minibuild.plan.steps import CacheMount
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
 
@@ -80,6 +81,7 @@ class Session:
         self.journal = Journal(store)
         self.shared: SharedCaches | None = None
         self.from_shared: dict[str, StepRecord] = {}
+        self.cache_mounts: list[tuple[CacheMount, str]] = []  # of all steps, with what each begins with
         self.layers = Layers(
             store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled, lease=self.lease
         )

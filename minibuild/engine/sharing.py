@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from minibuild.cache.backend import Backend, Services, Upload, backend_for
 from minibuild.cache.document import ANNOTATION, CacheDocument, CachedStep, inline_document
@@ -20,6 +21,9 @@ from minibuild.plan.steps import FromStage, Plan
 from minibuild.registry.client import Registry
 from minibuild.registry.options import HostOptions, RegistryOptions
 
+if TYPE_CHECKING:
+    from minibuild.engine.mountexport import MountExport
+
 _ATTEMPTS = 2
 
 
@@ -30,11 +34,11 @@ def open_shared(session: Session) -> SharedCaches:
     def warn(text: str) -> None:
         session.notice("warning", text)
 
-    sources = [(spec, _services(request.registry, spec)) for spec in request.cache_from]
+    sources = [(spec, services_for(request.registry, spec)) for spec in request.cache_from]
     return SharedCaches(sources, warn)
 
 
-def _services(options: RegistryOptions, spec: CacheSpec) -> Services:
+def services_for(options: RegistryOptions, spec: CacheSpec) -> Services:
     """Registries that give up soon: a cache is worth no long wait."""
     timeout = min(options.read_timeout, spec.timeout)
     quick = replace(
@@ -70,12 +74,26 @@ def with_inline(
 
 def export_caches(session: Session, plan: Plan) -> None:
     """Write every ``--cache-to``. One that cannot be written costs a warning, unless ignore-error=false."""
+    with ExitStack() as stack:
+        mounts = _mount_export(session, stack)
+        _export_each(session, plan, mounts)
+
+
+def _mount_export(session: Session, stack: ExitStack) -> MountExport | None:
+    if not any(spec.mounts for spec in session.request.cache_to) or not session.cache_mounts:
+        return None
+    from minibuild.engine.mountexport import MountExport
+
+    return MountExport(session, stack.enter_context(session.store.workspace()))
+
+
+def _export_each(session: Session, plan: Plan, mounts: MountExport | None) -> None:
     for spec in session.request.cache_to:
         if spec.kind == "inline":
             continue
         try:
             with session.step(f"exporting cache to {spec.shown}"):
-                _export(session, plan, spec)
+                _export(session, plan, spec, mounts if spec.mounts else None)
         except Cancelled:
             raise
         except Exception as error:  # a backend may be anybody's
@@ -95,20 +113,25 @@ def keep_checked(session: Session) -> None:
             session.cache.put(key, record._replace(stamp=stamp))
 
 
-def _export(session: Session, plan: Plan, spec: CacheSpec) -> None:
+def _export(session: Session, plan: Plan, spec: CacheSpec, mounts: MountExport | None) -> None:
     steps = _steps(session, plan, whole=spec.mode == "max")
     notes = session.layers.notes if spec.mode == "max" else {}
-    document = CacheDocument(steps, dict(notes))
+    packed = [] if mounts is None else mounts.packed()
+    document = CacheDocument(steps, dict(notes), tuple(one.mount for one in packed))
+    theirs = {one.upload.descriptor.digest: one.upload for one in packed}
     uploads = [
-        Upload(descriptor, _opener(session, descriptor), session.layers.origin(descriptor))
+        theirs.get(descriptor.digest)
+        or Upload(descriptor, _opener(session, descriptor), session.layers.origin(descriptor))
         for descriptor in document.layers()
     ]
-    backend: Backend = backend_for(spec, _services(session.request.registry, spec))
+    backend: Backend = backend_for(spec, services_for(session.request.registry, spec))
     try:
         saved = backend.save(document, uploads, session.pulled)
     finally:
         backend.close()
     session.said(f"{saved.sent} layers sent, {saved.present} were there")
+    for one in packed:
+        session.said(f"cache mount {one.mount.identity.shown}: {one.mount.layer.descriptor.size} bytes")
 
 
 def _opener(session: Session, descriptor: Descriptor) -> Callable[[], IO[bytes]]:

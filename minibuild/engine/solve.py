@@ -284,6 +284,9 @@ class Solver:
             mounts=contents,
             devices=granted,
         )
+        for number, mount in enumerate(step.mounts):
+            if isinstance(mount, steps.CacheMount):
+                self.session.cache_mounts.append((mount, contents.get(number, "")))
         for host in self.session.request.hosts:
             parts[f"host {host[1]}"] = host[0]
         for volume in self.session.request.volumes:
