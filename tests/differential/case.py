@@ -10,7 +10,7 @@ A case file begins with comment lines (``# ...``) and options, one a line:
     context NAME=VALUE     a named context: a folder of the case (``named/x``) or ``base:NAME``
     secret ID              a secret, its value in the section ``secrets/ID``
     network MODE           of every RUN
-    needs WORD             root, xattr: left out where it is missing
+    needs WORD             root, ids, xattr: left out where it is missing
 
 Then sections, each a file: ``-- PATH [ATTRIBUTE...] --`` and its content. `PATH` is ``Dockerfile``,
 ``ctx/...`` (the build context), ``named/...``, ``secrets/...``, ``http/...`` (served at ``{http}``) or

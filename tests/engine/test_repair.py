@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pytest
 from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
@@ -53,6 +54,7 @@ def layout(folder: Path, layers):
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
 
 
+@pytest.mark.many_ids
 def test_folders_a_layer_leaves_out_keep_the_mode_and_owner_of_the_layer_below(tmp_path):
     busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
     lower = layer(

@@ -122,6 +122,7 @@ def test_a_secret_that_changes_does_not_run_the_step_again(project: Project) -> 
     assert done.summary == (1, 1)
 
 
+@pytest.mark.many_ids
 def test_a_secret_has_the_mode_and_owner_asked_for(project: Project) -> None:
     project.dockerfile(
         """

@@ -95,6 +95,7 @@ def wait_for(condition: object) -> None:
     raise AssertionError("nothing happened")
 
 
+@pytest.mark.many_ids
 def test_a_secret_file_is_the_owners_only_unless_asked(project: Project, secret: list[str]) -> None:
     text = """
     FROM busybox

@@ -82,6 +82,7 @@ def test_the_callers_agent_is_forwarded(project: Project, agent: Path) -> None:
     assert "comment of key" in seen(project, "--ssh", "default", run=run)
 
 
+@pytest.mark.many_ids
 def test_the_socket_has_owner_mode_and_place_as_asked(project: Project, key: Path) -> None:
     out = seen(
         project, "--ssh", f"default={key}", "--ssh", f"two={key}",

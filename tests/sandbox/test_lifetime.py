@@ -188,6 +188,7 @@ def test_it_may_be_started_in_a_thread_that_ends(box: Box) -> None:
         assert sandbox.run(box.rootfs(), ProcessSpec(argv=("/bin/true",))).code == 0
 
 
+@pytest.mark.many_ids
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_between_the_pivot_and_the_program_no_file_is_opened(box: Box, tmp_path: Path) -> None:
     log = tmp_path / "strace"

@@ -89,11 +89,13 @@ def test_a_cache_folder_keeps_what_is_written(box: Box) -> None:
     assert box.sh("cat /cache/x", mounts=(mount,)).out == "kept\n"
 
 
+@pytest.mark.many_ids
 def test_a_cache_folder_is_made_with_owner_and_mode(box: Box) -> None:
     mount = FolderMount("/cache", box.folder / "cache", mode=0o2750, uid=1000, gid=1001)
     assert box.sh("stat -c '%u %g %a' /cache", mounts=(mount,)).out == "1000 1001 2750\n"
 
 
+@pytest.mark.many_ids
 def test_a_cache_folder_that_exists_keeps_owner_and_mode(box: Box) -> None:
     box.sandbox.makedirs(box.folder / "cache", mode=0o700, uid=7, gid=8)
     mount = FolderMount("/cache", box.folder / "cache", mode=0o755)
@@ -131,6 +133,7 @@ def test_a_tmpfs_is_for_everybody(box: Box) -> None:
     assert box.sh("touch /t/x && stat -c %a /t", mounts=(TmpfsMount("/t"),), user="app").out == "1777\n"
 
 
+@pytest.mark.many_ids
 def test_a_secret_is_a_file_of_its_owner_and_gone_afterwards(box: Box) -> None:
     rootfs = box.rootfs()
     secret = SecretFile("/run/secrets/token", b"s3cret\x00", mode=0o440, uid=1000, gid=44)
@@ -147,6 +150,7 @@ def test_a_secret_is_a_file_of_its_owner_and_gone_afterwards(box: Box) -> None:
     )
 
 
+@pytest.mark.many_ids
 def test_a_secret_is_not_for_others(box: Box) -> None:
     assert box.sh("cat /s", mounts=(SecretFile("/s", b"x"),), user="app").code == 1
 

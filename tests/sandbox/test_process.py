@@ -117,16 +117,19 @@ def test_the_process_is_number_one_of_its_own_and_sees_no_other(box: Box) -> Non
     assert box.run("/bin/ps", "-o", "pid").out.split() == ["PID", "1"]
 
 
+@pytest.mark.many_ids
 def test_the_environment_is_what_was_asked_for_and_home(box: Box) -> None:
     ran = box.run("/bin/env", env=(("PATH", "/bin"), ("A", "b=c"), ("EMPTY", ""), ("Ü", "ñ")))
     assert sorted(ran.out.splitlines()) == ["A=b=c", "EMPTY=", "HOME=/root", "PATH=/bin", "Ü=ñ"]
 
 
+@pytest.mark.many_ids
 def test_home_of_the_environment_wins_unless_it_is_empty(box: Box) -> None:
     assert box.run("/bin/env", env=(("HOME", "/x"),)).out == "HOME=/x\n"
     assert box.run("/bin/env", env=(("HOME", ""),)).out == "HOME=/root\n"
 
 
+@pytest.mark.many_ids
 @pytest.mark.parametrize(
     ("user", "ids"),
     [
@@ -181,6 +184,7 @@ def test_an_ordinary_user_has_no_capabilities(box: Box) -> None:
     assert caps["CapBnd:"] == DOCKER_CAPABILITIES
 
 
+@pytest.mark.many_ids
 def test_a_setuid_program_still_gives_its_owners_rights(box: Box) -> None:
     rootfs = box.rootfs()
     script = "cp /bin/busybox /tmp/su && chmod 4755 /tmp/su && sed -i s/root:x/root:/ /etc/passwd"
@@ -336,6 +340,7 @@ def test_eight_processes_run_at_once(box: Box) -> None:
     assert time.monotonic() - started < 3
 
 
+@pytest.mark.many_ids
 def test_insecure_lifts_capabilities_and_filter(box: Box) -> None:
     ran = box.sh("mount -t tmpfs none /tmp && grep -i ^seccomp: /proc/self/status", insecure=True)
     assert (ran.code, ran.out.split()) == (0, ["Seccomp:", "0"])

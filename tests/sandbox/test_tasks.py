@@ -80,6 +80,7 @@ def test_a_file_capability_is_kept(box: Box, tmp_path: Path) -> None:
     assert result.diff_id == made.diff_id
 
 
+@pytest.mark.many_ids
 def test_unpacking_restores_owners_and_a_diff_gives_the_same_layer(box: Box, tmp_path: Path) -> None:
     made = write_layer(
         tmp_path / "blob",
@@ -155,6 +156,7 @@ def test_removing_what_is_not_there_is_fine(box: Box) -> None:
     box.sandbox.remove(box.folder / "nosuch" / "file")
 
 
+@pytest.mark.many_ids
 def test_a_folder_is_made_for_an_owner_of_the_image(box: Box) -> None:
     box.sandbox.makedirs(box.folder / "a/b", mode=0o710, uid=1000, gid=1001)
     rootfs = box.rootfs(box.image, box.folder / "a")
