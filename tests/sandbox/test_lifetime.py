@@ -21,7 +21,7 @@ from minibuild.sandbox.spec import ProcessSpec
 from tests.sandbox.conftest import Box
 
 _CLIENT = """
-import sys, threading, time
+import os, sys, threading, time
 from pathlib import Path
 from minibuild.sandbox.client import Sandbox
 from minibuild.sandbox.spec import ProcessSpec, Rootfs
@@ -32,7 +32,7 @@ def run(number):
     upper.mkdir(); work.mkdir()
     argv = ("/bin/sh", "-c", f"setsid sleep {sys.argv[3]} & echo up; sleep {sys.argv[3]}")
     spec = ProcessSpec(argv=argv, env=(("PATH", "/bin"),))
-    sandbox.run(Rootfs((image,), upper, work), spec, output=lambda fd, data: print("up", flush=True))
+    sandbox.run(Rootfs((image,), upper, work), spec, output=lambda fd, data: os.write(1, b"up\\n"))
 for number in range(2):
     threading.Thread(target=run, args=(number,)).start()
 time.sleep(60)
@@ -79,10 +79,12 @@ def client(box: Box) -> Iterator[tuple[subprocess.Popen[str], str]]:
     )
     assert process.stdout is not None
     with process:
-        for _run in range(2):
-            assert process.stdout.readline() == "up\n"
-        yield process, marker
-        process.kill()
+        try:
+            for _run in range(2):
+                assert process.stdout.readline() == "up\n"
+            yield process, marker
+        finally:
+            process.kill()  # its threads would never end, nor would the end of this block
 
 
 def test_killing_the_client_leaves_no_process(client: tuple[subprocess.Popen[str], str]) -> None:
