@@ -60,9 +60,9 @@ def execute(
     sandbox = session.sandbox()
     lowers = session.layers.snapshots(parent)
     with ExitStack() as stack:
-        work = stack.enter_context(session.store.snapshots.workspace(remove=sandbox.remove))
+        work = stack.enter_context(session.rooms().lent())
         rootfs = Rootfs(lowers, sandbox.form.make(work / "upper"), work / "work")
-        rootfs.work.mkdir(mode=0o700)
+        rootfs.work.mkdir(mode=0o700, exist_ok=True)
         spec = _spec(session, stack, step, mounted)
         if devices is not None:
             spec = _with_devices(spec, devices)

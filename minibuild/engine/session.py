@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from minibuild.cache.shared import SharedCaches
     from minibuild.engine.failure import FailedStep, OnFailure
+    from minibuild.engine.workrooms import Workrooms
     from minibuild.plan.steps import CacheMount
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
@@ -94,6 +95,7 @@ class Session:
         self._ids = itertools.count(1)
         self._registry: Registry | None = None
         self._sandbox: Sandbox | None = None
+        self._rooms: Workrooms | None = None
         self._trees: Workspace | None = None
         self._lease: Lease | None = None
         self._current = threading.local()
@@ -108,6 +110,9 @@ class Session:
 
     def close(self) -> None:
         with self._mutex:
+            if self._rooms is not None:
+                self._rooms.close()
+                self._rooms = None
             if self._trees is not None:
                 self._trees.__exit__()
                 self._trees = None
@@ -154,6 +159,15 @@ class Session:
                     self._trees = self.store.snapshots.workspace(remove=self._sandbox.remove)
                     self._sandbox.keep_trees(self._trees.__enter__())
             return self._sandbox
+
+    def rooms(self) -> Workrooms:
+        """The folders that RUNs work in."""
+        with self._mutex:
+            if self._rooms is None:
+                from minibuild.engine.workrooms import Workrooms
+
+                self._rooms = Workrooms(self.store.snapshots, self.sandbox().remove)
+            return self._rooms
 
     def remove(self, folder: Path) -> None:
         """Delete a folder that may hold files of subordinate users."""

@@ -60,7 +60,7 @@ class DiffResult(NamedTuple):
 
 def diff(
     upper: Path,
-    lower: Path | None,
+    lower: Path | str | None,
     writer: LayerWriter,
     *,
     ignore: Collection[bytes] = (),

@@ -1,4 +1,6 @@
-"""The holder: a small single-threaded process that owns the namespaces and forks once per job.
+"""The holder: a small single-threaded process that owns the namespaces and forks a child for each run.
+
+Other jobs are done by a worker, a child that stays for the next one.
 
 Two processes. The outer one is what the client starts: it makes the user namespace where one is
 needed, then forks the inner one as process 1 of a new process namespace, which serves the jobs. When
@@ -25,33 +27,35 @@ from minibuild.sandbox import (
     seccomp,
     singleid,
     syscalls,
-    users,
 )
+from minibuild.sandbox.child import begin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from minibuild.sandbox.child import Tasks
 
-    # What a task answers: name, arguments, descriptors.
-    Tasks = Callable[[str, dict[str, Any], list[int]], Any]
-
+_KEPT_WORKERS = 2  # as many as one build has use for most of the time
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 # SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM: what ends a process that does not care.
 _DEADLY = (1, 2, 3, 10, 12, 14, 15)
 
 
-class Job:
-    """A forked child: its socket to the client, its process descriptor and its notes to the holder."""
+class Child:
+    """A forked child: its process descriptor, its job's socket to the client (-1 for none), its notes.
 
-    __slots__ = ("ended_by", "notes_fd", "number", "pid", "process_fd", "socket_fd")
+    `line` is the socket to a worker, None where the child is a run.
+    """
 
-    def __init__(self, number: int, pid: int, socket_fd: int, notes_fd: int) -> None:
-        self.number = number
+    __slots__ = ("ended_by", "killed", "line", "notes_fd", "number", "pid", "process_fd", "socket_fd")
+
+    def __init__(self, pid: int, notes_fd: int, line: _socket.socket | None) -> None:
+        self.number = 0
         self.pid = pid
         self.ended_by = 0
-        self.socket_fd = socket_fd
+        self.killed = False
+        self.socket_fd = -1
         self.notes_fd = notes_fd
+        self.line = line
         self.process_fd = os.pidfd_open(pid)
 
 
@@ -136,8 +140,10 @@ class Holder:
     def __init__(self, control: _socket.socket, single: singleid.Single | None = None) -> None:
         self._control = control
         self._poll = select.poll()
-        self._by_process: dict[int, Job] = {}
-        self._by_socket: dict[int, Job] = {}
+        self._by_process: dict[int, Child] = {}
+        self._by_socket: dict[int, Child] = {}
+        self._by_line: dict[int, Child] = {}
+        self._idle: list[Child] = []
         self._unsent: dict[int, bytes] = {}
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._tasks: Tasks | None = None
@@ -171,10 +177,13 @@ class Holder:
                         self._start(kind, number, fds)
                 elif fd in self._by_process:
                     self._finish(self._by_process[fd])
+                elif fd in self._by_line:
+                    self._done(self._by_line[fd])
                 elif fd in self._unsent:
                     self._send_rest(fd)
                 elif fd in self._by_socket and events & _GONE:
                     self._poll.unregister(fd)
+                    self._by_socket[fd].killed = True
                     os.kill(self._by_socket[fd].pid, 9)
 
     def _signal(self, number: int, signal: int) -> None:
@@ -183,37 +192,68 @@ class Holder:
         The kernel drops what the first process of a namespace does not catch (pid_namespaces(7)); such
         a signal has the effect here that it would have on any other process.
         """
-        for job in self._by_process.values():
-            if job.number == number:
-                if signal in _DEADLY and _takes_default(job.process_fd, signal):
-                    job.ended_by = signal
+        for child in self._by_socket.values():
+            if child.number == number:
+                if signal in _DEADLY and _takes_default(child.process_fd, signal):
+                    child.ended_by = signal
                     signal = 9
-                os.kill(job.pid, signal)
+                os.kill(child.pid, signal)
 
     def _start(self, kind: bytes, number: int, fds: list[int]) -> None:
-        """Fork a child for a job; a run gets a process namespace of its own."""
-        notes_fd = -1
+        """Give a job to a worker that has none, or to a new child; a run gets processes of its own."""
         try:
-            if kind == protocol.RUN:
-                notes_fd = os.memfd_create("notes")
-            elif self._tasks is None:
-                self._load_tasks()
-            pid = self._fork(own_processes=kind == protocol.RUN and not chroot.active())
-            if pid == 0:
-                _child(kind, fds, notes_fd, self._host, self._tasks)
+            child = self._by_worker(number, fds) if kind == protocol.TASK else None
+            child = child or self._new_child(kind, fds)
         except OSError as error:
             protocol.send_frame(fds[0], (protocol.ERROR, "SandboxError", error.strerror or str(error), ""))
-            for fd in (*fds, notes_fd):
-                if fd >= 0:
-                    os.close(fd)
+            for fd in fds:
+                os.close(fd)
             return
         for fd in fds[1:]:
             os.close(fd)
-        job = Job(number, pid, fds[0], notes_fd)
-        self._by_process[job.process_fd] = job
-        self._by_socket[job.socket_fd] = job
-        self._poll.register(job.process_fd, select.POLLIN)
-        self._poll.register(job.socket_fd, select.POLLRDHUP)
+        child.number, child.socket_fd = number, fds[0]
+        self._by_socket[child.socket_fd] = child
+        self._poll.register(child.socket_fd, select.POLLRDHUP)
+
+    def _by_worker(self, number: int, fds: list[int]) -> Child | None:
+        """Hand a job to a worker that has none, if there is one."""
+        while self._idle:
+            child = self._idle.pop()
+            try:
+                if child.line is not None:
+                    protocol.send_job(child.line, protocol.TASK, number, tuple(fds))
+                    return child
+            except OSError:
+                pass  # it was killed, of which we are about to hear
+        return None
+
+    def _new_child(self, kind: bytes, fds: list[int]) -> Child:
+        """Fork a child that begins with this job."""
+        notes_fd, line, theirs = -1, None, None
+        if kind == protocol.RUN:
+            notes_fd = os.memfd_create("notes")
+        else:
+            if self._tasks is None:
+                self._load_tasks()
+            line, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        try:
+            pid = self._fork(own_processes=kind == protocol.RUN and not chroot.active())
+        except OSError:
+            if notes_fd >= 0:
+                os.close(notes_fd)
+            raise
+        if pid == 0:
+            if line is not None:
+                line.close()
+            begin(fds, notes_fd, theirs, self._host, self._tasks)
+        child = Child(pid, notes_fd, line)
+        self._by_process[child.process_fd] = child
+        self._poll.register(child.process_fd, select.POLLIN)
+        if line is not None and theirs is not None:
+            theirs.close()
+            self._by_line[line.fileno()] = child
+            self._poll.register(line.fileno(), select.POLLIN)
+        return child
 
     def _load_tasks(self) -> None:
         """Load the layer code, once and here, so that no child loads it again."""
@@ -235,28 +275,57 @@ class Holder:
                 syscalls.setns(self._pid_namespace, syscalls.CLONE_NEWPID, "return to the process namespace")
         return pid
 
-    def _finish(self, job: Job) -> None:
+    def _done(self, child: Child) -> None:
+        """A worker has done its job, or is no more, which its process descriptor tells too."""
+        assert child.line is not None
+        if not child.line.recv(1) or child.killed:
+            self._drop_line(child)
+            return
+        self._tell(child, 0, out_of_memory=False, failure="")
+        if len(self._idle) < _KEPT_WORKERS:
+            self._idle.append(child)
+        else:
+            self._drop_line(child)
+
+    def _drop_line(self, child: Child) -> None:
+        """Hang up on a worker, which then ends."""
+        if child.line is not None:
+            self._poll.unregister(child.line.fileno())
+            del self._by_line[child.line.fileno()]
+            child.line.close()
+            child.line = None
+
+    def _finish(self, child: Child) -> None:
         """Reap a child whose whole process namespace has ended and tell the client how."""
-        self._poll.unregister(job.process_fd)
-        os.close(job.process_fd)
-        del self._by_process[job.process_fd], self._by_socket[job.socket_fd]
-        _pid, status = os.waitpid(job.pid, 0)
+        self._poll.unregister(child.process_fd)
+        os.close(child.process_fd)
+        del self._by_process[child.process_fd]
+        self._drop_line(child)
+        if child in self._idle:
+            self._idle.remove(child)
+        _pid, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         out_of_memory = False
         if code in (-9, 137):
             before, self._oom_kills = self._oom_kills, _oom_kills()
             out_of_memory = self._oom_kills > before
         failure = ""
-        if chroot.active():
-            chroot.kill_children({job.pid for job in self._by_process.values()})
-        if job.notes_fd >= 0:
-            failure = _take_back(job.notes_fd)
-        if code == -9 and job.ended_by:
-            code = -job.ended_by
-        code = code if code >= 0 else 128 - code
-        self._unsent[job.socket_fd] = protocol.pack((protocol.EXIT, code, out_of_memory, failure))
-        os.set_blocking(job.socket_fd, False)
-        self._send_rest(job.socket_fd)
+        if child.notes_fd >= 0:
+            if chroot.active():
+                chroot.kill_children({other.pid for other in self._by_process.values()})
+            failure = _take_back(child.notes_fd)
+        if code == -9 and child.ended_by:
+            code = -child.ended_by
+        if child.socket_fd >= 0:
+            self._tell(child, code if code >= 0 else 128 - code, out_of_memory=out_of_memory, failure=failure)
+
+    def _tell(self, child: Child, code: int, *, out_of_memory: bool, failure: str) -> None:
+        """Tell the client how the child's job ended."""
+        fd, child.socket_fd = child.socket_fd, -1
+        del self._by_socket[fd]
+        self._unsent[fd] = protocol.pack((protocol.EXIT, code, out_of_memory, failure))
+        os.set_blocking(fd, False)
+        self._send_rest(fd)
 
     def _send_rest(self, fd: int) -> None:
         """Send what a client that is slow to read has not taken yet; never wait for it."""
@@ -277,79 +346,6 @@ class Holder:
         except KeyError:
             pass
         os.close(fd)
-
-
-def _child(kind: bytes, fds: list[int], notes_fd: int, host: process.Host, tasks: Tasks | None) -> None:
-    """The life of a forked child; never returns."""
-    code = 1
-    try:
-        if kind == protocol.RUN:
-            code = _run(fds, notes_fd, host)
-        elif tasks is not None:
-            gc.enable()
-            _task(fds, tasks)
-            code = 0
-    except (EOFError, BrokenPipeError):
-        pass  # the client gave up
-    except BaseException as error:  # a child must not fall back into the holder's loop
-        _report(fds[0], error)
-    finally:
-        os._exit(code)
-
-
-def _run(fds: list[int], notes_fd: int, host: process.Host) -> int:
-    if chroot.active():
-        return chroot.run(protocol.read_frame(fds[0]), host, fds, notes_fd, _report)
-    launch = process.Launch(protocol.read_frame(fds[0]), host, tuple(fds[1:]))
-    try:
-        launch.prepare()
-    finally:
-        if launch.stubs:
-            os.write(notes_fd, marshal.dumps((launch.upper, launch.stubs)))
-    launch.enter()
-    return launch.execute()
-
-
-def _task(fds: list[int], tasks: Tasks) -> None:
-    name, arguments = protocol.read_frame(fds[0])
-    protocol.send_frame(fds[0], (protocol.RESULT, tasks(name, arguments, fds[1:])))
-
-
-def _report(socket_fd: int, error: BaseException) -> None:
-    """Tell the client what failed: family, message, cure. No traceback: it would read source files."""
-    cure = getattr(error, "cure", "")
-    if isinstance(error, users.UnknownUser):
-        family, message = "UsageError", str(error)
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        family, message = "OutputError", "no space left on the disk that the store is on"
-        cure = "Free some, or name another place with MINIBUILD_ROOT; nothing is lost."
-    elif isinstance(error, OSError):
-        # An error of the layer code names its file; ours carries the operation in its text.
-        named = f"{error.filename}: " if error.filename is not None else ""
-        family, message = "SandboxError", f"{named}{error.strerror or error}"
-        cure = _cure(error)
-    else:
-        family = type(error).__name__
-        message = getattr(error, "message", "") or f"{family}: {error}"
-    try:  # noqa: SIM105
-        protocol.send_frame(socket_fd, (protocol.ERROR, family, message, cure))
-    except OSError:
-        pass
-
-
-def _cure(error: OSError) -> str:
-    """What may help against a refusal by the kernel; errors that name a file are not ours."""
-    if error.errno == errno.EINVAL and "overlay" in (error.strerror or ""):
-        return (
-            "Keep the store on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs, not"
-            " another overlay (in a container, a volume)."
-        )
-    if error.errno in (errno.EPERM, errno.EACCES) and error.filename is None:
-        return (
-            "In a container, start it with --security-opt seccomp=unconfined,"
-            " --security-opt apparmor=unconfined and --security-opt systempaths=unconfined."
-        )
-    return ""
 
 
 def _take_back(notes_fd: int) -> str:

@@ -1,6 +1,6 @@
 """The jobs that need the owner's rights over ids but no sandbox: unpack, diff, remove, make a folder.
 
-They run in a child of the holder, with the host's file system in view.
+They run in a worker, a child of the holder, with the host's file system in view and mounts of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run(name: str, arguments: dict[str, Any], fds: list[int]) -> Any:
 
 
 def _unpack(arguments: dict[str, Any], fds: list[int]) -> bytes:
-    with io.FileIO(fds[0]) as raw:
+    with io.FileIO(fds[0], closefd=False) as raw:
         index = unpack_layer(
             raw,
             arguments["media_type"],
@@ -44,24 +44,25 @@ def _unpack(arguments: dict[str, Any], fds: list[int]) -> bytes:
 
 def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
     lowers: tuple[str, ...] = arguments["lowers"]
-    lower = Path(lowers[0]) if lowers else None
+    lower = lowers[0] if lowers else None
+    tree = -1
     if chroot.active():
         lower = None  # the upper folder was filled with nothing but changes
     elif len(lowers) > 1:
-        # The work folder is ours and unused now: cover it, in a mount namespace of this child's own.
-        syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
-        lower = Path(arguments["work"])
-        tree = overlay.mount(lowers, "", "", syscalls.ATTR_RDONLY, "the layers below", str(lower))
-        place = os.open(lower, os.O_PATH | os.O_DIRECTORY)
-        syscalls.move_mount(tree, place, "attach the layers below")
-        os.close(place)
+        # the work folder is ours and unused now: it may be covered for a moment
+        work: str = arguments["work"]
+        tree = overlay.mount(lowers, "", "", syscalls.ATTR_RDONLY, "the layers below", work)
+        lower = f"/proc/self/fd/{tree}/."
     compression = Compression(*arguments["compression"])
     writer = LayerWriter(fds[0], compression, clamp_mtime_ns=arguments["clamp_mtime_ns"])
     owner = None
     if singleid.active():
-        below = None if lower is None else str(lower)
-        owner = singleid.true_owners(arguments["upper"], lowers, below).owner
-    diff_upper(Path(arguments["upper"]), lower, writer, owner=owner)
+        owner = singleid.true_owners(arguments["upper"], lowers, lower).owner
+    try:
+        diff_upper(Path(arguments["upper"]), lower, writer, owner=owner)
+    finally:
+        if tree >= 0:
+            os.close(tree)
     return tuple(str(part) if isinstance(part, str) else part for part in writer.close())
 
 
@@ -69,16 +70,13 @@ def _trust(arguments: dict[str, Any], _fds: list[int]) -> tuple[bytes, bool]:
     """The layer of `trust.add` over `lowers`, in the folder `folder`; `place` may be covered for a moment."""
     if chroot.active():
         raise placing.Refused("authorities for RUN alone (--ca-bundle) need mounts")
-    syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
     lowers: tuple[str, ...] = arguments["lowers"]
-    place: str = arguments["place"]
-    tree = overlay.mount(lowers, "", "", syscalls.ATTR_RDONLY, "the layers below", place)
-    target = os.open(place, os.O_PATH | os.O_DIRECTORY)
-    syscalls.move_mount(tree, target, "attach the layers below")
-    os.close(target)
-    root_fd = os.open(place, os.O_PATH | os.O_DIRECTORY)
+    root_fd = overlay.mount(lowers, "", "", syscalls.ATTR_RDONLY, "the layers below", arguments["place"])
     pem: bytes = arguments["pem"]
-    found = trust.add(root_fd, Path(arguments["folder"]), pem, arguments["java_home"])
+    try:
+        found = trust.add(root_fd, Path(arguments["folder"]), pem, arguments["java_home"])
+    finally:
+        os.close(root_fd)
     return (found or b"") + trust.block(pem), bool(os.listdir(arguments["folder"]))
 
 

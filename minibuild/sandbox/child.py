@@ -1,0 +1,101 @@
+"""The life of a child that the holder has forked: one run, or tasks one after the other."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import marshal
+import os
+
+from minibuild.sandbox import chroot, process, protocol, syscalls, users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+    from typing import Any
+
+    # What a task answers: name, arguments, descriptors.
+    Tasks = Callable[[str, dict[str, Any], list[int]], Any]
+
+
+def begin(
+    fds: list[int], notes_fd: int, line: _socket.socket | None, host: process.Host, tasks: Tasks | None
+) -> None:
+    """The life of a forked child, which begins with a job; never returns. A worker goes on to others."""
+    code = 1
+    try:
+        if line is None:
+            code = _run(fds, notes_fd, host)
+        elif tasks is not None:
+            gc.enable()
+            if not chroot.active():
+                syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
+            while fds:
+                _task(fds, tasks)
+                for fd in fds:
+                    os.close(fd)
+                line.send(b"d")
+                fds = protocol.receive_job(line)[3]
+            code = 0
+    except (EOFError, BrokenPipeError):
+        pass  # the client gave up
+    except BaseException as error:  # a child must not fall back into the holder's loop
+        _report(fds[0], error)
+    finally:
+        os._exit(code)
+
+
+def _run(fds: list[int], notes_fd: int, host: process.Host) -> int:
+    if chroot.active():
+        return chroot.run(protocol.read_frame(fds[0]), host, fds, notes_fd, _report)
+    launch = process.Launch(protocol.read_frame(fds[0]), host, tuple(fds[1:]))
+    try:
+        launch.prepare()
+    finally:
+        if launch.stubs:
+            os.write(notes_fd, marshal.dumps((launch.upper, launch.stubs)))
+    launch.enter()
+    return launch.execute()
+
+
+def _task(fds: list[int], tasks: Tasks) -> None:
+    name, arguments = protocol.read_frame(fds[0])
+    protocol.send_frame(fds[0], (protocol.RESULT, tasks(name, arguments, fds[1:])))
+
+
+def _report(socket_fd: int, error: BaseException) -> None:
+    """Tell the client what failed: family, message, cure. No traceback: it would read source files."""
+    cure = getattr(error, "cure", "")
+    if isinstance(error, users.UnknownUser):
+        family, message = "UsageError", str(error)
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        family, message = "OutputError", "no space left on the disk that the store is on"
+        cure = "Free some, or name another place with MINIBUILD_ROOT; nothing is lost."
+    elif isinstance(error, OSError):
+        # An error of the layer code names its file; ours carries the operation in its text.
+        named = f"{error.filename}: " if error.filename is not None else ""
+        family, message = "SandboxError", f"{named}{error.strerror or error}"
+        cure = _cure(error)
+    else:
+        family = type(error).__name__
+        message = getattr(error, "message", "") or f"{family}: {error}"
+    try:  # noqa: SIM105
+        protocol.send_frame(socket_fd, (protocol.ERROR, family, message, cure))
+    except OSError:
+        pass
+
+
+def _cure(error: OSError) -> str:
+    """What may help against a refusal by the kernel; errors that name a file are not ours."""
+    if error.errno == errno.EINVAL and "overlay" in (error.strerror or ""):
+        return (
+            "Keep the store on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs, not"
+            " another overlay (in a container, a volume)."
+        )
+    if error.errno in (errno.EPERM, errno.EACCES) and error.filename is None:
+        return (
+            "In a container, start it with --security-opt seccomp=unconfined,"
+            " --security-opt apparmor=unconfined and --security-opt systempaths=unconfined."
+        )
+    return ""
