@@ -148,6 +148,7 @@ class Response:
             self._raw.drain_conn()
         else:
             self._raw.close()
+            self._raw.release_conn()  # a closed connection keeps its place in the pool until it is given back
 
 
 class Transport:

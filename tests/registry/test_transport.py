@@ -168,6 +168,17 @@ def test_no_connection_is_held_while_waiting(server: FakeRegistry) -> None:
     assert len(inner) == 1
 
 
+@pytest.mark.timeout(20)
+def test_an_answer_left_unread_gives_its_connection_back(server: FakeRegistry, connect: Connect) -> None:
+    server.add("app", small_image(), "latest")
+    server.fault(status(403, b"x" * 1_000_000), path="/manifests/", times=3)
+    client = connect(connections=1)
+    for _ in range(3):
+        with pytest.raises(RegistryError):
+            client.resolve(app(server), AMD64)
+    client.resolve(app(server), AMD64)
+
+
 def test_connections_are_used_again(server: FakeRegistry, connect: Connect) -> None:
     server.add("app", small_image(), "latest")
     client = connect()
