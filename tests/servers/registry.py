@@ -138,7 +138,10 @@ class FakeRegistry:
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.registry = self
         if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+            # the handshake is left to the connection's own thread: one that stalls must not stop the others
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.scheme = "https" if tls is not None else "http"
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
