@@ -14,27 +14,30 @@ STORE = Path(minibuild_store.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "events": set(),
+    "entrypoints": {"errors"},
     "oci": {"errors", "store"},
     "dockerfile": {"errors"},
     "layers": {"errors", "oci", "store"},
     "plan": {"errors", "dockerfile", "oci", "store"},
     "context": {"errors", "dockerfile", "layers", "store"},
-    "sandbox": {"errors", "events", "layers", "store"},
+    "sandbox": {"errors", "entrypoints", "events", "layers", "store"},
     "registry": {"errors", "dockerfile", "oci", "store"},
-    "exporters": {"errors", "dockerfile", "layers", "oci", "registry", "store"},
-    "cache": {"errors", "layers", "oci", "registry", "store"},
+    "exporters": {"errors", "dockerfile", "entrypoints", "layers", "oci", "registry", "store"},
+    "cache": {"errors", "entrypoints", "layers", "oci", "registry", "store"},
     "report": {"errors", "cache"},
     "engine": {
         "errors", "events", "dockerfile", "plan", "context", "sandbox", "registry", "exporters", "cache",
         "layers", "oci", "store",
     },
     "cli": {
-        "errors", "events", "cache", "dockerfile", "engine", "exporters", "oci", "registry", "report",
-        "sandbox", "store",
+        "errors", "events", "cache", "dockerfile", "engine", "entrypoints", "exporters", "lab", "oci",
+        "registry", "report", "sandbox", "store",
     },
 }  # fmt: skip
 
 
+    "plugins": {"cache", "exporters", "oci", "sandbox", "store"},
+    "testing": {"errors", "cache", "exporters", "layers", "oci", "sandbox", "store"},
 def imported(path):
     """Every module of ours that `path` imports, in functions and for type checkers alike."""
     for node in ast.walk(ast.parse(path.read_text())):

@@ -9,7 +9,7 @@ from typing import IO, NamedTuple, Protocol, cast
 from minibuild_store.blobs import Blobs
 
 from minibuild.cache.document import CacheDocument
-from minibuild.cache.spec import GROUP, CacheSpec
+from minibuild.cache.spec import CacheSpec
 from minibuild.errors import UsageError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
@@ -75,14 +75,15 @@ Factory = Callable[[CacheSpec, Services], Backend]
 
 def backend_for(spec: CacheSpec, services: Services) -> Backend:
     """The cache that `spec` names; raises `UsageError` where what it needs is not installed."""
+    if spec.factory is not None:
+        return cast(Factory, spec.factory)(spec, services)
     module = _BUILT_IN.get(spec.kind)
     if module is not None:
         factory = cast(Factory, import_module(module).open_cache)
         return factory(spec, services)
-    from importlib.metadata import entry_points
+    from minibuild.entrypoints import CACHE_BACKENDS, load
 
-    for point in entry_points(group=GROUP):
-        if point.name == spec.kind:
-            found: Factory = point.load()
-            return found(spec, services)
+    found: Factory | None = load(CACHE_BACKENDS, spec.kind)
+    if found is not None:
+        return found(spec, services)
     raise UsageError(f"there is no cache type {spec.kind!r}", cure="Install the package that brings it.")

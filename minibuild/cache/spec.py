@@ -6,8 +6,8 @@ lines of existing pipelines work; a type that is not built in is looked for amon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 from minibuild.errors import UsageError
 
@@ -36,8 +36,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "manifests_prefix", "upload_parallelism",
     ),
 }  # fmt: skip
-GROUP = "minibuild.cache_backends"
-"""The entry points by which other packages add types."""
 
 TIMEOUT = 20.0
 """Seconds that a build waits for what a cache holds before it goes on without."""
@@ -46,7 +44,8 @@ TIMEOUT = 20.0
 class CacheSpec(NamedTuple):
     """One shared cache. `options` are the keys of its type as written; `timeout` is in seconds.
 
-    `mounts`: whether cache mounts are written to it, or begin with what it has.
+    `mounts`: whether cache mounts are written to it, or begin with what it has. `factory`
+    (`cache.backend.Factory`) opens it where `kind` is neither built in nor installed.
     """
 
     kind: str
@@ -55,6 +54,7 @@ class CacheSpec(NamedTuple):
     ignore_error: bool = True
     timeout: float = TIMEOUT
     mounts: bool = False
+    factory: Callable[..., Any] | None = None
 
     @property
     def shown(self) -> str:
@@ -67,11 +67,8 @@ def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
     """Read one value of `option`; a bare name is a registry's, as for docker. Raises `UsageError`."""
     fields = _fields(text, option)
     kind = fields.get("type", "")
-    known = (*KEYS, *installed())
-    if kind not in known:
-        raise UsageError(
-            f"{option} {text!r}: there is no cache type {kind!r}", cure=f"Known are {', '.join(known)}."
-        )
+    if kind not in KEYS:
+        _check_installed(kind, text, option)
     if kind in KEYS:
         _check_keys(fields, kind, text, option)
         _check_needed(fields, kind, text, option, export=export)
@@ -97,11 +94,16 @@ def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
     )
 
 
-def installed() -> tuple[str, ...]:
-    """The cache types that other packages bring."""
-    from importlib.metadata import entry_points
+def _check_installed(kind: str, text: str, option: str) -> None:
+    """Raise `UsageError` unless another package brings the type."""
+    from minibuild.entrypoints import CACHE_BACKENDS, installed
 
-    return tuple(sorted({point.name for point in entry_points(group=GROUP)} - set(KEYS)))
+    others = installed(CACHE_BACKENDS)
+    if kind not in others:
+        raise UsageError(
+            f"{option} {text!r}: there is no cache type {kind!r}",
+            cure=f"Known are {', '.join((*KEYS, *others))}.",
+        )
 
 
 def _fields(text: str, option: str) -> dict[str, str]:

@@ -96,19 +96,21 @@ def secret(text: str) -> Secret:
 
 
 def isolation(text: str) -> str:
-    """The name of a mode of isolation; raises `UsageError` for one that there is not."""
+    """The name of a mode of isolation, or of an executor that another package brings; raises `UsageError`."""
     if text in ("", "auto"):
         return "auto"
     from minibuild.dockerfile.suggest import did_you_mean
     from minibuild.sandbox.spec import ISOLATIONS
 
-    if text not in ISOLATIONS:
-        hint = did_you_mean(text, ISOLATIONS)
+    known = ISOLATIONS if text in ISOLATIONS else (*ISOLATIONS, *installed(EXECUTORS))
+    if text not in known:
+        hint = did_you_mean(text, known)
         raise UsageError(
-            f"--isolation {text!r} is none of {', '.join(ISOLATIONS)}{hint}",
+            f"--isolation {text!r} is none of {', '.join(known)}{hint}",
             cure="Leave it out to have the best that works; minibuild doctor tells which that is.",
         )
     return text
+    from minibuild.entrypoints import EXECUTORS, installed
 
 
 def host(text: str) -> tuple[str, str]:

@@ -16,7 +16,8 @@ from minibuild.engine.images import LocalImages
 from minibuild.engine.session import Session
 from minibuild.errors import OutputError
 from minibuild.exporters.assemble import assemble
-from minibuild.exporters.export import export
+from minibuild.exporters.export import BuiltIn
+from minibuild.exporters.exporter import ExportServices
 from minibuild.exporters.image import ExportResult, Image, ImageLayer
 from minibuild.exporters.spec import OutputSpec
 from minibuild.oci.config import ImageConfig
@@ -67,18 +68,16 @@ def _keep_names(session: Session, image: ResolvedImage, filesystem: Filesystem, 
 def _export(session: Session, image: Image, spec: OutputSpec) -> ExportResult:
     where = f" to {spec.dest}" if spec.dest and spec.dest != "-" else ""
     what = "pushing image" if spec.kind == "image" and spec.push else f"exporting {spec.kind}{where}"
-    if spec.kind not in ("local", "tar"):
-        spec = replace(spec, annotations=(*session.request.annotations, *spec.annotations))
     with session.step(what), ExitStack() as stack:
-        result = export(
-            [image],
-            spec,
-            blobs=session.layers,
-            store=session.store,
-            names=session.request.tags,
-            registry=_registry(session, stack, spec) if spec.push else None,
-            stdout=sys.stdout.buffer if spec.dest == "-" else None,
+        services = ExportServices(
+            session.store,
+            session.layers,
+            session.request.tags,
+            session.request.annotations,
+            getattr(sys.stdout, "buffer", None),
+            lambda: _registry(session, stack, spec),
         )
+        result = (spec.exporter or BuiltIn(spec)).export([image], services)
     if result.left_out:
         more = f" and {len(result.left_out) - 1} more" if len(result.left_out) > 1 else ""
         session.notice(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minibuild_store.store import Store
 
     from minibuild.engine.filesystem import Layers
-    from minibuild.sandbox.client import Sandbox
+    from minibuild.sandbox.executor import Executor
 
 _SHELL = "/bin/sh"
 
@@ -37,7 +37,7 @@ class Tools(Protocol):
     @property
     def cancel(self) -> threading.Event | None: ...
 
-    def sandbox(self) -> Sandbox: ...
+    def executor(self) -> Executor: ...
 
 
 class FailedStep:
@@ -83,7 +83,7 @@ class FailedStep:
         known = dict(self._spec.env)
         more = tuple(pair for pair in env if pair[0] not in known)
         spec = replace(self._spec, argv=argv or self._shell(), env=(*self._spec.env, *more), timeout=None)
-        return self._tools.sandbox().run(self._rootfs, spec, stdio=stdio, cancel=self._tools.cancel)
+        return self._tools.executor().run(self._rootfs, spec, stdio=stdio, cancel=self._tools.cancel)
 
     def _shell(self) -> tuple[str, ...]:
         """The shell of a shell-form command, else /bin/sh."""

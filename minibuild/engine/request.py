@@ -22,6 +22,7 @@ from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from minibuild.cache.spec import CacheSpec
+    from minibuild.sandbox.executor import Factory as ExecutorFactory
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class BuildRequest:
     `cdi_spec_dirs` are where devices are described, in place of the usual folders.
     """
 
+    `executor` makes what runs the processes of RUN where that is not minibuild's own sandbox.
     context: Path | None
     context_url: str = ""
     origin: str = ""
@@ -110,6 +112,7 @@ class BuildRequest:
     allow_devices: tuple[AllowedDevice, ...] = ()
     cdi_spec_dirs: tuple[Path, ...] = ()
     cache_from: tuple[CacheSpec, ...] = ()
+    executor: ExecutorFactory | None = None
     cache_to: tuple[CacheSpec, ...] = ()
 
 

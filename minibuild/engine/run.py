@@ -70,7 +70,9 @@ def execute(
         if session.ca_bundle and lowers:
             shown, spec = _with_trust(session, rootfs, spec, work)
         try:
-            status = sandbox.run(shown, spec, output=running.output, stdio=None, cancel=session.stop)
+            status = session.executor().run(
+                shown, spec, output=running.output, stdio=None, cancel=session.stop
+            )
         except UsageError as error:
             raise DockerfileError(error.message, cure=_USER_CURE) from None
         if session.stop.is_set():

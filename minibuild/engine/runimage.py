@@ -82,7 +82,7 @@ def run_image(
             rootfs.work.mkdir(mode=0o700)
             session.check()
             signals.running = True
-            return sandbox.run(
+            return session.executor().run(
                 rootfs,
                 process(request, image.config),
                 stdio=stdio,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from minibuild.plan.steps import CacheMount
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
+    from minibuild.sandbox.executor import Executor
 
 
 def read_ca_bundle(path: Path | None) -> bytes:
@@ -95,6 +96,7 @@ class Session:
         self._ids = itertools.count(1)
         self._registry: Registry | None = None
         self._sandbox: Sandbox | None = None
+        self._executor: Executor | None = None
         self._rooms: Workrooms | None = None
         self._trees: Workspace | None = None
         self._lease: Lease | None = None
@@ -116,6 +118,9 @@ class Session:
             if self._trees is not None:
                 self._trees.__exit__()
                 self._trees = None
+            if self._executor is not None and self._executor is not self._sandbox:
+                self._executor.close()
+            self._executor = None
             if self._sandbox is not None:
                 with contextlib.suppress(StoreError):
                     self.store.clean(remove=self._removed)
@@ -152,13 +157,27 @@ class Session:
             if self._sandbox is None:
                 from minibuild.engine.trial import known_to_work
                 from minibuild.sandbox.client import Sandbox
+                from minibuild.sandbox.executor import own_isolation
 
-                self._sandbox = Sandbox.start(self.request.isolation, trial=known_to_work(self.store))
+                isolation = own_isolation(self.request.isolation)
+                self._sandbox = Sandbox.start(isolation, trial=known_to_work(self.store))
                 self.notice("note", self._sandbox.describe())
                 if self._sandbox.lends_folders:
                     self._trees = self.store.snapshots.workspace(remove=self._sandbox.remove)
                     self._sandbox.keep_trees(self._trees.__enter__())
             return self._sandbox
+
+    def executor(self) -> Executor:
+        """What runs processes: the sandbox, or what the caller or another package brings."""
+        with self._mutex:
+            if self._executor is None:
+                from minibuild.sandbox.executor import executor_for
+
+                sandbox, make = self.sandbox(), self.request.executor
+                self._executor = make(sandbox) if make else executor_for(self.request.isolation, sandbox)
+                if self._executor is not sandbox:
+                    self.notice("note", self._executor.describe())
+            return self._executor
 
     def rooms(self) -> Workrooms:
         """The folders that RUNs work in."""

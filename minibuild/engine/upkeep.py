@@ -89,10 +89,11 @@ def remover(isolation: str = "auto") -> Iterator[Remove]:
         except OSError:
             pass
         from minibuild.sandbox.client import Sandbox
+        from minibuild.sandbox.executor import own_isolation
 
         try:
             if sandbox is None:
-                sandbox = Sandbox.start(isolation)
+                sandbox = Sandbox.start(own_isolation(isolation))
             sandbox.remove(folder)
         except MinibuildError as error:
             raise OSError(str(error)) from None

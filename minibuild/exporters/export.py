@@ -10,6 +10,7 @@ from minibuild_store.store import Store
 
 from minibuild.errors import UsageError
 from minibuild.exporters.assemble import Assembly, assemble
+from minibuild.exporters.exporter import ExportServices
 from minibuild.exporters.image import BlobSource, ExportResult, Image
 from minibuild.exporters.layout import write_layout
 from minibuild.exporters.spec import OutputSpec
@@ -58,6 +59,27 @@ def export(
     else:
         from minibuild.exporters.archive import write_archive as write
     return write(assembly, _destination(spec, stdout), blobs=blobs, names=names)
+
+
+class BuiltIn:
+    """The exporter for a `spec` of one of minibuild's own kinds."""
+
+    def __init__(self, spec: OutputSpec) -> None:
+        self._spec = spec
+
+    def export(self, images: Sequence[Image], services: ExportServices) -> ExportResult:
+        spec = self._spec
+        if spec.kind not in ("local", "tar"):
+            spec = replace(spec, annotations=(*services.annotations, *spec.annotations))
+        return export(
+            images,
+            spec,
+            blobs=services.blobs,
+            store=services.store,
+            names=services.names,
+            registry=services.registry() if spec.push and services.registry is not None else None,
+            stdout=services.stdout if spec.dest == "-" else None,
+        )
 
 
 def _files(

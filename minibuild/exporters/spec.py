@@ -13,9 +13,10 @@ from minibuild.errors import UsageError
 from minibuild.exporters.annotations import Annotation, parse_annotation
 from minibuild.exporters.csvline import fields
 from minibuild.oci.reference import Reference
-from minibuild.values import dataclass
+from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
+    from minibuild.exporters.exporter import Exporter, Factory
     from minibuild.layers.compress import Compression
 
 OutputKind = Literal["oci", "docker", "local", "tar", "image", "cacheonly"]
@@ -67,10 +68,11 @@ class OutputSpec:
     `dest` is a path, ``-`` for standard output, or empty where the kind has none. `tar` is False
     for an OCI layout as a folder. `compression` is None where layers are written as they are held.
     `oci_mediatypes` is None for the kind's own default: Docker's names for ``docker``, else OCI's.
-    `platform_split` is None for a folder a platform only where there are several.
+    `platform_split` is None for a folder a platform only where there are several. `exporter` writes the
+    output where `kind` is not built in.
     """
 
-    kind: OutputKind
+    kind: str
     dest: str = ""
     tar: bool = True
     names: tuple[Reference, ...] = ()
@@ -89,6 +91,7 @@ class OutputSpec:
     rewrite_timestamp: bool = False
     platform_split: bool | None = None
     delete: bool = False
+    exporter: Exporter | None = field(default=None, compare=False)
 
     @property
     def media_types(self) -> Literal["oci", "docker"]:
@@ -110,6 +113,9 @@ def parse_output(text: str) -> OutputSpec:
         return OutputSpec("local", dest=text)
     options, annotations = _split(text)
     named_kind = options.pop("type", "")
+    exporter = _installed(named_kind, options)
+    if exporter is not None:
+        return OutputSpec(named_kind, exporter=exporter, annotations=annotations)
     kind = _kind(named_kind, text)
     _check_keys(kind, options, annotations, text)
     spec = _spec(kind, _Options(options, text), annotations, pushes=named_kind == "registry")
@@ -158,13 +164,13 @@ def _every_key() -> set[str]:
 def _split(text: str) -> tuple[dict[str, str], tuple[Annotation, ...]]:
     values: dict[str, str] = {}
     annotations: list[Annotation] = []
-    for field in fields(text, "output"):
-        name, equals, value = field.partition("=")
+    for pair in fields(text, "output"):
+        name, equals, value = pair.partition("=")
         name = name.strip()
         if not equals:
             known = name.lower() in _every_key()
             raise UsageError(
-                f"output {text!r}: {field!r} is not KEY=VALUE",
+                f"output {text!r}: {pair!r} is not KEY=VALUE",
                 cure=f"Write {name}=true or another value."
                 if known
                 else "Separate KEY=VALUE pairs with commas.",
@@ -177,18 +183,30 @@ def _split(text: str) -> tuple[dict[str, str], tuple[Annotation, ...]]:
     return values, tuple(annotations)
 
 
+def _installed(kind: str, options: Mapping[str, str]) -> Exporter | None:
+    """The exporter that another package brings for `kind`."""
+    if not kind or kind in _KINDS:
+        return None
+    from minibuild.entrypoints import EXPORTERS, load
+
+    factory: Factory | None = load(EXPORTERS, kind)
+    return None if factory is None else factory(options)
+
+
 def _kind(value: str, text: str) -> OutputKind:
     if value == "registry":
         return "image"
     if value in _KEYS:
         return cast(OutputKind, value)
-    choices = ", ".join(_KINDS)
     if not value:
-        raise UsageError(f"output {text!r} says no type", cure=f"Add type=, one of {choices}.")
-    near = _near(value.lower(), _KINDS)
+        raise UsageError(f"output {text!r} says no type", cure=f"Add type=, one of {', '.join(_KINDS)}.")
+    from minibuild.entrypoints import EXPORTERS, installed
+
+    known = (*_KINDS, *installed(EXPORTERS))
+    near = _near(value.lower(), known)
     raise UsageError(
         f"output {text!r}: there is no type {value!r}",
-        cure=f"Did you mean type={near}?" if near else f"The types are {choices}.",
+        cure=f"Did you mean type={near}?" if near else f"The types are {', '.join(known)}.",
     )
 
 
