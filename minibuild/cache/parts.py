@@ -78,6 +78,8 @@ def _of_part(name: str, old: Mapping[str, str], new: Mapping[str, str], labels: 
         return _value(kind.lower(), f"{kind} {variable}", old, new, name)
     if name.startswith("host "):
         return _value("host", f"--add-host {name.removeprefix('host ')}", old, new, name)
+    if name.startswith("secret "):
+        return _secret(name, old, new)
     if name == "epoch":
         return _epoch(old.get(name, ""), new.get(name, ""))
     if name.startswith("source ") and name.endswith(" name"):
@@ -95,6 +97,13 @@ def _value(kind: str, label: str, old: Mapping[str, str], new: Mapping[str, str]
     if max(len(before), len(after)) <= _SHOWN and "\n" not in before + after:
         reason += f": {before or '(empty)'} → {after or '(empty)'}"
     return Cause(kind, reason, (f"- {label}: {before}", f"+ {label}: {after}"))
+
+
+def _secret(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> Cause:
+    # what its value was hashed to says nothing to people
+    if name in old and name in new:
+        return Cause("secret", f"{name} changed")
+    return Cause("secret", f"the value of {name} counts {'now' if name in new else 'no longer'}")
 
 
 def _epoch(before: str, after: str) -> Cause | None:

@@ -15,6 +15,8 @@ from minibuild.registry.options import RegistryOptions, options_from
 if TYPE_CHECKING:
     from minibuild.oci.platform import Platform
 
+_SECRET_KEYS = ("id", "src", "env", "type", "cache")
+
 
 def open_store() -> Store:
     """The store of this user's environment."""
@@ -57,7 +59,10 @@ def platform(text: str | None) -> Platform | None:
 
 
 def secret(text: str) -> Secret:
-    """``id=NAME[,src=FILE|,env=VARIABLE][,type=file|env]``; without either, the variable called NAME."""
+    """``id=NAME[,src=FILE|,env=VARIABLE][,type=file|env][,cache=content]``.
+
+    Without src and env it is the variable called NAME.
+    """
     from pathlib import Path
 
     from minibuild.dockerfile.suggest import did_you_mean
@@ -66,8 +71,8 @@ def secret(text: str) -> Secret:
     for part in text.split(","):
         key, equals, value = part.partition("=")
         key = {"source": "src"}.get(key.strip().lower(), key.strip().lower())
-        if key not in ("id", "src", "env", "type") or not equals:
-            hint = did_you_mean(key, ("id", "src", "env", "type"))
+        if key not in _SECRET_KEYS or not equals:
+            hint = did_you_mean(key, _SECRET_KEYS)
             raise UsageError(
                 f"--secret {text!r}: {part!r} is no option{hint}", cure="Write id=NAME,src=FILE."
             )
@@ -77,13 +82,17 @@ def secret(text: str) -> Secret:
         raise UsageError(
             f"--secret {text!r} has no id", cure="Write id=NAME,src=FILE or id=NAME,env=VARIABLE."
         )
+    cache = fields.get("cache", "id")
+    if cache not in ("id", "content"):
+        raise UsageError(f"--secret {text!r}: cache={cache}", cure="Write cache=content, or leave it out.")
+    keyed = cache == "content"
     variable = fields.get("env", "")
     if fields.get("type") == "env" and not variable:
         variable = fields.get("src") or name
     if variable or ("src" not in fields and name in os.environ):
         if (variable or name) not in os.environ:
             raise UsageError(f"--secret {text!r}: the variable {variable} is not set")
-        return Secret(name, value=os.fsencode(os.environ[variable or name]))
+        return Secret(name, value=os.fsencode(os.environ[variable or name]), keyed=keyed)
     if "src" not in fields:
         raise UsageError(
             f"--secret {text!r}: no src, no env, and no variable called {name}",
@@ -92,7 +101,7 @@ def secret(text: str) -> Secret:
     path = Path(fields["src"])
     if not path.is_file():
         raise UsageError(f"--secret {text!r}: no file {path}", cure="Check the path.")
-    return Secret(name, source=path)
+    return Secret(name, source=path, keyed=keyed)
 
 
 def isolation(text: str) -> str:

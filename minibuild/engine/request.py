@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret's name and where its value comes from: a file, or the value itself (never shown)."""
+    """A secret's name and where its value comes from: a file, or the value itself (never shown).
+
+    With `keyed` a step that mounts it runs again when its value changes.
+    """
 
     id: str
     source: Path | None = None
     value: bytes | None = field(default=None, repr=False)
+    keyed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,6 +287,10 @@ class Solver:
         for number, mount in enumerate(step.mounts):
             if isinstance(mount, steps.CacheMount):
                 self.session.cache_mounts.append((mount, contents.get(number, "")))
+        if any(secret.keyed for secret in self.session.request.secrets):
+            from minibuild.engine.secrets import key_parts
+
+            parts |= key_parts(self.session.store, self.session.request.secrets, step)
         for host in self.session.request.hosts:
             parts[f"host {host[1]}"] = host[0]
         for volume in self.session.request.volumes:

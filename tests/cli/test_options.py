@@ -74,6 +74,16 @@ def test_a_secret_comes_from_a_file(tmp_path: Path) -> None:
         assert (secret.id, secret.source, secret.value) == ("key", file, None)
 
 
+def test_a_secrets_value_counts_for_keys_where_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("x")
+    assert options.secret(f"id=key,src={file},cache=content").keyed
+    assert not options.secret(f"id=key,src={file},cache=id").keyed
+    assert not options.secret(f"id=key,src={file}").keyed
+    with pytest.raises(UsageError, match="cache=what"):
+        options.secret(f"id=key,src={file},cache=what")
+
+
 def test_a_secret_comes_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORD", "value")
     for text in ("id=key,env=WORD", "id=WORD", "type=env,id=WORD", "type=env,id=key,src=WORD"):

@@ -276,6 +276,18 @@ RUN: dict[str, tuple[str, Change]] = {
     "a script": ("RUN <<E\n#!/bin/sh\ntrue 1\nE", lambda w: w.replace("true 1", "true 2")),
     "the files below": ("COPY a /a\nRUN true", lambda w: w.put("a", "A")),
     "the base": ("RUN true", lambda w: setattr(w, "base", "layered")),
+    "the value of a secret that counts": (
+        "RUN --mount=type=secret,id=k true",
+        lambda w: w.set(secrets=(Secret("k", value=b"two", keyed=True),)),
+    ),
+    "whether a secret that counts is there": (
+        "RUN --mount=type=secret,id=k true",
+        lambda w: w.set(secrets=()),
+    ),
+    "whether a secret's value counts": (
+        "RUN --mount=type=secret,id=s true",
+        lambda w: w.set(secrets=(Secret("s", value=b"one", keyed=True),)),
+    ),
     "where a secret goes": ("RUN --mount=type=secret,id=s true", lambda w: w.replace("id=s", "id=s,env=S")),
 }
 
@@ -283,6 +295,7 @@ RUN: dict[str, tuple[str, Change]] = {
 @pytest.mark.parametrize("what", RUN)
 def test_a_change_runs_again(world: World, sandbox_works: None, what: str) -> None:
     text, change = RUN[what]
+    _secret(world, b"one")
     world.put("Dockerfile", f"FROM base\n{text}\n")
     assert not world.last()
     assert world.last(), "the same again is found"
@@ -301,11 +314,15 @@ def test_a_mounted_stage_that_gives_other_files_runs_again(world: World, sandbox
 
 
 def _secret(world: World, value: bytes) -> None:
-    world.set(secrets=(Secret("s", value=value),))
+    world.set(secrets=(Secret("s", value=value), Secret("k", value=value, keyed=True)))
 
 
 RUN_HARMLESS: dict[str, tuple[str, Change]] = {
     "a secret's value": ("RUN --mount=type=secret,id=s true", lambda w: _secret(w, b"two")),
+    "the value of a secret that another step mounts": (
+        "RUN --mount=type=secret,id=s true",
+        lambda w: w.set(secrets=(Secret("s", value=b"one"), Secret("k", value=b"two", keyed=True))),
+    ),
     "times": ("RUN --mount=target=/m true", _touch),
     "a proxy": ("RUN true", lambda w: w.arg("HTTP_PROXY", "http://proxy.example")),
     "an argument declared later": ("RUN true", lambda w: w.arg("V", "2")),
