@@ -7,6 +7,8 @@ import re
 
 _URL = re.compile(r"(?:https?|git|ssh)://|[A-Za-z0-9_][\w.-]*@[A-Za-z0-9][\w.-]*:(?!//)")
 
+_PASSWORD = re.compile(r"([a-z+]+://[^/@:]*:)[^/@]*@", re.IGNORECASE)
+
 
 def is_remote(text: str) -> bool:
     """Whether `text` names something to fetch; ``github.com/USER/REPO`` does where no such folder is here."""
@@ -15,6 +17,11 @@ def is_remote(text: str) -> bool:
     if text.startswith("file://"):
         return text.partition("#")[0].endswith(".git")
     return text.startswith("github.com/") and not os.path.lexists(text.partition("#")[0])
+
+
+def redacted(text: str) -> str:
+    """`text` without the password of an address in it."""
+    return _PASSWORD.sub(r"\1xxxxx@", text, count=1)
 
 
 def is_url(text: str) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from minibuild_store.digest import Digest
 
+from minibuild.engine.address import redacted
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.secrets import secret_value
 from minibuild.engine.session import Session
@@ -113,7 +114,7 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
                 return None
             if answer.status != 200:
                 raise DockerfileError(
-                    f"{url} answered {answer.status} {answer.reason or ''}".rstrip(),
+                    f"{redacted(url)} answered {answer.status} {answer.reason or ''}".rstrip(),
                     cure="Check it; a private file needs --secret id=HTTP_AUTH_TOKEN_<host>,src=FILE.",
                 )
             size = 0
@@ -126,14 +127,15 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
             return _Download(info.digest, size, _time_ns(modified), answer.headers.get("ETag", ""), modified)
     except urllib3.exceptions.HTTPError as error:
         raise DockerfileError(
-            f"cannot fetch {url}: {error}", cure="Check the address, the network and the proxy settings."
+            f"cannot fetch {redacted(url)}: {error}",
+            cure="Check the address, the network and the proxy settings.",
         ) from None
 
 
 def _authorization(session: Session, url: str) -> dict[str, str]:
     """The header of the secret for the host of `url`; urllib3 drops it on the way to another host."""
     host = urlsplit(url).hostname or ""
-    for name, scheme in ((f"HTTP_AUTH_TOKEN_{host}", "Bearer "), (f"HTTP_AUTH_HEADER_{host}", "")):
+    for name, scheme in ((f"HTTP_AUTH_HEADER_{host}", ""), (f"HTTP_AUTH_TOKEN_{host}", "Bearer ")):
         value = secret_value(session.request.secrets, name)
         if value is not None:
             return {"Authorization": scheme + value.decode("latin-1").strip()}

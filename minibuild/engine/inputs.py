@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.engine.address import redacted
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
@@ -37,7 +38,7 @@ def read_inputs(session: Session) -> Inputs:
     if request.context_url:
         from minibuild.engine.remote_context import open_url
 
-        return _read_remote(session, open_url(session, request.context_url), request.context_url)
+        return _read_remote(session, open_url(session, request.context_url), redacted(request.context_url))
     context = request.context
     if context is not None and context.is_file():
         from minibuild.engine.remote_context import open_archive

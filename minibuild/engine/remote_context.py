@@ -17,6 +17,7 @@ from typing import NamedTuple
 from minibuild.cache.steps import StepRecord
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Nothing, Placement
+from minibuild.engine.address import redacted
 from minibuild.engine.copy import write_layer
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
@@ -24,7 +25,7 @@ from minibuild.engine.session import Session
 from minibuild.engine.sources import TreeFiles
 from minibuild.errors import DockerfileError, LayerError, UsageError
 from minibuild.layers.entry import Entry, Kind
-from minibuild.plan.giturl import parse_git_url
+from minibuild.plan.giturl import inside, parse_git_url
 from minibuild.plan.steps import GitItem, UrlItem
 from minibuild.values import replace
 
@@ -51,7 +52,7 @@ def open_url(session: Session, address: str) -> Remote:
     git = _git(session, address)
     if git is not None:
         return _checkout(session, git, address)
-    with session.step(f"[internal] load remote build context {address}"):
+    with session.step(f"[internal] load remote build context {redacted(address)}"):
         fetched = _fetch(session, address)
         modified = fetched.mtime_ns // 1_000_000_000 or None
         if _is_archive(fetched.path):
@@ -66,7 +67,7 @@ def open_named(session: Session, name: str, address: str) -> Remote:
     git = _git(session, address)
     if git is not None:
         return _checkout(session, git, address)
-    with session.step(f"[context {name}] {address}"):
+    with session.step(f"[context {name}] {redacted(address)}"):
         return Remote(tree=_file_tree(session, _fetch(session, address)))
 
 
@@ -84,7 +85,7 @@ def open_archive(session: Session, path: Path, shown: str) -> Remote:
 
 def open_text(address: str, session: Session) -> bytes:
     """The file at `address`, as for a Dockerfile behind a URL."""
-    with session.step(f"[internal] load build definition from {address}"):
+    with session.step(f"[internal] load build definition from {redacted(address)}"):
         return _fetch(session, address).path.read_bytes()
 
 
@@ -97,7 +98,7 @@ def _git(session: Session, address: str) -> GitItem | None:
     if address.startswith("file://"):
         remote, _, fragment = address.partition("#")
         ref, _, subdir = fragment.partition(":")
-        item: GitItem | None = GitItem(remote, ref=ref, subdir=subdir.strip("/"))
+        item: GitItem | None = GitItem(remote, ref=ref, subdir=inside(subdir))
     else:
         item = parse_git_url(address)
     keep = session.request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in ("1", "t", "true")
@@ -107,7 +108,7 @@ def _git(session: Session, address: str) -> GitItem | None:
 def _checkout(session: Session, item: GitItem, address: str) -> Remote:
     from minibuild.engine.git import fetch_git
 
-    with session.step(f"[internal] load git source {address}"):
+    with session.step(f"[internal] load git source {redacted(address)}"):
         fetched = fetch_git(session, item)
     assert fetched.tree is not None
     return Remote(folder=Path(os.fsdecode(fetched.tree.root)), modified=fetched.commit_time)

@@ -96,9 +96,12 @@ def _item(source: str, node: ast.Copy, checksum: str) -> CopyItem:
 def _git_item(git: GitItem, node: ast.Copy, checksum: str) -> GitItem:
     if git.checksum and checksum and git.checksum != checksum:
         raise DockerfileError(f"checksum mismatch {checksum!r} != {git.checksum!r}", where=node.where)
-    return replace(
-        git, checksum=checksum or git.checksum, keep_git_dir=bool(node.keep_git_dir) or git.keep_git_dir
-    )
+    if None not in (git.keep_git_dir, node.keep_git_dir) and git.keep_git_dir != node.keep_git_dir:
+        raise DockerfileError(
+            "inconsistent keep-git-dir configuration", where=node.where, cure="Leave it out of the URL."
+        )
+    keep = node.keep_git_dir if git.keep_git_dir is None else git.keep_git_dir
+    return replace(git, checksum=checksum or git.checksum, keep_git_dir=keep)
 
 
 def _check_checksum(checksum: str, items: list[CopyItem], node: ast.Copy) -> None:

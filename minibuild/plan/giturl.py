@@ -1,61 +1,96 @@
-"""Git URLs as BuildKit reads them: ``https://host/repo.git#ref:subdir``, ``git@host:path``, ``ssh://``, ``git://``."""
+"""Git URLs as BuildKit reads them: ``https://host/repo.git#ref:subdir``, ``git@host:path``, ``ssh://``, ``git://``.
+
+A query says the same and more: ``?ref=`` (or ``tag=``, ``branch=``), ``subdir=``, ``checksum=`` (or
+``commit=``), ``keep-git-dir``, ``submodules``, ``fetch-by-commit``. Rules and words: dfgitutil/git_ref.go.
+"""
 
 from __future__ import annotations
 
+import posixpath
 import re
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
+from minibuild.dockerfile.gotext import quote
 from minibuild.errors import DockerfileError, SourceRange
 from minibuild.plan.steps import GitItem
 
-_SCP = re.compile(r"[A-Za-z0-9_][\w.-]*@[A-Za-z0-9][\w.-]*:(?!//)\S+\Z")
-_QUERY = frozenset(("ref", "tag", "branch", "subdir", "checksum", "commit", "keep-git-dir", "submodules"))
+_SCP = re.compile(r"([A-Za-z0-9_-]+@[A-Za-z0-9.-]+:[^?#]*)(?:\?([^#]*))?(?:#(.*))?\Z")
+_FLAGS = ("keep-git-dir", "submodules", "fetch-by-commit")
+_WORDS = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime")
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 
 def parse_git_url(text: str, *, where: SourceRange | None = None) -> GitItem | None:
     """What `text` names, or None where it is no git URL; raises `DockerfileError` on a bad query."""
-    address, _, fragment = text.partition("#")
-    if _SCP.match(address):
-        return _with_fragment(GitItem(address), fragment)
-    parts = urlsplit(address)
-    if parts.scheme not in ("git", "ssh", "http", "https"):
-        return None
-    if parts.scheme in ("http", "https") and not parts.path.endswith(".git"):
-        return None
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(set(options) - _QUERY)
-    if unknown:
+    match = _SCP.match(text)
+    if match is not None and "://" not in text.partition("@")[0]:
+        remote, query, fragment = match.groups(default="")
+    else:
+        parts = urlsplit(text)
+        if parts.scheme not in ("git", "ssh", "http", "https") or "://" not in text:
+            return None
+        if parts.scheme in ("http", "https") and not parts.path.endswith(".git"):
+            return None
+        remote = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        query, fragment = parts.query, unquote(parts.fragment)
+    ref, _, subdir = fragment.partition(":")
+    try:
+        return _item(remote, ref, inside(subdir), parse_qs(query, keep_blank_values=True))
+    except ValueError as error:
         raise DockerfileError(
-            f"unexpected query {unknown[0]!r} in git URL {text!r}",
+            str(error),
             where=where,
-            cure="Known are " + ", ".join(sorted(_QUERY)) + ".",
-        )
-    refs = [options[name] for name in ("ref", "tag", "branch") if options.get(name)]
-    if len(refs) > 1:
-        raise DockerfileError("ref, tag and branch of a git URL exclude each other", where=where)
-    if options and fragment:
-        raise DockerfileError("a git URL has a query or a fragment, not both", where=where)
-    remote = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
-    ref = refs[0] if refs else ""
-    if options.get("tag"):
-        ref = f"refs/tags/{ref}"
-    elif options.get("branch"):
-        ref = f"refs/heads/{ref}"
-    return _with_fragment(
-        GitItem(
-            remote,
-            ref=ref,
-            subdir=options.get("subdir", "").strip("/"),
-            checksum=options.get("checksum") or options.get("commit") or "",
-            keep_git_dir=options.get("keep-git-dir", "false") in ("", "1", "true"),
-            submodules=options.get("submodules", "true") in ("", "1", "true"),
-        ),
-        fragment,
+            cure=f"A git URL's query takes {', '.join(_WORDS)}, {', '.join(_FLAGS)}, each once.",
+        ) from None
+
+
+def inside(subdir: str) -> str:
+    """`subdir` as a path below the repository's top, "" for all of it."""
+    return posixpath.normpath(posixpath.join("/", subdir)).lstrip("/")
+
+
+def _item(remote: str, ref: str, subdir: str, query: dict[str, list[str]]) -> GitItem:
+    """Raises `ValueError` for what is not in order."""
+    words: dict[str, str] = {}
+    flags: dict[str, bool] = {}
+    for name, values in query.items():
+        if len(values) > 1:
+            raise ValueError(f"query {quote(name)} has multiple values")
+        if name in _FLAGS:
+            flags[name] = _boolean(name, values[0])
+        elif not values[0]:
+            raise ValueError(f"query {quote(name)} has no value")
+        elif name not in _WORDS:
+            raise ValueError(f"unexpected query {quote(name)}")
+        else:
+            words[name] = values[0]
+    if words.get("mtime", "commit") not in ("checkout", "commit"):
+        raise ValueError(f'invalid mtime value: {quote(words["mtime"])} (must be "checkout" or "commit")')
+    if "tag" in words and "branch" in words:
+        raise ValueError("branch conflicts with tag")
+    ref = _same("ref", ref, words.get("ref", ""))
+    for name, prefix in (("tag", "refs/tags/"), ("branch", "refs/heads/")):
+        if name in words:
+            ref = _same("ref", ref, prefix + words[name].removeprefix(prefix))
+    return GitItem(
+        remote,
+        ref=ref,
+        subdir=inside(_same("subdir", subdir, words.get("subdir", ""))),
+        checksum=words.get("checksum") or words.get("commit") or "",
+        keep_git_dir=flags.get("keep-git-dir"),
+        submodules=flags.get("submodules", True),
+        fetch_by_commit=flags.get("fetch-by-commit", False),
     )
 
 
-def _with_fragment(item: GitItem, fragment: str) -> GitItem:
-    if not fragment:
-        return item
-    ref, _, subdir = fragment.partition(":")
-    return GitItem(item.remote, ref=ref, subdir=subdir.strip("/"))
+def _same(what: str, one: str, other: str) -> str:
+    if one and other and one != other:
+        raise ValueError(f"{what} conflicts: {quote(one)} vs {quote(other)}")
+    return one or other
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text and text not in (*_TRUE, *_FALSE):
+        raise ValueError(f"invalid {name} value: {quote(text)}")
+    return text not in _FALSE

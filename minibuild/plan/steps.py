@@ -56,14 +56,19 @@ class UrlItem:
 
 @dataclass(frozen=True, slots=True)
 class GitItem:
-    """A repository checked out at `ref` (or its default branch), `subdir` of it."""
+    """A repository checked out at `ref` (or its default branch), `subdir` of it.
+
+    `keep_git_dir` is None where nothing is said of it. With `fetch_by_commit` the commit is `checksum`, and
+    nobody asks where `ref` is.
+    """
 
     remote: str
     ref: str = ""
     subdir: str = ""
     checksum: str = ""
-    keep_git_dir: bool = False
+    keep_git_dir: bool | None = None
     submodules: bool = True
+    fetch_by_commit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

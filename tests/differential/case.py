@@ -7,14 +7,15 @@ A case file begins with comment lines (``# ...``) and options, one a line:
     label NAME=VALUE
     platform OS/ARCH
     file PATH              the Dockerfile's path in the context
-    context NAME=VALUE     a named context: a folder of the case (``named/x``) or ``base:NAME``
+    context NAME=VALUE     a named context: ``named/x`` (a folder of the case), ``base:NAME``, ``{http}/...``
     secret ID              a secret, its value in the section ``secrets/ID``
     network MODE           of every RUN
     needs WORD             root, ids, xattr: left out where it is missing
 
 Then sections, each a file: ``-- PATH [ATTRIBUTE...] --`` and its content. `PATH` is ``Dockerfile``,
 ``ctx/...`` (the build context), ``named/...``, ``secrets/...``, ``http/...`` (served at ``{http}``) or
-``git/NAME/...`` (a repository of one commit at ``{http}/NAME.git``); %20 stands for a space. Attributes:
+``git/NAME/...`` (a repository of one commit at ``{http}/NAME.git``; its .gitmodules may name another as
+``url = ../NAME.git``, after its ``path``); %20 stands for a space. Attributes:
 
     PATH/                  a folder
     -> TARGET              a symbolic link        = PATH       a hard link to a section before it

@@ -45,7 +45,9 @@ def buildctl(
     for text in case.all("context"):
         context, _, value = text.partition("=")
         context = context.removesuffix(":latest")  # as buildx hands it on
-        if value.startswith("base:"):
+        if value.startswith("{http}"):
+            command.append(f"--opt=context:{context}={value.replace('{http}', server.address(case.key))}")
+        elif value.startswith("base:"):
             command.append(f"--opt=context:{context}=oci-layout://bases@{digests[value[5:]]}")
         else:
             command.append(f"--opt=context:{context}=local:{context}")

@@ -56,12 +56,29 @@ class Server:
         for command in (
             ("init", "--quiet", "--initial-branch=main"),
             ("add", "--all"),
+            *self._submodules(folder),
             ("commit", "--quiet", "--message=one"),
             ("tag", "v1"),
             ("branch", "other"),
             ("config", "uploadpack.allowAnySHA1InWant", "true"),
         ):
             subprocess.run(["git", "-C", str(folder), *command], env=environment, check=True)
+
+    def _submodules(self, folder: Path) -> list[tuple[str, ...]]:
+        """Commands that make the repositories beside `folder` its submodules, as its .gitmodules has them."""
+        commands: list[tuple[str, ...]] = []
+        path = ""
+        listed = folder / ".gitmodules"
+        for line in listed.read_text().splitlines() if listed.exists() else ():
+            key, _, value = line.strip().partition(" = ")
+            if key == "path":
+                path = value
+            elif key == "url":
+                other = folder.parent / value.removeprefix("../").removesuffix(".git")
+                self.repository(other)
+                head = subprocess.check_output(["git", "-C", str(other), "rev-parse", "HEAD"], text=True)
+                commands.append(("update-index", "--add", "--cacheinfo", f"160000,{head.strip()},{path}"))
+        return commands
 
 
 class _Quiet(ThreadingHTTPServer):

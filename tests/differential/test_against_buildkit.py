@@ -67,7 +67,10 @@ class Lab:
         contexts = {name: self.base(name) for name in self.digests}
         for text in case.all("context"):
             name, _, value = text.partition("=")
-            contexts[name] = self.base(value[5:]) if value.startswith("base:") else str(folder / value)
+            if value.startswith("{http}"):
+                contexts[name] = value.replace("{http}", self.server.address(case.key))
+            else:
+                contexts[name] = self.base(value[5:]) if value.startswith("base:") else str(folder / value)
         return BuildRequest(
             context=folder / "ctx",
             dockerfile=folder / "ctx" / case.one("file") if case.one("file") else None,
