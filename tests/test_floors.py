@@ -33,11 +33,11 @@ MAY_IMPORT = {
         "errors", "events", "cache", "dockerfile", "engine", "entrypoints", "exporters", "lab", "oci",
         "registry", "report", "sandbox", "store",
     },
+    "plugins": {"cache", "exporters", "oci", "sandbox", "store"},
+    "testing": {"errors", "cache", "exporters", "layers", "oci", "sandbox", "store"},
 }  # fmt: skip
 
 
-    "plugins": {"cache", "exporters", "oci", "sandbox", "store"},
-    "testing": {"errors", "cache", "exporters", "layers", "oci", "sandbox", "store"},
 def imported(path):
     """Every module of ours that `path` imports, in functions and for type checkers alike."""
     for node in ast.walk(ast.parse(path.read_text())):

@@ -60,7 +60,9 @@ def command(
     unset_entrypoint: Annotated[
         bool, typer.Option("--unset-entrypoint", help="Drop the base's ENTRYPOINT.")
     ] = False,
-    secret: Annotated[_Texts, typer.Option("--secret", help="id=NAME,src=FILE|env=VAR[,cache=content].")] = None,
+    secret: Annotated[
+        _Texts, typer.Option("--secret", help="id=NAME,src=FILE|env=VAR[,cache=content].")
+    ] = None,
     ssh: Annotated[_Texts, typer.Option("--ssh", help="default, or ID=SOCKET or ID=KEYFILE[,...].")] = None,
     ca_bundle: Annotated[str, typer.Option("--ca-bundle", help="PEM file of CAs that RUN trusts.")] = "",
     dns: Annotated[_Texts, typer.Option("--dns", help="Address of a name server for RUN.")] = None,

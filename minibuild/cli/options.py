@@ -109,6 +109,7 @@ def isolation(text: str) -> str:
     if text in ("", "auto"):
         return "auto"
     from minibuild.dockerfile.suggest import did_you_mean
+    from minibuild.entrypoints import EXECUTORS, installed
     from minibuild.sandbox.spec import ISOLATIONS
 
     known = ISOLATIONS if text in ISOLATIONS else (*ISOLATIONS, *installed(EXECUTORS))
@@ -119,7 +120,6 @@ def isolation(text: str) -> str:
             cure="Leave it out to have the best that works; minibuild doctor tells which that is.",
         )
     return text
-    from minibuild.entrypoints import EXECUTORS, installed
 
 
 def host(text: str) -> tuple[str, str]:

@@ -74,11 +74,11 @@ class BuildRequest:
     `dockerfile_url` an address. `ignorefile` counts in place of ``.dockerignore``. `pull` asks the registry
     even for bases known here. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts` are named contexts as
     written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words of an instruction;
+    `executor` makes what runs the processes of RUN where that is not minibuild's own sandbox.
     `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
     `cdi_spec_dirs` are where devices are described, in place of the usual folders.
     """
 
-    `executor` makes what runs the processes of RUN where that is not minibuild's own sandbox.
     context: Path | None
     context_url: str = ""
     origin: str = ""
@@ -112,11 +112,11 @@ class BuildRequest:
     epoch: int | None = None
     registry: RegistryOptions = field(default_factory=RegistryOptions)
     isolation: str = "auto"
+    executor: ExecutorFactory | None = None
     allow_insecure: bool = False
     allow_devices: tuple[AllowedDevice, ...] = ()
     cdi_spec_dirs: tuple[Path, ...] = ()
     cache_from: tuple[CacheSpec, ...] = ()
-    executor: ExecutorFactory | None = None
     cache_to: tuple[CacheSpec, ...] = ()
 
 
