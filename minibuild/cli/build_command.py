@@ -11,8 +11,6 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from minibuild.cli import options, run_options
 from minibuild.cli.contexts import given
 from minibuild.cli.exits import reported
@@ -28,6 +26,8 @@ _Texts = list[str] | None
 
 
 if TYPE_CHECKING:
+    import typer
+
     from minibuild.cache.spec import CacheSpec
     from minibuild.cli.afterwards import Afterwards
     from minibuild.cli.on_error import OnError
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
+    global typer  # which reads the annotations below; see `cli.plain`
+    import typer
+
     app.command("build", help="Build an image from a Dockerfile.")(command)
 
 

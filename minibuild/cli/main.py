@@ -30,6 +30,7 @@ COMMANDS = {
     "cache": "Look after the cache.",
     "builds": "Look at past builds.",
     "diff": "Compare two images.",
+    "lab": "Measure hit rates over a project's history.",
     "doctor": "Tell what this machine lets a build do.",
 }
 
@@ -66,6 +67,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     name = next((word for word in arguments if not word.startswith("-")), "")
     if name in COMMANDS and arguments[0] == name:
+        if name == "build":
+            _build(arguments[1:])
         _run([name], arguments)
     if arguments[:1] == ["--version"]:
         from minibuild.cli.version import version
@@ -79,6 +82,16 @@ def main() -> None:
         print(f"minibuild: no command {name!r}{hint}; minibuild --help lists them", file=sys.stderr)
         raise SystemExit(2)
     _run(list(COMMANDS), arguments)
+
+
+def _build(words: list[str]) -> None:
+    """Build at once where the command line is a plain one; else return."""
+    from minibuild.cli import build_command, plain
+
+    values = plain.read(words, build_command.command, os.environ)
+    if values is not None:
+        build_command.command(**values)
+        raise SystemExit(0)
 
 
 def _run(names: list[str], arguments: list[str]) -> None:
