@@ -16,7 +16,7 @@ from minibuild.oci.config import ImageConfig
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
-from minibuild.plan.steps import FromContext, FromImage, Source
+from minibuild.plan.steps import FromContext, FromImage, GitItem, Source, UrlItem
 
 if TYPE_CHECKING:
     from minibuild.engine.remote_context import Remote
@@ -70,10 +70,28 @@ class ImageBases:
             running.cached = False
             return image
 
-    def named_context(self, name: str, platform: Platform) -> Source | None:
+    def _given(self, name: str) -> str | None:
+        """What the context `name` is, as the caller wrote it."""
         value = self._contexts.get(name.lower())
         if value is None and ":" not in name.rpartition("/")[2] and "@" not in name:
             value = self._contexts.get(f"{name.lower()}:latest")
+        return value
+
+    def has_context(self, name: str) -> bool:
+        return self._given(name) is not None
+
+    def context_time(self, name: str, platform: Platform) -> int | None:
+        self.named_context(name, platform)
+        opened = self._opened.get(name.lower())
+        return None if opened is None else opened.modified
+
+    def time_of(self, item: UrlItem | GitItem) -> int | None:
+        from minibuild.engine.remote_context import time_of
+
+        return time_of(self._session, item)
+
+    def named_context(self, name: str, platform: Platform) -> Source | None:
+        value = self._given(name)
         if value is None:
             return None
         if value.startswith("docker-image://"):

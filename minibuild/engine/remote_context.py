@@ -19,6 +19,7 @@ from minibuild.context.folder import FolderView
 from minibuild.context.place import Nothing, Placement
 from minibuild.engine.address import redacted
 from minibuild.engine.copy import write_layer
+from minibuild.engine.fetch import fetch
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
@@ -54,7 +55,7 @@ def open_url(session: Session, address: str) -> Remote:
         return _checkout(session, git, address)
     with session.step(f"[internal] load remote build context {redacted(address)}"):
         fetched = _fetch(session, address)
-        modified = fetched.mtime_ns // 1_000_000_000 or None
+        modified = _modified(session, fetched)
         if _is_archive(fetched.path):
             tree = archive_tree(session, fetched.path)
             if tree is not None:
@@ -68,7 +69,26 @@ def open_named(session: Session, name: str, address: str) -> Remote:
     if git is not None:
         return _checkout(session, git, address)
     with session.step(f"[context {name}] {redacted(address)}"):
-        return Remote(tree=_file_tree(session, _fetch(session, address)))
+        fetched = _fetch(session, address)
+        return Remote(tree=_file_tree(session, fetched), modified=_modified(session, fetched))
+
+
+def time_of(session: Session, item: UrlItem | GitItem) -> int | None:
+    """When what ADD fetches was made, in seconds; None where nothing tells. Raises a `MinibuildError`."""
+    fetched = fetch(session, item)
+    return fetched.commit_time if isinstance(item, GitItem) else _modified(session, fetched)
+
+
+def _modified(session: Session, fetched: Fetched) -> int | None:
+    """What the server says, or else the newest file of an archive, in seconds."""
+    if fetched.mtime_ns:
+        return fetched.mtime_ns // 1_000_000_000
+    tree = archive_tree(session, fetched.path) if _is_archive(fetched.path) else None
+    if tree is None:
+        return None
+    rows = TreeFiles(tree, session.layers, session.store).view.walk(b"")
+    times = [row.entry.mtime_ns for row in rows if row.entry.kind is Kind.FILE]
+    return max(times) // 1_000_000_000 if times else None
 
 
 def open_archive(session: Session, path: Path, shown: str) -> Remote:

@@ -35,7 +35,7 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
             where=node.where,
             cure="Define a stage with FROM using an ARG from the global scope, and copy from that stage.",
         )
-    items = [_item(source, node, checksum) for source in sources]
+    items: list[CopyItem] = [remote_item(source, node, checksum) or PathItem(source) for source in sources]
     _check_checksum(checksum, items, node)
     inline = [
         InlineItem(
@@ -79,7 +79,8 @@ def destination(working_dir: str, written: str) -> str:
     return path if not folder or path == "/" else f"{path}/"
 
 
-def _item(source: str, node: ast.Copy, checksum: str) -> CopyItem:
+def remote_item(source: str, node: ast.Copy, checksum: str) -> UrlItem | GitItem | None:
+    """What `source` has to be fetched from, None for a path. Raises `DockerfileError`."""
     git = parse_git_url(source, where=node.where)
     if git is not None:
         if not node.add:
@@ -90,7 +91,7 @@ def _item(source: str, node: ast.Copy, checksum: str) -> CopyItem:
             raise DockerfileError("source can't be a URL for COPY", where=node.where, cure="Use ADD.")
         name = posixpath.basename(unquote(urlsplit(source).path).rstrip("/"))
         return UrlItem(source, name or "__unnamed__", checksum, unpack=bool(node.unpack))
-    return PathItem(source)
+    return None
 
 
 def _git_item(git: GitItem, node: ast.Copy, checksum: str) -> GitItem:

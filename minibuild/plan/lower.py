@@ -17,7 +17,7 @@ from minibuild.errors import DockerfileError, MinibuildError, SourceRange
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.platform import Platform
 from minibuild.plan import copystep, metadata, runstep
-from minibuild.plan.options import Bases, LowerOptions, Unset
+from minibuild.plan.options import EPOCH, Bases, LowerOptions, Unset
 from minibuild.plan.scope import DEFAULT_PATH, Scope, platform_args, proxy_variables
 from minibuild.plan.stagestate import StageState
 from minibuild.plan.steps import FromImage, FromScratch, FromStage, Plan, Source, StagePlan, WorkdirStep
@@ -72,7 +72,9 @@ class _Lowering:
         self._open: list[int] = []
         self._replaced: set[int] = set()  # stages that a named context stands in for
         self._globals = self._global_scope()
-        self.epoch = self._epoch()
+        self.epoch = self.options.epoch
+        if self._globals.get(EPOCH) or self.options.build_args.get(EPOCH) is not None:
+            self._resolve_epoch()
 
     def plan(self) -> Plan:
         target = self._target()
@@ -101,32 +103,16 @@ class _Lowering:
                     scope[name] = self._expander(scope, node.where)(default)
         return scope
 
-    def _epoch(self) -> int | None:
-        """SOURCE_DATE_EPOCH in seconds, from the caller or from a global ARG."""
-        text = self._globals.get("SOURCE_DATE_EPOCH") or self.options.build_args.get("SOURCE_DATE_EPOCH", "")
-        if self.options.epoch is not None or not text:
-            return self.options.epoch
-        if text == "context":
-            return self._context_epoch()
-        if not text.removeprefix("-").isdigit():
-            raise DockerfileError(
-                f"invalid SOURCE_DATE_EPOCH: {text}",
-                cure="Give whole seconds since 1970, as of date +%s, or context for a remote context's time.",
-            )
-        return int(text)
+    def _resolve_epoch(self) -> None:
+        from minibuild.plan.epoch import resolve
 
-    def _context_epoch(self) -> int | None:
-        """The context's own time, which also is the value that ARG SOURCE_DATE_EPOCH then has."""
-        seconds = self.options.context_time
-        values = {} if seconds is None else {"SOURCE_DATE_EPOCH": str(seconds)}
-        given = {**self.options.build_args, **values}
-        if not values:
-            self._globals.pop("SOURCE_DATE_EPOCH", None)
-            given.pop("SOURCE_DATE_EPOCH", None)
-        elif "SOURCE_DATE_EPOCH" in self._globals:
-            self._globals.update(values)
+        def expanded(text: str, variables: Mapping[str, str]) -> str:
+            return expand(text, variables, escape=self.escape).text
+
+        self.epoch, given, self._globals = resolve(
+            self.dockerfile, self.options, self._globals, self.bases, expanded
+        )
         self.options = replace(self.options, build_args=given)
-        return seconds
 
     def _expander(self, variables: Mapping[str, str], where: SourceRange) -> Callable[[str], str]:
         def expander(text: str) -> str:

@@ -7,8 +7,10 @@ from typing import Protocol
 
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.platform import Platform
-from minibuild.plan.steps import Source
+from minibuild.plan.steps import GitItem, Source, UrlItem
 from minibuild.values import dataclass, field
+
+EPOCH = "SOURCE_DATE_EPOCH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,15 @@ class Bases(Protocol):
 
     def named_context(self, name: str, platform: Platform) -> Source | None:
         """What the caller gave under `name` (``--build-context``), or None; case does not matter."""
+
+    def has_context(self, name: str) -> bool:
+        """Whether the caller gave a context of that name."""
+
+    def context_time(self, name: str, platform: Platform) -> int | None:
+        """When what is behind a named context was made, in seconds; None where nothing tells."""
+
+    def time_of(self, item: UrlItem | GitItem) -> int | None:
+        """The same of something that ADD fetches."""
 
 
 @dataclass(frozen=True, slots=True)

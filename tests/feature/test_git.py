@@ -148,3 +148,11 @@ def test_a_password_in_an_address_is_not_shown(project: Project, name: str) -> N
     done = project.build(context=f"http://user:password@127.0.0.1:9/{name}")
     assert done.code != 0
     assert "password" not in done.err
+
+
+def test_a_commits_time_dates_the_image_by_the_name_of_its_context(project: Project, tmp_path: Path) -> None:
+    repository = make(tmp_path / "main.git", f="main")
+    options = ("--build-context", f"source=file://{repository}", "--build-arg", "SOURCE_DATE_EPOCH=source")
+    image = project.image(*options, text="FROM scratch\nARG SOURCE_DATE_EPOCH\nENV T=$SOURCE_DATE_EPOCH\n")
+    assert image.document["created"].startswith("2009-08-11T14:13:20")
+    assert f"T={MADE}" in image.config["Env"]
