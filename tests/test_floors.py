@@ -29,6 +29,9 @@ MAY_IMPORT = {
         "errors", "events", "dockerfile", "plan", "context", "sandbox", "registry", "exporters", "cache",
         "layers", "oci", "store",
     },
+    "lab": {
+        "errors", "events", "dockerfile", "plan", "context", "cache", "engine", "layers", "oci", "store",
+    },
     "cli": {
         "errors", "events", "cache", "dockerfile", "engine", "entrypoints", "exporters", "lab", "oci",
         "registry", "report", "sandbox", "store",

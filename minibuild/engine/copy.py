@@ -301,6 +301,8 @@ def write_layer(
     digests: dict[bytes, str] | None = None,
 ) -> Layer:
     """Write `placed` to a blob of the store and keep its index; `digests` is as for `Files.writing`."""
+    if session.layers.stand_ins is not None:
+        return session.layers.stand_ins.layer(placed)
     from minibuild.layers.writer import LayerWriter
 
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000

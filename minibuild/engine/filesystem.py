@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -28,8 +28,11 @@ from minibuild.oci.reference import Reference
 from minibuild.values import dataclass
 
 if TYPE_CHECKING:
+    from minibuild.context.place import Placed
+    from minibuild.engine.fetched import Fetched
     from minibuild.layers.form import Form
     from minibuild.layers.tree import Tree
+    from minibuild.plan.steps import GitItem, UrlItem
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
 
@@ -57,6 +60,16 @@ class RemoteLayer(Protocol):
 
     def forget(self, why: str) -> None:
         """Hand it out no more: what came was not what was promised, or nothing came."""
+
+
+class StandIns(Protocol):
+    """What a build that is only thought through has in place of writing layers and fetching files."""
+
+    def layer(self, placed: Sequence[Placed]) -> Layer:
+        """The layer that `placed` would be."""
+
+    def fetched(self, item: UrlItem | GitItem) -> Fetched:
+        """What `item` would be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,7 @@ class Layers:
         self.notes: dict[str, str] = {}
         """The content digests of the selections of this build, by name: part of what a shared cache holds."""
         self.shared_note: Callable[[str], str | None] = lambda name: None
+        self.stand_ins: StandIns | None = None
         self._seen: set[Digest] = set()
         self._trees: dict[str, Tree] = {}
         self._mutex = threading.Lock()

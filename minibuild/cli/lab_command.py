@@ -1,0 +1,298 @@
+"""``minibuild lab``: hit rates over a project's real history, and what would better them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from minibuild.cli import options
+from minibuild.cli.exits import reported
+from minibuild.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from minibuild_store.store import Store
+
+    from minibuild.lab.costs import Costs
+    from minibuild.lab.history import History
+    from minibuild.lab.replay import Replay, ReplaySpec
+    from minibuild.lab.shelf import Room
+    from minibuild.lab.variants import Variant
+
+_Texts = list[str] | None
+_FORMATS = ("table", "json", "csv", "html")
+_SECONDS = 5.0
+"""How long a registry may take to tell of a base; what it does not tell is taken to be constant."""
+
+_Git = Annotated[str, typer.Option("--git", help="Repository (default: the one here).")]
+_Trace = Annotated[str, typer.Option("--trace", help="A trace written by lab synth, in place of --git.")]
+_Range = Annotated[str, typer.Option("--range", help="A..B, by first parents (default: all of HEAD).")]
+_Last = Annotated[int, typer.Option("--last", help="No more than the last so many commits.", min=0)]
+_Context = Annotated[str, typer.Option("--context", help="The context: a folder of the repository.")]
+_Target = Annotated[str, typer.Option("--target", help="Stage to build.")]
+_Args = Annotated[_Texts, typer.Option("--build-arg", help="NAME=VALUE for an ARG.")]
+_Contexts = Annotated[_Texts, typer.Option("--build-context", help="NAME=FOLDER or image, as for build.")]
+_Platform = Annotated[str, typer.Option("--platform", help="As for build.")]
+_NoGit = Annotated[bool, typer.Option("--without-git", help="Contexts have no .git, as in archives.")]
+_Costs = Annotated[str, typer.Option("--costs", help="Seconds and bytes of instructions: JSON or CSV.")]
+_Offline = Annotated[bool, typer.Option("--offline", help="Ask no registry for bases.")]
+_Format = Annotated[str, typer.Option("--format", help="table, json, csv or html.")]
+_Output = Annotated[str, typer.Option("-o", "--output", help="File to write (default: standard output).")]
+_Rate = Annotated[str, typer.Option("--pull-rate", help="Bytes a second from a shared cache.")]
+_Warmup = Annotated[int, typer.Option("--warmup", help="First commits, which do not count.", min=0)]
+_Files = Annotated[
+    _Texts, typer.Option("-f", "--file", help="Dockerfile: PATH, REV:PATH or a file on disk; may repeat.")
+]
+_Ignores = Annotated[_Texts, typer.Option("--ignorefile", help="In place of .dockerignore; may repeat.")]
+_Policies = Annotated[_Texts, typer.Option("--policy", help="none, lru or value; may repeat.")]
+_Sizes = Annotated[_Texts, typer.Option("--size", help="The most that may stay, as 5GB; may repeat.")]
+_Caches = Annotated[
+    _Texts, typer.Option("--cache", help="local, or registry: a fresh machine each time; may repeat.")
+]
+_Execute = Annotated[bool, typer.Option("--execute", help="Build each commit, on a store of its own.")]
+_Commits = Annotated[bool, typer.Option("--commits", help="Also a line for each commit.")]
+_Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap's resamples.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command("replay", help="What would have hit, commit by commit, without executing anything.")(replay)
+    app.add_typer(group, name="lab", help="Measure hit rates over a project's history.")
+
+
+def replay(
+    git: _Git = "",
+    trace: _Trace = "",
+    span: _Range = "",
+    last: _Last = 0,
+    file: Annotated[
+        _Texts, typer.Option("-f", "--file", help="Dockerfile: PATH, REV:PATH, or on disk; may repeat.")
+    ] = None,
+    ignorefile: Annotated[
+        _Texts, typer.Option("--ignorefile", help="In place of .dockerignore; may repeat.")
+    ] = None,
+    policy: Annotated[_Texts, typer.Option("--policy", help="none, lru or value; may repeat.")] = None,
+    size: Annotated[
+        _Texts, typer.Option("--size", help="The most that may stay, as 5GB; may repeat.")
+    ] = None,
+    cache: Annotated[
+        _Texts, typer.Option("--cache", help="local or registry (a fresh machine each); may repeat.")
+    ] = None,
+    context: _Context = "",
+    target: _Target = "",
+    build_arg: _Args = None,
+    build_context: _Contexts = None,
+    platform: _Platform = "",
+    without_git: _NoGit = False,
+    costs: _Costs = "",
+    pull_rate: _Rate = "20MB",
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Build each commit for real, on a store of its own.")
+    ] = False,
+    offline: _Offline = False,
+    warmup: _Warmup = 1,
+    seed: _Seed = 1,
+    commits: _Commits = False,
+    format: _Format = "table",
+    output: _Output = "",
+) -> None:
+    from minibuild.engine.upkeep import parse_size
+    from minibuild.lab.measures import measure
+    from minibuild.lab.variants import variants, written
+
+    with reported(), ExitStack() as stack:
+        _check_format(format, output)
+        rooms = _rooms(policy or [], size or [])
+        shared = [_is_shared(word) for word in cache or ["local"]]
+        rate = parse_size(pull_rate, "--pull-rate")
+        if rate < 1:
+            raise UsageError(f"--pull-rate {pull_rate} is none", cure="Write it as 20MB.")
+        store = stack.enter_context(options.open_store())
+        history = stack.enter_context(_history(git, trace))
+        request = _request(target, build_arg, build_context, platform)
+        spec, snapshot = _spec(history, store, span, last, context, request, without_git, offline, costs)
+        dockerfiles = [written(one, history, snapshot, "-f") for one in file or ["Dockerfile"]]
+        ignores = [written(one, history, snapshot, "--ignorefile") for one in ignorefile or []]
+        spec = _with(spec, variants(dockerfiles, ignores or [None], rooms, shared))
+        found, notes = _replayed(history, spec, store, execute)
+        measured = measure(found, pull_rate=rate, warmup=warmup, seed=seed)
+        _write(output, _rendered(format, found, measured, notes, commits=commits))
+
+
+def _rendered(format: str, found: Replay, measured: Any, notes: list[str], *, commits: bool) -> str:
+    from minibuild.cli.lab_text import replay_text
+    from minibuild.lab.document import csv_text, document
+
+    if format == "csv":
+        return csv_text(found, measured)
+    shown = document(found, measured, notes)
+    if format == "json":
+        import json
+
+        return json.dumps(shown, indent=1) + "\n"
+    return replay_text(shown, commits=commits)
+
+
+def _replayed(history: History, spec: ReplaySpec, store: Store, executed: bool) -> tuple[Replay, list[str]]:
+    """The replay and what should be known of it."""
+    from minibuild.lab.replay import Replayer, notes_on
+
+    with Replayer(history, spec, store) as replayer:
+        if not executed:
+            with _progress("commits") as tell:
+                found = replayer.replay(tell)
+            return found, [*found.notes, *notes_on(found, spec)]
+        from minibuild.lab.execute import agreement, executed_replay
+
+        with _progress("commits built") as tell:
+            found = executed_replay(history, spec, tell)
+        thought = replayer.replay()
+        return found, [*thought.notes, *agreement(thought, found), *notes_on(found, spec)]
+
+
+def _spec(
+    history: History,
+    store: Store,
+    span: str,
+    last: int,
+    context: str,
+    request: Any,
+    without_git: bool,
+    offline: bool,
+    costs: str,
+) -> tuple[ReplaySpec, Any]:
+    """What is replayed, as yet without variants, and the last commit's files."""
+    from minibuild.lab.replay import ReplaySpec
+    from minibuild.lab.view import Snapshot
+
+    found = history.commits(span or "HEAD", last)
+    folder = os.path.normpath(context).strip("/") if context else ""
+    folder = "" if folder == "." else folder
+    snapshot = Snapshot(history, found[-1], folder, git_folder=False)
+    if snapshot.root is None:
+        raise UsageError(
+            f"--context {context}: the last commit has no such folder",
+            cure="Name a folder of the repository.",
+        )
+    spec = ReplaySpec(
+        commits=found,
+        variants=(),
+        request=request,
+        folder=folder,
+        git_folder=not without_git,
+        offline=offline,
+        costs=_cost_tables(costs, store),
+    )
+    return spec, snapshot
+
+
+def _with(spec: ReplaySpec, found: Sequence[Variant]) -> ReplaySpec:
+    from minibuild.values import replace
+
+    return replace(spec, variants=tuple(found))
+
+
+def _cost_tables(file: str, store: Store) -> Costs:
+    from minibuild.lab.costs import Costs, measured, read_costs
+
+    return Costs(read_costs(Path(file)) if file else None, measured(store))
+
+
+def _request(target: str, build_arg: _Texts, build_context: _Texts, platform: str) -> Any:
+    from minibuild.engine.request import BuildRequest
+    from minibuild.values import replace
+
+    registry = options.registry_options(None, None)
+    quick = replace(registry, attempts=1, connect_timeout=_SECONDS, read_timeout=_SECONDS)
+    return BuildRequest(
+        context=None,
+        target=target,
+        build_args=options.pairs(build_arg, "--build-arg", from_environment=True),
+        contexts=options.pairs(build_context, "--build-context"),
+        platform=options.platform(platform),
+        registry=quick,
+    )
+
+
+@contextmanager
+def _history(git: str, trace: str) -> Iterator[History]:
+    """The repository, or one made of a trace for as long as it is needed."""
+    import tempfile
+
+    from minibuild.lab.history import History
+    from minibuild.lab.trace import read_trace, write_repository
+
+    if git and trace:
+        raise UsageError("--git and --trace were both given", cure="Give one of them.")
+    if not trace:
+        with History(Path(git or ".")) as history:
+            yield history
+        return
+    with tempfile.TemporaryDirectory(prefix="minibuild-lab-") as folder:
+        write_repository(Path(folder, "git"), read_trace(Path(trace)))
+        with History(Path(folder, "git")) as history:
+            yield history
+
+
+def _rooms(policies: Sequence[str], sizes: Sequence[str]) -> list[Room]:
+    from minibuild.engine.upkeep import parse_size
+    from minibuild.lab.shelf import room
+
+    names = policies or (["value"] if sizes else ["none"])
+    limits = [parse_size(size, "--size") for size in sizes]
+    return [
+        room(name, limit) for name in names for limit in (limits if name != "none" and limits else [None])
+    ]
+
+
+def _is_shared(word: str) -> bool:
+    if word not in ("local", "registry"):
+        raise UsageError(f"--cache {word!r} is neither local nor registry")
+    return word == "registry"
+
+
+def _check_format(format: str, output: str) -> None:
+    if format not in _FORMATS:
+        from minibuild.dockerfile.suggest import did_you_mean
+
+        hint = did_you_mean(format, _FORMATS)
+        raise UsageError(f"--format {format!r} is none of {', '.join(_FORMATS)}{hint}")
+    if output and not Path(output).absolute().parent.is_dir():
+        raise UsageError(f"-o {output}: its folder does not exist", cure="Make it, or name another.")
+
+
+def _write(output: str, text: str) -> None:
+    """Print `text`, or write it to a file that appears whole."""
+    if not output:
+        print(text, end="")
+        return
+    path = Path(output)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {output}: {error.strerror}", cure="Name another file.") from None
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Counts on a terminal; silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+
+    def tell(done: int, total: int) -> None:
+        if done == total or not done % 10:
+            print(f"\r{done}/{total} {what}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
