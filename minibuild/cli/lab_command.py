@@ -62,6 +62,7 @@ _Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap's resamples
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("replay", help="What would have hit, commit by commit, without executing anything.")(replay)
+    group.command("synth", help="Make up a history by a stated model.")(synth)
     app.add_typer(group, name="lab", help="Measure hit rates over a project's history.")
 
 
@@ -122,6 +123,32 @@ def replay(
         found, notes = _replayed(history, spec, store, execute)
         measured = measure(found, pull_rate=rate, warmup=warmup, seed=seed)
         _write(output, _rendered(format, found, measured, notes, commits=commits))
+
+
+def synth(
+    git: Annotated[str, typer.Option("--git", help="Folder for a bare repository of it.")] = "",
+    trace: Annotated[str, typer.Option("--trace", help="File for a trace, or - for standard output.")] = "",
+    files: Annotated[int, typer.Option("--files", help="Files at the beginning.")] = 200,
+    commits: Annotated[int, typer.Option("--commits", help="Commits.")] = 300,
+    alpha: Annotated[float, typer.Option("--alpha", help="How unequal files are (Zipf).")] = 1.1,
+    burst: Annotated[float, typer.Option("--burst", help="Probability that a burst goes on.")] = 0.7,
+    manifests: Annotated[float, typer.Option("--manifests", help="Share of manifest edits.")] = 0.03,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 1,
+) -> None:
+    from minibuild.lab.synth import Model, synthesise
+    from minibuild.lab.trace import dump_trace, write_repository
+
+    with reported():
+        if not git and not trace:
+            raise UsageError("nowhere to write to", cure="Give --git FOLDER or --trace FILE.")
+        edits = synthesise(
+            Model(files=files, commits=commits, alpha=alpha, burst=burst, manifests=manifests, seed=seed)
+        )
+        if trace:
+            _write("" if trace == "-" else trace, dump_trace(edits))
+        if git:
+            write_repository(Path(git), edits)
+            print(f"{git}: {len(edits)} commits, {files} files at first, seed {seed}", file=sys.stderr)
 
 
 def _rendered(format: str, found: Replay, measured: Any, notes: list[str], *, commits: bool) -> str:

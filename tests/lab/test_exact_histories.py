@@ -74,4 +74,8 @@ def commits(dockerfiles: list[str], changes: list[Change]) -> list[dict[str, Con
 def test_any_small_history(bases: Path, sandbox_works: None, history: tuple[list[str], list[Change]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         both = Both(Path(folder), commits(*history), bases=bases)
-        assert hits(both.thought) == hits(both.real)
+        for thought, real in zip(hits(both.thought), hits(both.real), strict=True):
+            assert thought.endswith("!") == real.endswith("!")
+            if thought.endswith("!"):  # how far the other stages came is chance
+                break
+            assert thought == real
