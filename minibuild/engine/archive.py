@@ -30,12 +30,13 @@ def extract_archive(
     placement: Placement,
     *,
     below: Callable[[bytes], bytes],
+    rename: Callable[[bytes], bytes] | None = None,
 ) -> bool:
     """Put the entries of the tar archive at `path` below `dest`; False where the file is no archive.
 
     Any compression that is recognised by content (gzip, bzip2, xz, zstd) is taken off. Contents are
     spooled to a workspace that lives as long as `stack`. `below` fetches a file that a hard link names
-    and the archive does not hold.
+    and the archive does not hold. `rename` makes other paths of the entries'.
     """
     from minibuild.layers.tarreader import TarReader
 
@@ -51,6 +52,9 @@ def extract_archive(
         base = placement.resolve(os.fsencode(dest))
         placement.make_folders(base, mode=0o755)
         for count, (entry, body) in enumerate(chain((first,), members)):
+            if rename is not None:
+                link = rename(entry.link) if entry.kind is Kind.HARDLINK else entry.link
+                entry = entry._replace(path=rename(entry.path), link=link)
             _put(entry, body, base, folder / str(count), placement, below)
     return True
 

@@ -14,7 +14,7 @@ from minibuild.dockerfile.ignorefile import IgnoreFile, IgnoreLine
 from minibuild.engine.inputs import Inputs, read_context
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
-from minibuild.engine.sources import TreeFiles
+from minibuild.engine.sources import ContextTree
 from minibuild.errors import UsageError
 from minibuild.events import EventSink, silent
 from minibuild.layers.entry import Kind
@@ -70,7 +70,7 @@ def list_context(request: BuildRequest, *, store: Store, sink: EventSink = silen
     with Session(store, request, sink) as session:
         inputs = read_context(session)
         if inputs.tree is not None:
-            files = TreeFiles(inputs.tree, session.layers, session.store)
+            files = ContextTree(inputs.tree, session.layers, session.store)
             rows = (row.entry for row in files.view.walk(b"") if row.entry.path)
             paths = [
                 ListedPath(os.fsdecode(row.path), _KINDS.get(row.kind, "device"), row.size) for row in rows

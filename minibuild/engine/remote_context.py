@@ -17,13 +17,14 @@ from typing import NamedTuple
 from minibuild.cache.steps import StepRecord
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Nothing, Placement
+from minibuild.context.veil import veiled
 from minibuild.engine.address import redacted
 from minibuild.engine.copy import write_layer
 from minibuild.engine.fetch import fetch
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
-from minibuild.engine.sources import TreeFiles
+from minibuild.engine.sources import ContextTree
 from minibuild.errors import DockerfileError, LayerError, UsageError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.plan.giturl import inside, parse_git_url
@@ -86,7 +87,7 @@ def _modified(session: Session, fetched: Fetched) -> int | None:
     tree = archive_tree(session, fetched.path) if _is_archive(fetched.path) else None
     if tree is None:
         return None
-    rows = TreeFiles(tree, session.layers, session.store).view.walk(b"")
+    rows = ContextTree(tree, session.layers, session.store).view.walk(b"")
     times = [row.entry.mtime_ns for row in rows if row.entry.kind is Kind.FILE]
     return max(times) // 1_000_000_000 if times else None
 
@@ -169,7 +170,7 @@ def archive_tree(session: Session, path: Path) -> Filesystem | None:
         with ExitStack() as stack:
             try:
                 done = extract_archive(
-                    session, stack, os.fsencode(path), "/", placement, below=_nothing_below
+                    session, stack, os.fsencode(path), "/", placement, below=_nothing_below, rename=veiled
                 )
             except (LayerError, EOFError, OSError) as error:
                 raise UsageError(f"cannot read the context archive: {error}") from None
@@ -200,7 +201,7 @@ def _file_tree(session: Session, fetched: Fetched) -> Filesystem:
 
 def _kept(session: Session, identity: str, write: Callable[[], Layer | None]) -> Filesystem | None:
     """The layer of a context, from the cache of steps or written."""
-    key = hashlib.sha256(f"context 1 {session.epoch} {identity}".encode()).hexdigest()
+    key = hashlib.sha256(f"context 2 {session.epoch} {identity}".encode()).hexdigest()
     with session.store.lock(f"step {key}", waiting=session.check):
         record = session.cache.get(key)
         if record is None or not session.layers.present(record.layer, record.stamp):
@@ -217,7 +218,7 @@ def _kept(session: Session, identity: str, write: Callable[[], Layer | None]) ->
 
 def read_file(session: Session, tree: Filesystem, name: str) -> bytes | None:
     """A file of `tree`, links followed inside it; None where it is not there."""
-    files = TreeFiles(tree, session.layers, session.store)
+    files = ContextTree(tree, session.layers, session.store)
     path = files.view.resolve(os.fsencode(os.path.normpath(f"/{name}").lstrip("/")))
     entry = files.view.entry(path)
     if entry is None or entry.kind is not Kind.FILE:

@@ -18,7 +18,7 @@ from minibuild.engine.inputs import Inputs
 from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.request import StepReport
 from minibuild.engine.session import Running, Session
-from minibuild.engine.sources import ContextFiles, Files, NoFiles, TreeFiles
+from minibuild.engine.sources import ContextFiles, ContextTree, Files, NoFiles, TreeFiles
 from minibuild.engine.stagerows import stage_sources
 from minibuild.errors import Cancelled, MinibuildError, UsageError
 from minibuild.plan import keys, steps
@@ -175,7 +175,8 @@ class Solver:
         with self._mutex:
             known = self._trees.get(filesystem.chain)
             if known is None:
-                known = TreeFiles(filesystem, self.session.layers, self.session.store)
+                kind = TreeFiles if tree is None else ContextTree
+                known = kind(filesystem, self.session.layers, self.session.store)
                 self._trees[filesystem.chain] = known
             return known
 

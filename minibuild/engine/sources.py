@@ -24,6 +24,7 @@ from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
 
 if TYPE_CHECKING:
+    from minibuild.layers.tree import Tree
     from minibuild.layers.writer import LayerWriter
 
 
@@ -138,8 +139,11 @@ class TreeFiles:
     @property
     def view(self) -> TreeView:
         if self._view is None:
-            self._view = TreeView(self._layers.tree(self.filesystem))
+            self._view = self._opened(self._layers.tree(self.filesystem))
         return self._view
+
+    def _opened(self, tree: Tree) -> TreeView:
+        return TreeView(tree)
 
     def known_digest(self, selection: str) -> str | None:
         """The digest that `selection` had for this very filesystem before, if it was ever asked for."""
@@ -204,6 +208,15 @@ class TreeFiles:
                     extract(blob, layer.descriptor.media_type, wanted)
                 files.update({b"%d:%d" % (number, position): path for position, path in wanted.items()})
             yield files
+
+
+class ContextTree(TreeFiles):
+    """A context that is no folder of this machine, kept as a layer."""
+
+    def _opened(self, tree: Tree) -> TreeView:
+        from minibuild.context.veil import UnveiledView
+
+        return UnveiledView(tree)
 
 
 class _FromBlobs:

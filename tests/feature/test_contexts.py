@@ -115,6 +115,24 @@ def test_owners_modes_times_and_links_of_an_archive_are_kept(project: Project) -
     assert files["ctx/hard"].kind == tarfile.LNKTYPE
 
 
+def test_files_that_are_called_like_deletions_are_files(project: Project) -> None:
+    names = (".wh.a", ".wh.d/z", "d/.wh..wh..opq", "d/.wwh.b", "d/.wh.b")
+    data = archive(("a", "a"), *((name, name) for name in names), link("hard", ".wh.a", tarfile.LNKTYPE))
+    lines = [f"COPY {name} /{number}" for number, name in enumerate(names)]
+    project.dockerfile("\n".join(["FROM busybox", *lines, "COPY d/.wh* /some/", "COPY a hard /", ""]))
+    image = project.image("-f", "-", context=f"{project.root}/c.tar", stdin=_written(project, data))
+    assert [image.text(str(number)) for number in range(len(names))] == list(names)
+    assert (image.text("a"), image.text("hard")) == ("a", ".wh.a")
+    listed = project.command("context", "ls", f"{project.root}/c.tar")
+    assert "d/.wh..wh..opq" in listed.out and "d/.wwh.b" in listed.out
+
+
+def _written(project: Project, data: bytes) -> bytes:
+    """The project's Dockerfile, with `data` as the archive beside it."""
+    (project.root / "c.tar").write_bytes(data)
+    return (project.context / "Dockerfile").read_bytes()
+
+
 def test_the_same_archive_is_found_in_the_cache(project: Project) -> None:
     data = archive(("f", "text"))
     assert project.built(context="-", stdin=data).summary == (1, 0)
