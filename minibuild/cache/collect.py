@@ -21,6 +21,7 @@ from minibuild_store.store import Store
 
 from minibuild.cache.inventory import UNPACK_RATE, Inventory, Thing
 from minibuild.cache.journal import KEPT
+from minibuild.cache.parts import listings_of
 from minibuild.layers.form import base_of
 from minibuild.values import dataclass, field
 
@@ -276,11 +277,7 @@ class _Kept:
         found: set[str] = set()
         for key in keys:
             data = records.get(key)
-            for name, value in (json.loads(data) if data else {}).items():
-                if name.startswith("source "):
-                    found.add(value)
-                elif name.startswith("mount ") and value.startswith('["bind"'):
-                    found.add(json.loads(value)[1])
+            found.update(listings_of(json.loads(data) if data else {}))
         return found
 
     def _pointing(self, kind: str, blobs: set[Digest]) -> set[str]:

@@ -8,7 +8,7 @@ filesystem below differs, the cause is looked for in the steps and bases that ma
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minibuild_store.store import Store
 
@@ -18,12 +18,16 @@ from minibuild.cache.journal import Cause, Journal, StageRow, StepRow
 from minibuild.cache.parts import Labels, Listing, own_cause
 from minibuild.cache.steps import StepCache
 
+if TYPE_CHECKING:
+    from minibuild.cache.lastbuild import SharedBuild
+
 # What a base brings with it: where the base changed, a change of these is its doing.
 _FROM_BASE = ("env", "arg", "user", "workdir")
 
 NO_CACHE = Cause("no-cache", "not to be cached")
 _NEVER = Cause("never-built", "never built here")
 _EVICTED = Cause("evicted", "its result is no longer in the cache")
+_NOT_SHARED = Cause("evicted", "its result is not in the shared cache")
 
 
 class Step(NamedTuple):
@@ -39,14 +43,46 @@ class Step(NamedTuple):
 class Explainer:
     """Explains the misses of one build, against the last one that `journal`'s place knows of."""
 
-    def __init__(self, store: Store, journal: Journal, listing: Callable[[str], Listing | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        listing: Callable[[str], Listing | None],
+        shared: Sequence[str] = (),
+    ) -> None:
+        """`shared` is what shared caches say of their last builds: of use where this store knows of none."""
         self._journal = journal
         self._cache = StepCache(store)
         self._listing = listing
         self._last = Builds(store).last(journal.place) if journal.place else None
+        self._shared = self._from(shared) if self._last is None and journal.place and shared else None
         self._new = {stage.name: stage for stage in journal.stages}
         self._renamed = _renamed(self._last, journal.stages) if self._last else {}
         self._pairs: dict[str, dict[int, int]] = {}
+
+    def _from(self, texts: Sequence[str]) -> SharedBuild | None:
+        """Take the last build from a shared cache."""
+        from minibuild.cache.lastbuild import read_build, shortened
+
+        shared = read_build(texts, self._journal.place)
+        if shared is None:
+            return None
+        here = self._listing
+
+        def listing(content: str) -> Listing | None:
+            found = shared.listing(content)
+            if found is not None:
+                return found
+            found = here(content)
+            return None if found is None else shortened(found)
+
+        self._listing, self._last = listing, shared.record
+        return shared
+
+    def _before(self, key: str, new: Mapping[str, str]) -> Mapping[str, str] | None:
+        """The parts of `key`, which an earlier build had, to be compared with `new`."""
+        parts = self._cache.parts(key)
+        return self._shared.parts(key, new) if parts is None and self._shared is not None else parts
 
     def explain(self, step: Step) -> Cause:
         """The cause of a miss; never raises for want of records."""
@@ -58,7 +94,7 @@ class Explainer:
                 return self._built_elsewhere(step, Cause("new", f"stage {step.stage} is new"))
             return self._built_elsewhere(step, Cause("new", "the instruction is new"))
         if old.key == step.key:
-            return _EVICTED
+            return _EVICTED if self._shared is None else _NOT_SHARED
         cause = self._difference(step, old)
         if self._cache.parts(step.key) is not None:
             more = "it was built like this before, but that result is no longer in the cache"
@@ -69,7 +105,7 @@ class Explainer:
         return _EVICTED if self._cache.parts(step.key) is not None else cause
 
     def _difference(self, step: Step, old: StepRow) -> Cause:
-        before = self._cache.parts(old.key)
+        before = self._before(old.key, step.parts)
         if before is None:
             return Cause("unknown", "what it was made of before is no longer known")
         env = self._env(step.stage)
@@ -113,7 +149,7 @@ class Explainer:
             return Cause("follows", f"{row.name} is new", (f"+ {_line(row.instruction)}",))
         if old.key == row.key:
             return None
-        before = self._cache.parts(old.key)
+        before = self._before(old.key, row.parts or {})
         if before is None:
             own = row.cause
         else:

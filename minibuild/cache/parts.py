@@ -14,6 +14,9 @@ from minibuild.cache.journal import Cause
 Listing = Mapping[bytes, bytes]
 """Path to type, mode, owner and content of each file that a content digest covers (`context.digests`)."""
 
+UNKNOWN_SECRET = "?"
+"""In place of what a secret was hashed to by another store."""
+
 _SHOWN = 60
 _DETAILS = 60
 _PLAIN = {
@@ -28,7 +31,12 @@ _PLAIN = {
     "link": "--link",
     "unpack": "--unpack",
     "platform": "the platform",
+    "hostname": "the host name",
+    "devices": "the devices",
+    "exclude": "--exclude",
 }
+# Told by others: what a step builds on, and what has particulars of its own.
+_TOLD = ("parent", "kind", "command", "mount ", "source ")
 
 
 class Labels(NamedTuple):
@@ -38,6 +46,17 @@ class Labels(NamedTuple):
 
     env: frozenset[str] = frozenset()
     items: Mapping[str, str] = {}
+
+
+def listings_of(parts: Mapping[str, str]) -> list[str]:
+    """The content digests among `parts` that a listing of files may stand behind."""
+    found = []
+    for name, value in parts.items():
+        if name.startswith("source ") and not name.endswith(" name"):
+            found.append(value)
+        elif name.startswith("mount ") and value.startswith('["bind"'):
+            found.append(json.loads(value)[1])
+    return found
 
 
 def own_cause(
@@ -82,9 +101,11 @@ def _of_part(name: str, old: Mapping[str, str], new: Mapping[str, str], labels: 
         return _secret(name, old, new)
     if name == "epoch":
         return _epoch(old.get(name, ""), new.get(name, ""))
+    if name.startswith("volume "):
+        return _value("mount", f"-v at {name.removeprefix('volume ')}", old, new, name)
     if name.startswith("source ") and name.endswith(" name"):
         return _value("source", "the source", old, new, name)
-    return None
+    return None if name.startswith(_TOLD) else _value("option", name, old, new, name)
 
 
 def _value(kind: str, label: str, old: Mapping[str, str], new: Mapping[str, str], name: str) -> Cause:
@@ -101,6 +122,8 @@ def _value(kind: str, label: str, old: Mapping[str, str], new: Mapping[str, str]
 
 def _secret(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> Cause:
     # what its value was hashed to says nothing to people
+    if old.get(name) == UNKNOWN_SECRET:
+        return Cause("secret", f"only the store that made it knows whether {name} is the same")
     if name in old and name in new:
         return Cause("secret", f"{name} changed")
     return Cause("secret", f"the value of {name} counts {'now' if name in new else 'no longer'}")
@@ -168,6 +191,8 @@ def _files(old: Listing, new: Listing) -> Cause | None:
     changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
     files = [name for name in changed if not old[name].startswith(b"5")] or changed
     come, gone = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
+    if len(come) + len(gone) + len(changed) > 1:  # whether the root is listed too is the least of it
+        come, gone = [name for name in come if name], [name for name in gone if name]
     details = [_file_change(name, old[name], new[name]) for name in changed]
     details += [f"A {os.fsdecode(name)}" for name in come]
     details += [f"D {os.fsdecode(name)}" for name in gone]

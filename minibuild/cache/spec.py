@@ -21,7 +21,7 @@ _NO_EFFECT = (
     "touch_refresh",
     "attributes",
 )
-_COMMON = ("type", "mode", "ignore-error", "timeout", "name", "mounts", *_NO_EFFECT)
+_COMMON = ("type", "mode", "ignore-error", "timeout", "name", "mounts", "explain", *_NO_EFFECT)
 KEYS: Mapping[str, tuple[str, ...]] = {
     "registry": ("ref", "registry.insecure"),
     "local": ("dest", "src", "tag", "digest", "reset"),
@@ -45,7 +45,8 @@ class CacheSpec(NamedTuple):
     """One shared cache. `options` are the keys of its type as written; `timeout` is in seconds.
 
     `mounts`: whether cache mounts are written to it, or begin with what it has. `factory`
-    (`cache.backend.Factory`) opens it where `kind` is neither built in nor installed.
+    (`cache.backend.Factory`) opens it where `kind` is neither built in nor installed. `explain`: whether what
+    the steps were made of is written to it.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class CacheSpec(NamedTuple):
     timeout: float = TIMEOUT
     mounts: bool = False
     factory: Callable[..., Any] | None = None
+    explain: bool = True
 
     @property
     def shown(self) -> str:
@@ -85,12 +87,13 @@ def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
         {
             name: value
             for name, value in fields.items()
-            if name not in ("type", "mode", "mounts", *_NO_EFFECT)
+            if name not in ("type", "mode", "mounts", "explain", *_NO_EFFECT)
         },
         "max" if mode == "max" else "min",
         _truth("ignore-error", fields.get("ignore-error", "true"), text, option),
         _seconds(fields.get("timeout", ""), text, option),
         mounts,
+        explain=_truth("explain", fields.get("explain", "true"), text, option),
     )
 
 

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from minibuild_store.store import Store
 
 from minibuild.cache.explain import NO_CACHE as NO_CACHE
 from minibuild.cache.explain import Explainer, Step
-from minibuild.cache.journal import Cause, Journal
+from minibuild.cache.journal import Cause
 from minibuild.cache.parts import Labels, Listing
 from minibuild.context.digests import read_listing
+from minibuild.engine.session import Session
 from minibuild.plan import steps
 from minibuild.plan.steps import StagePlan
 
 
-def explainer(store: Store, journal: Journal) -> Explainer:
-    listings = store.records("listings")
+def listings(store: Store) -> Callable[[str], Listing | None]:
+    """Gives the files behind a content digest, where this store knows them."""
+    records = store.records("listings")
 
     def listing(content: str) -> Listing | None:
         if not content:
             return {}
-        data = listings.get(content)
+        data = records.get(content)
         return None if data is None else read_listing(data)
 
-    return Explainer(store, journal, listing)
+    return listing
+
+
+def explainer(session: Session) -> Explainer:
+    shared = session.shared.builds() if session.shared is not None else ()
+    return Explainer(session.store, session.journal, listings(session.store), shared)
 
 
 def explain(

@@ -127,5 +127,5 @@ class Lookup:
             return Cause("expired", "its result is older than its ttl")
         with self._mutex:
             if self._explainer is None:
-                self._explainer = explainer(self._session.store, self._session.journal)
+                self._explainer = explainer(self._session)
             return explain(self._explainer, place.stage, place.number, step, key, parts)

@@ -22,6 +22,7 @@ from minibuild.registry.client import Registry
 from minibuild.registry.options import HostOptions, RegistryOptions
 
 if TYPE_CHECKING:
+    from minibuild.cache.parts import Listing
     from minibuild.engine.mountexport import MountExport
 
 _ATTEMPTS = 2
@@ -117,7 +118,8 @@ def _export(session: Session, plan: Plan, spec: CacheSpec, mounts: MountExport |
     steps = _steps(session, plan, whole=spec.mode == "max")
     notes = session.layers.notes if spec.mode == "max" else {}
     packed = [] if mounts is None else mounts.packed()
-    document = CacheDocument(steps, dict(notes), tuple(one.mount for one in packed))
+    build = _described(session) if spec.explain else ""
+    document = CacheDocument(steps, dict(notes), tuple(one.mount for one in packed), build)
     theirs = {one.upload.descriptor.digest: one.upload for one in packed}
     uploads = [
         theirs.get(descriptor.digest)
@@ -132,6 +134,21 @@ def _export(session: Session, plan: Plan, spec: CacheSpec, mounts: MountExport |
     session.said(f"{saved.sent} layers sent, {saved.present} were there")
     for one in packed:
         session.said(f"cache mount {one.mount.identity.shown}: {one.mount.layer.descriptor.size} bytes")
+
+
+def _described(session: Session) -> str:
+    """What this build's steps were made of; lists of files may come from the caches that were read."""
+    from minibuild.cache.lastbuild import read_build, write_build
+    from minibuild.engine.explain import listings
+
+    here = listings(session.store)
+    earlier = read_build(session.shared.builds(), session.journal.place) if session.shared else None
+
+    def listing(content: str) -> Listing | None:
+        found = here(content)
+        return earlier.listing(content) if found is None and earlier is not None else found
+
+    return write_build(session.journal, listing)
 
 
 def _opener(session: Session, descriptor: Descriptor) -> Callable[[], IO[bytes]]:

@@ -268,8 +268,7 @@ class Solver:
         contents: dict[int, str] = {}
         for number, mount in enumerate(step.mounts):
             if isinstance(mount, steps.BindMount):
-                mounted[number] = self._mounted(mount)
-                contents[number] = self._mount_content(mount, mounted[number])
+                mounted[number], contents[number] = self._mounted(mount)
             elif isinstance(mount, steps.CacheMount) and not isinstance(mount.source, FromScratch):
                 mounted[number] = self._seed(mount)
                 contents[number] = mounted[number].chain
@@ -314,13 +313,15 @@ class Solver:
                 self._devices = Devices(self.session)
             return self._devices
 
-    def _mounted(self, mount: steps.BindMount) -> Filesystem:
+    def _mounted(self, mount: steps.BindMount) -> tuple[Filesystem, str]:
+        """What a bind mount shows, and its content: only a change of that runs the step again."""
         if isinstance(mount.source, FromContext):
             return self._context_mount(mount)
-        return self._filesystem(mount.source)
+        filesystem = self._filesystem(mount.source)
+        return filesystem, self._mount_content(mount, filesystem)
 
-    def _context_mount(self, mount: steps.BindMount) -> Filesystem:
-        """The part of a context that a bind mount shows, at its own path, as a layer."""
+    def _context_mount(self, mount: steps.BindMount) -> tuple[Filesystem, str]:
+        """The part of a context that a bind mount shows, at its own path, as a layer; and its content."""
         source = mount.source
         assert isinstance(source, FromContext)
         pattern = mount.subpath.strip("/")
@@ -335,17 +336,8 @@ class Solver:
         )
         with self._mutex_for(f"mount {source.name} {pattern}"):
             outcome = self._copy(step, Filesystem(), _NO_TIME_NS, None)
-        filesystem = Filesystem().extended(outcome.record.layer)
-        if not outcome.hit:
-            self._list_mount(outcome, filesystem)
-        return filesystem
-
-    def _list_mount(self, outcome: Outcome, filesystem: Filesystem) -> None:
-        """Let what the files were be found under what the mount is known by, to explain a later miss."""
-        listings = self.session.store.records("listings")
-        listing = listings.get(outcome.parts["source 0"])
-        if listing is not None:
-            listings.put(filesystem.chain, listing)
+        # not the layer: that has the times of the files, which are others in each check-out
+        return Filesystem().extended(outcome.record.layer), outcome.parts["source 0"]
 
     def _seed(self, mount: steps.CacheMount) -> Filesystem:
         """What a cache mount begins with, as a layer."""
@@ -364,9 +356,6 @@ class Solver:
         return Filesystem().extended(outcome.record.layer)
 
     def _mount_content(self, mount: steps.BindMount, filesystem: Filesystem) -> str:
-        """What a bind mount shows, by content, so that only a change of that re-runs the step."""
-        if isinstance(mount.source, FromContext):
-            return filesystem.chain
         if isinstance(mount.source, FromScratch):
             return ""
         files = self._files(mount.source)

@@ -52,13 +52,24 @@ FILES = {
 
 @dataclass(frozen=True)
 class Edit:
-    """`make` changes the project; `causes` are, by words of a step's name, kind and words of the reason."""
+    """`make` changes the project; `causes` are, by words of a step's name, kind and words of the reason.
+
+    `first` is done, and `both` given, before the build that is compared with. In options ``{bases}`` is the
+    layout of base images. `here`: only the store that built before can know.
+    """
 
     name: str
     make: Callable[[Project], object]
     causes: dict[str, tuple[str, str]]
     options: tuple[str, ...] = ()
     hits: tuple[str, ...] = field(default=())
+    first: Callable[[Project], object] = lambda project: None
+    both: tuple[str, ...] = ()
+    here: bool = False
+
+    def given(self, project: Project) -> list[str]:
+        """The options of the second build."""
+        return [*self.both, *(option.replace("{bases}", str(project.bases)) for option in self.options)]
 
 
 def write(path: str, content: str, mode: int = 0o644) -> Callable[[Project], object]:
@@ -90,6 +101,32 @@ def link(path: str, target: str) -> Callable[[Project], object]:
 
     return make
 
+
+def append(text: str) -> Callable[[Project], object]:
+    """The Dockerfile with lines more at its end."""
+    return lambda project: project.write("Dockerfile", DOCKERFILE + text)
+
+
+def chmod(path: str, mode: int) -> Callable[[Project], object]:
+    return lambda project: (project.context / path).chmod(mode)
+
+
+def token(value: str) -> Callable[[Project], object]:
+    return lambda project: project.environment.update(TOKEN=value)
+
+
+def evict(project: Project) -> None:
+    project.command("cache", "prune", "--all")
+
+
+def fresh_store(project: Project) -> None:
+    project.store = project.root / "fresh"
+    project.environment["MINIBUILD_ROOT"] = str(project.store)
+
+
+SECRET = "RUN --mount=type=secret,id=token echo with > /token\n"
+CACHE_MOUNT = "RUN --mount=type=cache,id=one,target=/c echo > /cached\n"
+HERE_FILE = "COPY <<note /note\none\nnote\n"
 
 EDITS = [
     Edit(
@@ -298,4 +335,99 @@ EDITS = [
         options=("--build-arg", "SOURCE_DATE_EPOCH=1"),
     ),
     Edit("a comment", swap("FROM tools AS app", "# more to come\nFROM tools AS app"), {}, hits=("id -u",)),
+    Edit("a stage's name", swap("FROM tools AS app", "FROM tools AS final"), {}, hits=("id -u",)),
+    Edit(
+        "an argument gone",
+        swap("ARG LEVEL=3\n", ""),
+        {"echo tools": ("arg", "ARG LEVEL was removed")},
+    ),
+    Edit("a folder's mode", chmod("src/lib", 0o700), {"COPY src": ("files", "lib changed mode: 755 → 700")}),
+    Edit(
+        "a link's target",
+        link("docs/more.md", "third.md"),
+        {"COPY docs": ("files", "more.md changed")},
+        first=link("docs/more.md", "index.md"),
+    ),
+    Edit(
+        "--link",
+        swap("COPY docs /docs", "COPY --link docs /docs"),
+        {"COPY --link": ("option", "--link changed: False → True")},
+    ),
+    Edit(
+        "--exclude",
+        swap("COPY src /src", "COPY --exclude=lib src /src"),
+        {"COPY --exclude": ("files", "src/lib is gone (and 1 more)")},
+    ),
+    Edit(
+        "--parents",
+        swap("COPY src /src", "COPY --parents src/lib /src"),
+        {"COPY --parents": ("files", "src/main.py is gone")},
+    ),
+    Edit(
+        "a here-document that is copied",
+        append(HERE_FILE.replace("one", "two")),
+        {"COPY <<note": ("source", "the here-document note changed")},
+        first=append(HERE_FILE),
+        hits=("echo done",),
+    ),
+    Edit(
+        "the id of a cache mount",
+        append(CACHE_MOUNT.replace("id=one", "id=two")),
+        {"echo > /cached": ("mount", "the mount at /c changed")},
+        first=append(CACHE_MOUNT),
+    ),
+    Edit(
+        "a secret",
+        token("two"),
+        {"echo with": ("secret", "secret token changed")},
+        first=lambda project: (append(SECRET)(project), token("one")(project)),
+        both=("--secret", "id=token,env=TOKEN,cache=content"),
+        hits=("echo done",),
+        here=True,
+    ),
+    Edit(
+        "the digest of a base image",
+        nothing,
+        {"echo tools": ("base", "base busybox changed: ")},
+        options=("--build-context", "busybox=oci-layout://{bases}:layered"),
+    ),
+    Edit(
+        "the network of all steps",
+        nothing,
+        {"echo tools": ("option", "the network mode changed: (empty) → none")},
+        options=("--network", "none"),
+        hits=("COPY docs",),
+    ),
+    Edit(
+        "the host name",
+        nothing,
+        {"echo tools": ("option", "the host name was added")},
+        options=("--hostname", "builder"),
+    ),
+    Edit(
+        "a folder of this machine",
+        nothing,
+        {"echo tools": ("mount", "-v at /host was added")},
+        options=("-v", "/usr:/host:ro"),
+    ),
+    Edit(
+        "the platform",
+        nothing,
+        {"COPY docs": ("platform", "the platform changed: linux/")},
+        options=("--platform", "linux/riscv64"),
+    ),
+    Edit(
+        "one step not to be cached",
+        nothing,
+        {"COPY --chown": ("no-cache", "not to be cached")},
+        options=("--no-cache-step", "LICENSE"),
+        hits=("echo tools", "COPY src"),
+    ),
+    Edit(
+        "all steps evicted",
+        evict,
+        {"echo tools": ("evicted", "no longer in the cache"), "COPY docs": ("evicted", "no longer")},
+        here=True,
+    ),
+    Edit("a store that never built", fresh_store, {"echo tools": ("never-built", "never built")}, here=True),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import shutil
 import socket
 import threading
@@ -65,6 +66,16 @@ def executed(done: Done) -> list[str]:
 
 def test_a_fresh_store_executes_nothing_for_an_unchanged_project(exported: Project) -> None:
     assert cached(exported).summary == (4, 4)
+
+
+def test_times_of_files_mean_nothing_to_another_machine(project: Project) -> None:
+    project.write("folder/a.txt", "a")
+    text = "FROM busybox\nCOPY folder /f\nRUN --mount=source=folder,target=/m cat /m/a.txt > /b\n"
+    project.built("--cache-to", f"type=local,dest={project.root / 'cache'},mode=max", text=text)
+    fresh(project)
+    for path in (project.context / "folder/a.txt", project.context / "folder"):
+        os.utime(path, (1, 1))
+    assert cached(project).summary == (2, 2)
 
 
 def test_layers_nobody_needs_stay_where_they_are(exported: Project) -> None:
