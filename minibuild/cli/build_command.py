@@ -89,6 +89,7 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what is cached; execute nothing.")
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as JSON.")] = False,
     push: Annotated[bool, typer.Option("--push", help="Push the image under its tags.")] = False,
     platform: Annotated[str, typer.Option("--platform", help="Platform to build for.")] = "",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Execute every step.")] = False,
@@ -131,6 +132,8 @@ def command(
 ) -> None:
     with reported():
         tags = tuple(Reference.parse(name) for name in tag or ())
+        if json and not dry_run:
+            raise UsageError("--json goes with --dry-run", cure="Add it, or see --progress=rawjson.")
         outputs = [parse_output(text) for text in output or ()]
         if push:
             if not tags:
@@ -181,7 +184,7 @@ def command(
             if check or call:
                 _answer(call, check, request, progress)
             if dry_run:
-                _show_plan(request, progress)
+                _show_plan(request, progress, json)
                 return
             wanted = _wanted(on_error)
             after = _afterwards(summary, metrics_file, otel)
@@ -224,11 +227,12 @@ def _answer(text: str, check: bool, request: BuildRequest, progress: str) -> Non
             raise SystemExit(answer(call, request, store, sink))
 
 
-def _show_plan(request: BuildRequest, progress: str) -> None:
+def _show_plan(request: BuildRequest, progress: str, as_json: bool) -> None:
     from minibuild.cli.dry_run import show_plan
 
     with options.open_store() as store:
-        show_plan(request, store, sink_for("quiet" if progress == "auto" else progress, sys.stderr))
+        sink = sink_for("quiet" if progress == "auto" else progress, sys.stderr)
+        show_plan(request, store, sink, as_json=as_json)
 
 
 def _wanted(on_error: str) -> OnError | None:

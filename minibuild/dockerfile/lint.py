@@ -10,23 +10,29 @@ from minibuild.dockerfile.directives import option_text
 from minibuild.dockerfile.gotext import quote, split_blanks
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.dockerfile.imagename import is_image_name, platform_parts
-from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Instruction, Maintainer, Stage
+from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Instruction, Maintainer, Onbuild, Stage
 from minibuild.dockerfile.lintrules import Finding, Findings, LintOptions, parse_lint_options, suggestion
 from minibuild.dockerfile.lintstage import StageState, check_stage
+from minibuild.dockerfile.parse import parse_onbuild
 from minibuild.dockerfile.stage import RESERVED_NAMES, find_stage
 from minibuild.dockerfile.words import Expansion, expand
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import replace
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PLATFORM_NAMES = ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
 
 
 class Base(NamedTuple):
-    """What the image that a stage starts from sets, and its platform where that is not the one `expected`."""
+    """What the image that a stage starts from sets, and its platform where that is not the one `expected`.
+
+    `onbuild` are its triggers, which are checked as instructions of the stage.
+    """
 
     env: Mapping[str, str]
     platform: str = ""
     expected: str = ""
+    onbuild: tuple[str, ...] = ()
 
 
 def lint(
@@ -52,10 +58,7 @@ def lint(
         options = file_options(dockerfile)
     found = Findings(options)
     args = dict(build_args or {})
-    for line in dockerfile.gaps:
-        found.add(rules.NO_EMPTY_CONTINUATION, SourceRange(dockerfile.name, line, line))
-    for instruction in _all(dockerfile):
-        _check_instruction(instruction, found.under(instruction.comments))
+    _check_instructions(dockerfile, found)
     _check_stage_names(dockerfile.stages, found)
     _check_casing(dockerfile.stages, found)
     try:
@@ -79,8 +82,12 @@ def lint(
             state = StageState({"PATH": _PATH, **(image.env if image else {})})
         states.append(state)
         if stages is None or stage.index in stages:
+            try:
+                fired = _with_triggers(stage, image, None if earlier is None else dockerfile.stages[earlier])
+            except DockerfileError:
+                break
             went_on = check_stage(
-                stage,
+                fired,
                 state,
                 found,
                 escape=dockerfile.escape,
@@ -92,6 +99,31 @@ def lint(
             if not went_on:
                 break
     return found.found
+
+
+def lint_partly(dockerfile: Dockerfile, options: LintOptions) -> list[Finding]:
+    """What the checks find where a fault in the text ends everything: what single instructions decide."""
+    found = Findings(options)
+    _check_instructions(dockerfile, found)
+    return found.found
+
+
+def _check_instructions(dockerfile: Dockerfile, found: Findings) -> None:
+    for line in dockerfile.gaps:
+        found.add(rules.NO_EMPTY_CONTINUATION, SourceRange(dockerfile.name, line, line))
+    for instruction in _all(dockerfile):
+        _check_instruction(instruction, found.under(instruction.comments))
+
+
+def _with_triggers(stage: Stage, image: Base | None, earlier: Stage | None) -> Stage:
+    """`stage` as it is once the triggers of what it starts from have fired, at its FROM."""
+    expressions = image.onbuild if image is not None else ()
+    if image is None and earlier is not None:
+        expressions = tuple(node.expression for node in earlier.instructions if isinstance(node, Onbuild))
+    if not expressions:
+        return stage
+    fired = tuple(parse_onbuild(text, where=stage.origin.where) for text in expressions)
+    return replace(stage, instructions=(*fired, *stage.instructions))
 
 
 def file_options(dockerfile: Dockerfile) -> LintOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minibuild.dockerfile.builders import build
+from minibuild.dockerfile.builders import build, check_form
 from minibuild.dockerfile.directives import read_directives
 from minibuild.dockerfile.heredoc import read_bodies
 from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Heredoc, Instruction, Stage
@@ -18,36 +18,77 @@ def parse(text: str | bytes, name: str = "Dockerfile") -> Dockerfile:
 
     The behaviour is that of BuildKit's Dockerfile frontend.
     """
+    dockerfile, fault = parse_partly(text, name)
+    if fault is not None:
+        raise fault
+    return dockerfile
+
+
+def parse_partly(text: str | bytes, name: str = "Dockerfile") -> tuple[Dockerfile, DockerfileError | None]:
+    """What stands before the first fault of `text`, and that fault.
+
+    A line that cannot even be taken apart is the fault wherever it is, and nothing stands before it.
+    """
     source = _decoded(text)
     reader = LineReader(source, name)
     global_args: list[Arg] = []
     stages: list[Stage] = []
     members: list[Instruction] = []
     gaps: list[int] = []
-    for instruction, line in _instructions(reader):
-        if line.gap:
-            gaps.append(line.last)
-        if isinstance(instruction, From):
-            _close(stages, members)
-            stages.append(Stage(len(stages), instruction, comment=_doc_comment(instruction)))
-        elif stages:
-            members.append(instruction)
-        elif isinstance(instruction, Arg):
-            global_args.append(instruction)
-        else:
-            raise DockerfileError(
-                f"no build stage in current context: {type(instruction).__name__.upper()} stands before FROM",
-                cure="Begin with FROM; only ARG may stand above it.",
-                where=instruction.where,
-            )
+    fault: DockerfileError | None = None
+    try:
+        for instruction, line in _instructions(reader):
+            if line.gap:
+                gaps.append(line.last)
+            if isinstance(instruction, From):
+                _close(stages, members)
+                stages.append(Stage(len(stages), instruction, comment=_doc_comment(instruction)))
+            elif stages:
+                members.append(instruction)
+            elif isinstance(instruction, Arg):
+                global_args.append(instruction)
+            else:
+                raise _no_stage(instruction)
+    except DockerfileError as error:
+        fault = error
     _close(stages, members)
-    if not stages:
-        raise _nothing_to_build(source, name, bool(global_args))
+    if fault is None and not stages:
+        fault = _nothing_to_build(source, name, bool(global_args))
+    if fault is not None:
+        try:
+            gaps = _taken_apart(source, name)
+        except DockerfileError as error:
+            return Dockerfile(name, _shown(source), (), ()), error
     shown = _shown(source)
     return Dockerfile(
         name=name, text=shown, global_args=tuple(global_args), stages=tuple(stages),
         escape=reader.escape, directives=read_directives(shown), gaps=tuple(gaps),
-    )  # fmt: skip
+    ), fault  # fmt: skip
+
+
+def _taken_apart(source: str, name: str) -> list[int]:
+    """The `gaps` of the whole text. Raises DockerfileError where a line cannot be taken apart."""
+    reader = LineReader(source, name)
+    gaps = []
+    while (line := reader.next_line()) is not None:
+        try:
+            keyword, rest = _statement(reader, line)[:3:2]
+            if keyword.upper() == "ONBUILD":
+                keyword, _, rest = split_statement(rest, reader.escape)
+            check_form(keyword.upper(), rest, reader.escape)
+        except DockerfileError as error:
+            raise error.at(SourceRange(name, line.first, reader.at)) from None
+        if line.gap:
+            gaps.append(line.last)
+    return gaps
+
+
+def _no_stage(instruction: Instruction) -> DockerfileError:
+    return DockerfileError(
+        f"no build stage in current context: {type(instruction).__name__.upper()} stands before FROM",
+        cure="Begin with FROM; only ARG may stand above it.",
+        where=instruction.where,
+    )
 
 
 def parse_onbuild(expression: str, *, name: str = "ONBUILD", where: SourceRange | None = None) -> Instruction:
@@ -83,6 +124,10 @@ def _instructions(
 
 
 def _instruction(reader: LineReader, line: LogicalLine, where: SourceRange | None) -> Instruction:
+    return build(_statement(reader, line, where))
+
+
+def _statement(reader: LineReader, line: LogicalLine, where: SourceRange | None = None) -> Statement:
     keyword, flags, rest = split_statement(line.text, reader.escape)
     heredocs: tuple[Heredoc, ...] = ()
     if "<<" in line.text and takes_heredocs(keyword, rest, reader.escape):
@@ -90,7 +135,7 @@ def _instruction(reader: LineReader, line: LogicalLine, where: SourceRange | Non
     where = where or SourceRange(reader.name, line.first, reader.at)
     comments = tuple(map(_shown, line.comments))
     _check_text(line.text, *(doc.content for doc in heredocs))
-    return build(Statement(keyword, flags, rest, line.text, reader.escape, where, comments, heredocs))
+    return Statement(keyword, flags, rest, line.text, reader.escape, where, comments, heredocs)
 
 
 def _close(stages: list[Stage], members: list[Instruction]) -> None:

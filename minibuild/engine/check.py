@@ -7,11 +7,12 @@ from typing import NamedTuple
 from minibuild_store.store import Store
 
 from minibuild.dockerfile.instruction import Dockerfile
+from minibuild.dockerfile.lint import lint_partly
 from minibuild.dockerfile.lintrules import Finding
 from minibuild.dockerfile.outline import Outline, outline
-from minibuild.dockerfile.parse import parse
+from minibuild.dockerfile.parse import parse, parse_partly
 from minibuild.engine.bases import ImageBases
-from minibuild.engine.checks import findings
+from minibuild.engine.checks import findings, read_options
 from minibuild.engine.inputs import Inputs, read_inputs
 from minibuild.engine.lowering import lower_options
 from minibuild.engine.request import BuildRequest
@@ -43,7 +44,10 @@ def check(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> C
         inputs = read_inputs(session)
         name, source = inputs.name, inputs.text.decode("utf-8-sig", "replace")
         try:
-            dockerfile = parse(inputs.text, name)
+            dockerfile, broken = parse_partly(inputs.text, name)
+            if broken is not None:
+                options = read_options(dockerfile, request.build_args)
+                return Checked(name, source, lint_partly(dockerfile, options), broken)
         except DockerfileError as error:
             return Checked(name, source, [], error)
         bases = ImageBases(session)
@@ -71,7 +75,8 @@ def check(request: BuildRequest, *, store: Store, sink: EventSink = silent) -> C
 
 def _before(dockerfile: Dockerfile, origins: dict[int, Source], error: MinibuildError) -> dict[int, Source]:
     """The stages that are looked into although `error` ends it: none where a base is at fault."""
-    if any(stage.origin.where == error.where for stage in dockerfile.stages):
+    at_base = any(stage.origin.where == error.where for stage in dockerfile.stages)
+    if at_base or not isinstance(error, DockerfileError):  # an image that is not to be had
         return {}
     return origins
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from minibuild.dockerfile.lint import Base
     from minibuild.dockerfile.lintrules import Finding, LintOptions
 
-_VERSION = 1  # raise it when the checks find something else in the same file
+_VERSION = 2  # raise it when the checks find something else in the same file
 
 
 class Checks:
@@ -137,9 +137,10 @@ def findings(
             return None
         env, have = source.image.config.environment(), source.image.config.platform
         want = bases.asked(source.image, name)
+        onbuild = source.image.config.onbuild
         if want is None or (have.os, have.architecture) == (want.os, want.architecture):
-            return Base(env)
-        return Base(env, str(have), str(want))
+            return Base(env, onbuild=onbuild)
+        return Base(env, str(have), str(want), onbuild)
 
     return lint(
         dockerfile,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from minibuild_store.store import Store
 
+from minibuild.cache.journal import Cause
 from minibuild.context.rows import View
 from minibuild.dockerfile.parse import parse
 from minibuild.engine.bases import ImageBases
@@ -33,13 +34,14 @@ from minibuild.plan.steps import Source, StagePlan, Step
 class PlannedStep(NamedTuple):
     """What would become of a step: `state` is hit, miss or unknown; `key` is "" where it is not known.
 
-    `seconds` is what the step took when it was executed.
+    `seconds` is what the step took when it was executed, `cause` says why it would be again.
     """
 
     name: str
     state: str
+    instruction: str
     key: str = ""
-    reason: str = ""
+    cause: Cause | None = None
     seconds: float = 0.0
 
 
@@ -52,10 +54,11 @@ class PlannedStage(NamedTuple):
 class _Missed(Exception):
     """A step that would be executed; `key` is "" where even that is not known before."""
 
-    def __init__(self, key: str, reason: str) -> None:
+    def __init__(self, key: str, reason: str, cause: Cause | None = None) -> None:
         super().__init__(reason)
         self.key = key
         self.reason = reason
+        self.cause = cause or Cause("waits", reason)
 
 
 def dry_run(
@@ -100,7 +103,8 @@ class _DryLookup(Lookup):
             return found
         if place is None:
             raise _Missed("", "files of the context that it uses are not loaded yet")
-        raise _Missed(key, self._explain(place, step, key, parts).reason)
+        cause = self._explain(place, step, key, parts)
+        raise _Missed(key, cause.reason, cause)
 
 
 class _Remote(TreeFiles):
@@ -137,13 +141,14 @@ class _DryRun(Solver):
                 outcome = self._looked_up(Place(stage, number), step, filesystem or Filesystem(), made_ns)
             except _Missed as missed:
                 state = "miss" if missed.key or missed.reason.startswith("files of") else "unknown"
-                rows.append(PlannedStep(step.name, state, missed.key, missed.reason))
+                rows.append(PlannedStep(step.name, state, step.instruction, missed.key, missed.cause))
                 filesystem, reason = None, "a step before it comes first"
                 continue
             except MinibuildError as error:
                 raise error.at(step.where) from None
             record = outcome.record
-            rows.append(PlannedStep(step.name, "hit", outcome.key, seconds=record.seconds))
+            row = PlannedStep(step.name, "hit", step.instruction, outcome.key, seconds=record.seconds)
+            rows.append(row)
             filesystem = None if filesystem is None else filesystem.extended(record.layer)
             self._note(Place(stage, number), step, outcome, 0.0, 0.0)
         if filesystem is not None:

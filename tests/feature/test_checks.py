@@ -154,3 +154,46 @@ def test_build_arguments_that_nothing_declares_are_warned_about(
     options = [word for pair in arguments for word in ("--build-arg", pair)]
     done = project.built(*options, text="FROM busybox\nARG VERSION\nRUN true\n")
     assert ("WARNING: " + words in done.err) if words else "WARNING" not in done.err
+
+
+def test_a_fault_in_the_text_leaves_what_was_found_before_it(project: Project) -> None:
+    text = "FROM busybox as One\nMAINTAINER me\nRUN a \\\n\n  b\nRUM x\nMAINTAINER you\n"
+    done = project.build("--call=check,format=json", text=text)
+    document = json.loads(done.out)
+    found = [(one["ruleName"], one["location"]["ranges"][0]["start"]["line"]) for one in document["warnings"]]
+    assert found == [
+        ("NoEmptyContinuation", 5),
+        ("StageNameCasing", 1),
+        ("FromAsCasing", 1),
+        ("MaintainerDeprecated", 2),
+    ]
+    assert document["buildError"]["location"]["ranges"][0]["start"]["line"] == 6
+    assert done.code == 1
+
+
+def test_a_line_that_cannot_be_taken_apart_is_the_fault_and_nothing_else_is_said(project: Project) -> None:
+    done = project.build("--check", text="FROM busybox as One\nRUM x\nENV a\n")
+    assert (done.code, done.out) == (1, "")
+    assert "Dockerfile:3" in done.err and "ENV must have two arguments" in done.err
+
+
+def test_triggers_of_the_base_are_checked_where_they_fire(project: Project) -> None:
+    folder = project.root / "base"
+    base = "FROM busybox\nONBUILD ENV A b\nONBUILD WORKDIR x\n"
+    project.built("-o", f"type=oci,tar=false,dest={folder}", text=base)
+    image = f"trigger=oci-layout://{folder}"
+    done = project.build(
+        "--call=check,format=json", "--build-context", image, text="# trigger\nFROM trigger\n"
+    )
+    found = [
+        (one["ruleName"], one["location"]["ranges"][0]["start"]["line"])
+        for one in json.loads(done.out)["warnings"]
+    ]
+    assert sorted(found) == [("LegacyKeyValueFormat", 2), ("WorkdirRelativePath", 2)]
+
+
+def test_triggers_of_a_stage_are_checked_where_they_fire(project: Project) -> None:
+    text = "FROM busybox AS base\nONBUILD CMD foo\nFROM base\nCMD bar\n"
+    done = project.build("--check", text=text)
+    assert "MultipleInstructionsDisallowed" in done.out
+    assert "   3 | >>> FROM base" in done.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from tests.feature.project import Done, Project
@@ -106,3 +107,24 @@ def test_no_cache_shows_in_the_plan(project: Project) -> None:
     prepared(project)
     project.built()
     assert reason(project.build("--dry-run", "--no-cache"), "WORKDIR /w") == "not to be cached"
+
+
+def test_programs_get_the_plan_as_json(project: Project) -> None:
+    prepared(project)
+    project.built()
+    project.write("c.txt", "changed")
+    done = project.build("--dry-run", "--json")
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)
+    assert (plan["cached"], plan["execute"], plan["unknown"]) == (3, 2, 2)
+    steps = {step["instruction"]: step for stage in plan["stages"] for step in stage["steps"]}
+    hit, miss, unknown = (steps[words] for words in ("WORKDIR /w", "COPY c.txt /", TEXT.splitlines()[-1]))
+    assert (hit["state"], len(hit["key"]), hit["cause"]) == ("cached", 64, None)
+    assert (miss["state"], len(miss["key"]), miss["cause"]["kind"]) == ("execute", 64, "files")
+    assert (unknown["state"], unknown["key"], unknown["cause"]["kind"]) == ("unknown", None, "waits")
+
+
+def test_json_without_a_dry_run_is_refused(project: Project) -> None:
+    done = project.build("--json", text="FROM scratch\n")
+    assert done.code == 2
+    assert "--dry-run" in done.error
