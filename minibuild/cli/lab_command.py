@@ -62,6 +62,7 @@ _Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap's resamples
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("replay", help="What would have hit, commit by commit, without executing anything.")(replay)
+    group.command("advise", help="Changes that would have saved time, each proved by a replay.")(advise)
     group.command("synth", help="Make up a history by a stated model.")(synth)
     app.add_typer(group, name="lab", help="Measure hit rates over a project's history.")
 
@@ -123,6 +124,59 @@ def replay(
         found, notes = _replayed(history, spec, store, execute)
         measured = measure(found, pull_rate=rate, warmup=warmup, seed=seed)
         _write(output, _rendered(format, found, measured, notes, commits=commits))
+
+
+def advise(
+    git: _Git = "",
+    trace: _Trace = "",
+    span: _Range = "",
+    last: Annotated[int, typer.Option("--last", help="The last so many commits; 0 for all.", min=0)] = 200,
+    file: Annotated[str, typer.Option("-f", "--file", help="Dockerfile: PATH, REV:PATH or on disk.")] = "",
+    cache: Annotated[str, typer.Option("--cache", help="local, or registry: a fresh machine.")] = "local",
+    context: _Context = "",
+    target: _Target = "",
+    build_arg: _Args = None,
+    build_context: _Contexts = None,
+    platform: _Platform = "",
+    without_git: _NoGit = False,
+    costs: _Costs = "",
+    pull_rate: _Rate = "20MB",
+    offline: _Offline = False,
+    seed: _Seed = 1,
+    format: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    output: _Output = "",
+) -> None:
+    import json
+
+    from minibuild.cli.lab_text import advice_text
+    from minibuild.engine.upkeep import parse_size
+    from minibuild.lab.advise import Adviser
+    from minibuild.lab.document import advice_document
+    from minibuild.lab.replay import Replayer
+    from minibuild.lab.variants import Variant, written
+
+    with reported(), ExitStack() as stack:
+        _check_format(format, output, ("table", "json"))
+        rate = parse_size(pull_rate, "--pull-rate")
+        store = stack.enter_context(options.open_store())
+        history = stack.enter_context(_history(git, trace))
+        request = _request(target, build_arg, build_context, platform)
+        spec, snapshot = _spec(history, store, span, last, context, request, without_git, offline, costs)
+        dockerfile = written(file or "Dockerfile", history, snapshot, "-f")
+        variant = Variant(dockerfile.label, dockerfile, shared=_is_shared(cache))
+        text = (dockerfile.at(snapshot) or b"").decode("utf-8", "surrogateescape")
+        ignore = variant.ignore_text(snapshot).decode("utf-8", "surrogateescape")
+        replayer = stack.enter_context(Replayer(history, _with(spec, [variant]), store))
+        adviser = Adviser(replayer, dockerfile, text, ignore, pull_rate=max(1, rate), seed=seed)
+        shown = advice_document(adviser.report(_told()), len(spec.commits), [*replayer.notes()])
+        _write(output, json.dumps(shown, indent=1) + "\n" if format == "json" else advice_text(shown))
+
+
+def _told() -> Callable[[str], None]:
+    """Names what is tried, on a terminal."""
+    if not sys.stderr.isatty():
+        return lambda title: None
+    return lambda title: print(f"trying: {title}", file=sys.stderr)
 
 
 def synth(
@@ -283,12 +337,12 @@ def _is_shared(word: str) -> bool:
     return word == "registry"
 
 
-def _check_format(format: str, output: str) -> None:
-    if format not in _FORMATS:
+def _check_format(format: str, output: str, known: Sequence[str] = _FORMATS) -> None:
+    if format not in known:
         from minibuild.dockerfile.suggest import did_you_mean
 
-        hint = did_you_mean(format, _FORMATS)
-        raise UsageError(f"--format {format!r} is none of {', '.join(_FORMATS)}{hint}")
+        hint = did_you_mean(format, known)
+        raise UsageError(f"--format {format!r} is none of {', '.join(known)}{hint}")
     if output and not Path(output).absolute().parent.is_dir():
         raise UsageError(f"-o {output}: its folder does not exist", cure="Make it, or name another.")
 

@@ -110,3 +110,30 @@ def _signed(interval: Document) -> str:
 def _points(interval: Document) -> str:
     low, high = (100 * interval[key] for key in ("low", "high"))
     return f"{100 * interval['value']:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def advice_text(document: Document) -> str:
+    """Each proposal with its rule, its proof and its diff; what all of them come to."""
+    first, last = document["before"], document["after"]
+    head = f"{document['commits']} commits, {first['builds']} counted; {document['tried']} changes replayed"
+    if not document["advice"]:
+        now = f"Now: hit rate {_percent(first['rate'])}, {_seconds(first['spent'])} a build."
+        none = "Nothing to propose: no change that is certain to be safe would have saved time."
+        return f"{head}\n\n{none}\n{now}\n"
+    parts = [head]
+    for number, one in enumerate(document["advice"], 1):
+        before, after = one["before"], one["after"]
+        parts.append(
+            f"{number}. {one['title']}\n"
+            f"   saves {one['seconds']:.0f}s over these commits, {_signed(after['gain'])} a build: "
+            f"hit rate {100 * before['rate']['value']:.1f} % → {100 * after['rate']['value']:.1f} %, "
+            f"{before['spent']['value']:.1f}s → {after['spent']['value']:.1f}s a build\n"
+            f"   rule: {one['rule']}\n\n" + "\n".join(f"   {line}" for line in one["diff"].splitlines())
+        )
+    saved = (first["spent"]["value"] - last["spent"]["value"]) * last["builds"]
+    parts.append(
+        f"All together: {saved:.0f}s saved, hit rate {_percent(first['rate'])} → {_percent(last['rate'])}, "
+        f"{_seconds(first['spent'])} → {_seconds(last['spent'])} a build"
+    )
+    parts.append("\n".join(f"- {note}" for note in document["notes"]))
+    return "\n\n".join(part for part in parts if part) + "\n"

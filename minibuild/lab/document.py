@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from typing import Any
 
+from minibuild.lab.advise import Report
 from minibuild.lab.measures import LEVEL, RESAMPLES, Interval, Measured, Summary
 from minibuild.lab.replay import Outcome, Replay, by_step, step_ids
 
@@ -150,3 +151,29 @@ def csv_text(replay: Replay, measured: Measured) -> str:
             if built.error:
                 writer.writerow((*head, "", "", "", "", "", "", "", "", "", built.error))
     return out.getvalue()
+
+
+def advice_document(report: Report, commits: int, notes: list[str]) -> dict[str, Any]:
+    """What was proposed and proved, in the order in which it should be done."""
+    return {
+        "format": FORMAT,
+        "commits": commits,
+        "tried": report.tried,
+        "advice": [
+            {
+                "kind": one.proposal.kind,
+                "title": one.proposal.title,
+                "rule": one.proposal.rule,
+                "seconds": round(one.seconds, 3),
+                "before": _summary(one.before),
+                "after": _summary(one.after),
+                "diff": one.diff,
+            }
+            for one in report.advice
+        ],
+        "before": _summary(report.first),
+        "after": _summary(report.last),
+        "dockerfile": report.dockerfile,
+        "ignore": report.ignore,
+        "notes": notes,
+    }

@@ -43,14 +43,24 @@ class Variant(NamedTuple):
     shared: bool = False
 
     def ignore_file(self, snapshot: Snapshot) -> IgnoreFile | None:
+        """The ignore file of a build; None without one."""
+        found = self._ignore(snapshot)
+        return None if found is None else IgnoreFile.parse(*found)
+
+    def ignore_text(self, snapshot: Snapshot) -> bytes:
+        """The ignore file's bytes, b"" without one."""
+        found = self._ignore(snapshot)
+        return b"" if found is None else found[0]
+
+    def _ignore(self, snapshot: Snapshot) -> tuple[bytes, str] | None:
         """As in a build: what was asked for, ``<Dockerfile>.dockerignore``, ``.dockerignore``."""
         if self.ignore is not None:
             text = self.ignore.at(snapshot)
-            return None if text is None else IgnoreFile.parse(text, self.ignore.name)
+            return None if text is None else (text, self.ignore.name)
         for path in (f"{self.dockerfile.path or 'Dockerfile'}.dockerignore", ".dockerignore"):
             text = snapshot.file(path)
             if text is not None:
-                return IgnoreFile.parse(text, path.rpartition("/")[2])
+                return text, path.rpartition("/")[2]
         return None
 
 

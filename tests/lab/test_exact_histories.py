@@ -38,7 +38,7 @@ STEPS = (
     "COPY <<EOF /here\n1\nEOF",
     "WORKDIR /w",
     "WORKDIR /w/",
-    "USER 1000",
+    "USER 0",
     "ENV A=1",
     "ENV A=2",
     f"RUN {NEW} > /tmp/1",
