@@ -1,9 +1,10 @@
 """Build OCI images from Dockerfiles with no daemon, no root and no system packages.
 
-    with minibuild.Store.open(Path("store")) as store:
-        result = minibuild.build(minibuild.BuildRequest(context=Path(".")), store=store)
+    with minibuild.Builder(Path("store")) as builder:
+        result = builder.build(minibuild.BuildRequest.of(".", tags=["app"]))
 
-Public names are those of `__all__`; they are loaded when first used.
+Public are the names of `__all__`, here, in `minibuild.plugins` and in `minibuild_store`, and the classes of
+`minibuild.testing`. They are loaded when first used.
 """
 
 from __future__ import annotations
@@ -11,11 +12,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from minibuild_store.digest import Digest
+    from minibuild_store.errors import StoreError
     from minibuild_store.store import Store
 
+    from minibuild.cache.builds import BuildRecord, Builds
+    from minibuild.cache.spec import CacheSpec, parse_cache
     from minibuild.engine.build import build
-    from minibuild.engine.request import BuildRequest, BuildResult, Secret, SshAgent, StepReport
-    from minibuild.engine.runimage import RunRequest, run_image
+    from minibuild.engine.builder import Builder
+    from minibuild.engine.failure import FailedStep
+    from minibuild.engine.request import (
+        BuildRequest,
+        BuildResult,
+        HostVolume,
+        Secret,
+        SshAgent,
+        StepReport,
+        default_root,
+    )
+    from minibuild.engine.runimage import RunRequest, Signals, run_image
     from minibuild.engine.transfer import load, pull, push, save
     from minibuild.errors import (
         Cancelled,
@@ -27,36 +42,88 @@ if TYPE_CHECKING:
         SandboxError,
         UsageError,
     )
-    from minibuild.events import Event, EventSink
+    from minibuild.events import (
+        BuildFinished,
+        BuildStarted,
+        CheckWarning,
+        CheckWarnings,
+        Event,
+        EventSink,
+        Notice,
+        StepFailed,
+        StepFinished,
+        StepMissed,
+        StepOutput,
+        StepProgress,
+        StepStarted,
+    )
+    from minibuild.exporters.annotations import Annotation
+    from minibuild.exporters.image import ExportResult
     from minibuild.exporters.spec import OutputSpec, parse_output
+    from minibuild.oci.config import ImageConfig
     from minibuild.oci.platform import Platform
     from minibuild.oci.reference import Reference
-    from minibuild.registry.options import RegistryOptions
+    from minibuild.plan.options import Unset
+    from minibuild.registry.errors import RegistryError
+    from minibuild.registry.options import HostOptions, RegistryOptions
+    from minibuild.sandbox.limits import Dns, Limits
+    from minibuild.sandbox.spec import ExitStatus
 
 _HOMES = {
+    "Annotation": "minibuild.exporters.annotations",
+    "BuildFinished": "minibuild.events",
+    "BuildRecord": "minibuild.cache.builds",
     "BuildRequest": "minibuild.engine.request",
     "BuildResult": "minibuild.engine.request",
+    "BuildStarted": "minibuild.events",
+    "Builder": "minibuild.engine.builder",
+    "Builds": "minibuild.cache.builds",
+    "CacheSpec": "minibuild.cache.spec",
     "Cancelled": "minibuild.errors",
+    "CheckWarning": "minibuild.events",
+    "CheckWarnings": "minibuild.events",
+    "Digest": "minibuild_store.digest",
+    "Dns": "minibuild.sandbox.limits",
     "DockerfileError": "minibuild.errors",
     "Event": "minibuild.events",
     "EventSink": "minibuild.events",
+    "ExitStatus": "minibuild.sandbox.spec",
+    "ExportResult": "minibuild.exporters.image",
+    "FailedStep": "minibuild.engine.failure",
+    "HostOptions": "minibuild.registry.options",
+    "HostVolume": "minibuild.engine.request",
+    "ImageConfig": "minibuild.oci.config",
     "LayerError": "minibuild.errors",
+    "Limits": "minibuild.sandbox.limits",
     "MinibuildError": "minibuild.errors",
+    "Notice": "minibuild.events",
     "OutputError": "minibuild.errors",
     "OutputSpec": "minibuild.exporters.spec",
     "Platform": "minibuild.oci.platform",
     "Reference": "minibuild.oci.reference",
+    "RegistryError": "minibuild.registry.errors",
     "RegistryOptions": "minibuild.registry.options",
     "RunFailed": "minibuild.errors",
     "RunRequest": "minibuild.engine.runimage",
     "SandboxError": "minibuild.errors",
     "Secret": "minibuild.engine.request",
+    "Signals": "minibuild.engine.runimage",
     "SshAgent": "minibuild.engine.request",
+    "StepFailed": "minibuild.events",
+    "StepFinished": "minibuild.events",
+    "StepMissed": "minibuild.events",
+    "StepOutput": "minibuild.events",
+    "StepProgress": "minibuild.events",
     "StepReport": "minibuild.engine.request",
+    "StepStarted": "minibuild.events",
     "Store": "minibuild_store.store",
+    "StoreError": "minibuild_store.errors",
+    "Unset": "minibuild.plan.options",
     "UsageError": "minibuild.errors",
     "build": "minibuild.engine.build",
+    "default_root": "minibuild.engine.request",
     "load": "minibuild.engine.transfer",
+    "parse_cache": "minibuild.cache.spec",
     "parse_output": "minibuild.exporters.spec",
     "pull": "minibuild.engine.transfer",
     "push": "minibuild.engine.transfer",
@@ -65,29 +132,60 @@ _HOMES = {
 }
 
 __all__ = [
+    "Annotation",
+    "BuildFinished",
+    "BuildRecord",
     "BuildRequest",
     "BuildResult",
+    "BuildStarted",
+    "Builder",
+    "Builds",
+    "CacheSpec",
     "Cancelled",
+    "CheckWarning",
+    "CheckWarnings",
+    "Digest",
+    "Dns",
     "DockerfileError",
     "Event",
     "EventSink",
+    "ExitStatus",
+    "ExportResult",
+    "FailedStep",
+    "HostOptions",
+    "HostVolume",
+    "ImageConfig",
     "LayerError",
+    "Limits",
     "MinibuildError",
+    "Notice",
     "OutputError",
     "OutputSpec",
     "Platform",
     "Reference",
+    "RegistryError",
     "RegistryOptions",
     "RunFailed",
     "RunRequest",
     "SandboxError",
     "Secret",
+    "Signals",
     "SshAgent",
+    "StepFailed",
+    "StepFinished",
+    "StepMissed",
+    "StepOutput",
+    "StepProgress",
     "StepReport",
+    "StepStarted",
     "Store",
+    "StoreError",
+    "Unset",
     "UsageError",
     "build",
+    "default_root",
     "load",
+    "parse_cache",
     "parse_output",
     "pull",
     "push",

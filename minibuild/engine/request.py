@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minibuild_store.digest import Digest
 
+from minibuild.errors import UsageError
 from minibuild.exporters.annotations import Annotation
 from minibuild.exporters.image import ExportResult
-from minibuild.exporters.spec import OutputSpec
+from minibuild.exporters.spec import OutputSpec, parse_output
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
@@ -118,6 +119,63 @@ class BuildRequest:
     cdi_spec_dirs: tuple[Path, ...] = ()
     cache_from: tuple[CacheSpec, ...] = ()
     cache_to: tuple[CacheSpec, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        context: str | Path | None,
+        *,
+        dockerfile: str | Path | None = None,
+        dockerfile_text: str | bytes | None = None,
+        target: str = "",
+        tags: Iterable[str | Reference] = (),
+        build_args: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        platform: str | Platform | None = None,
+        secrets: Mapping[str, bytes | Path] | None = None,
+        outputs: Iterable[str | OutputSpec] = (),
+        cache_from: Iterable[str | CacheSpec] = (),
+        cache_to: Iterable[str | CacheSpec] = (),
+    ) -> BuildRequest:
+        """A request from texts as the command line takes them. `dataclasses.replace` sets what else there is.
+
+        `outputs`, `cache_from` and `cache_to` are values of the options of that name. Raises `UsageError`.
+        """
+        text = dockerfile_text.encode() if isinstance(dockerfile_text, str) else dockerfile_text
+        return cls(
+            context=None if context is None else Path(context),
+            dockerfile=None if dockerfile is None else Path(dockerfile),
+            dockerfile_text=text,
+            target=target,
+            tags=tuple(Reference.parse(tag) if isinstance(tag, str) else tag for tag in tags),
+            build_args=dict(build_args or {}),
+            labels=dict(labels or {}),
+            platform=_platform(platform) if isinstance(platform, str) else platform,
+            secrets=tuple(
+                Secret(name, source=value) if isinstance(value, Path) else Secret(name, value=value)
+                for name, value in (secrets or {}).items()
+            ),
+            outputs=tuple(parse_output(one) if isinstance(one, str) else one for one in outputs),
+            cache_from=_caches(cache_from, "--cache-from"),
+            cache_to=_caches(cache_to, "--cache-to"),
+        )
+
+
+def _platform(text: str) -> Platform:
+    try:
+        return Platform.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _caches(caches: Iterable[str | CacheSpec], option: str) -> tuple[CacheSpec, ...]:
+    caches = tuple(caches)
+    if not caches:
+        return ()
+    from minibuild.cache.spec import parse_cache
+
+    export = option == "--cache-to"
+    return tuple(parse_cache(one, option, export=export) if isinstance(one, str) else one for one in caches)
 
 
 @dataclass(frozen=True, slots=True)

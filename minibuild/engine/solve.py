@@ -72,6 +72,7 @@ class Solver:
             threads = [threading.Thread(target=self._guarded, args=(stage,)) for stage in stages]
             for thread in threads:
                 thread.start()
+            self._wait_for_all()
             for thread in threads:
                 thread.join()
         for context in self._contexts.values():
@@ -79,6 +80,20 @@ class Solver:
         if self._errors:
             raise next((e for e in self._errors if not isinstance(e, Cancelled)), self._errors[0])
         return self._results
+
+    def _wait_for_all(self) -> None:
+        """Wait for every stage; where this thread is interrupted, stop them first.
+
+        Not by joining: Python 3.11 takes a thread for ended when a join of it is interrupted.
+        """
+        try:
+            for done in self._done.values():
+                done.wait()
+        except BaseException:
+            self.session.stop.set()
+            for done in self._done.values():
+                done.wait()
+            raise
 
     def _guarded(self, stage: StagePlan) -> None:
         try:

@@ -63,6 +63,22 @@ def test_the_critical_path_is_the_chain_that_took_the_time(built: Project) -> No
     assert "COPY --from=quick" in names[-1]
 
 
+def test_a_step_waits_for_what_it_reads_and_not_for_what_later_steps_read() -> None:
+    def row(stage: str, number: int, start: float, seconds: float, *waits: str) -> StepRow:
+        name = f"{stage} {number}"
+        return StepRow(stage, number, name, name, name, False, start, seconds, 0.0, 0, "", waits=waits)
+
+    stages = (StageRow("base", "scratch", ("a",)), StageRow("slow", "stage base", ("b",)))
+    last = StageRow("last", "scratch", ("c", "d", "e"), ("slow",), True)
+    steps = [row("base", 0, 0, 1), row("slow", 0, 1, 9), row("last", 0, 0, 4), row("last", 1, 4, 1)]
+    steps.append(row("last", 2, 10, 2, "slow"))
+    record = BuildRecord(
+        "id", "\nDockerfile\n", "Dockerfile", 0, 12, "done", "", "", (), (*stages, last), tuple(steps)
+    )
+    assert [step.name for step in critical_path(record)] == ["base 0", "slow 0", "last 2"]
+    assert record.to_json()["critical_seconds"] == 12
+
+
 def test_builds_are_listed_shown_and_compared(built: Project) -> None:
     built.write("a.txt", "other")
     built.built()
