@@ -31,7 +31,6 @@ COMMANDS = {
     "builds": "Look at past builds.",
     "diff": "Compare two images.",
     "lab": "Measure hit rates over a project's history.",
-    "lab": "Measure hit rates over a project's history.",
     "doctor": "Tell what this machine lets a build do.",
 }
 
