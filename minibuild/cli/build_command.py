@@ -111,6 +111,9 @@ def command(
     isolation: Annotated[
         str, typer.Option("--isolation", envvar="MINIBUILD_ISOLATION", help="auto, or a mode doctor names.")
     ] = "auto",
+    oci_runtime: Annotated[
+        str, typer.Option("--oci-runtime", envvar="MINIBUILD_OCI_RUNTIME", help="runc, crun or a path.")
+    ] = "",
     progress: Annotated[str, typer.Option("--progress", help="auto, plain, tty, rawjson or quiet.")] = "auto",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the image ID.")] = False,
     iidfile: Annotated[str, typer.Option("--iidfile", help="Write the image ID to a file.")] = "",
@@ -178,6 +181,7 @@ def command(
                 registry=options.registry_options(registry_mirror, insecure_registry),
                 isolation=options.isolation(isolation),
                 **_allowances(allow, cdi_spec_dir),
+                oci_runtime=oci_runtime,
                 cache_from=_caches(cache_from, "--cache-from"),
                 cache_to=_caches(cache_to, "--cache-to"),
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 SHORT = {"-f": "file", "-t": "tag", "-o": "output", "-m": "memory", "-v": "volume", "-q": "quiet"}
 # Variables by which typer would do something else.
-VARIABLES = ("MINIBUILD_ISOLATION", "_MINIBUILD_COMPLETE")
+VARIABLES = ("MINIBUILD_ISOLATION", "MINIBUILD_OCI_RUNTIME", "_MINIBUILD_COMPLETE")
 
 
 def read(

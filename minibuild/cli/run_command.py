@@ -52,6 +52,9 @@ def command(
     isolation: Annotated[
         str, typer.Option("--isolation", envvar="MINIBUILD_ISOLATION", help="auto, or a mode doctor names.")
     ] = "auto",
+    oci_runtime: Annotated[
+        str, typer.Option("--oci-runtime", envvar="MINIBUILD_OCI_RUNTIME", help="runc, crun or a path.")
+    ] = "",
 ) -> None:
     with reported():
         for port in publish or ():
@@ -67,6 +70,7 @@ def command(
             network=network,
             registry=options.registry_options(registry_mirror, None),
             isolation=options.isolation(isolation),
+            oci_runtime=oci_runtime,
         )
         raise SystemExit(_run(request, interactive or tty))
 

@@ -97,6 +97,7 @@ def examine(
     checks = (
         *doctorchecks.machine_checks(machine),
         *doctorchecks.store_checks(store),
+        _oci_runtime(store),
         _git(),
         *(_registry(ref, options or RegistryOptions()) for ref in registries),
     )
@@ -116,6 +117,15 @@ def _mode(store: Store, machine: probe.Machine, mode: probe.Mode) -> ModeReport:
             mode.value, NAMES[mode], PROMISES[mode], False, possible, refusal.message, refusal.cure
         )
     return ModeReport(mode.value, NAMES[mode], PROMISES[mode], True, possible)
+
+
+def _oci_runtime(store: Store) -> doctorchecks.Found:
+    """Only --isolation oci needs one."""
+    try:
+        with Sandbox.start("oci", trial=lambda sandbox: trial(store, sandbox)) as sandbox:
+            return "OCI runtime", "ok", f"--isolation oci works: {sandbox.mode}", ""
+    except SandboxError as error:
+        return "OCI runtime", "ok", f"not used: {error.message}", ""
 
 
 def _git() -> doctorchecks.Found:

@@ -78,6 +78,7 @@ class BuildRequest:
     `executor` makes what runs the processes of RUN where that is not minibuild's own sandbox.
     `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
     `cdi_spec_dirs` are where devices are described, in place of the usual folders.
+    `oci_runtime` is what isolation "oci" hands steps to, a name or a path, "" for crun or runc.
     """
 
     context: Path | None
@@ -114,6 +115,7 @@ class BuildRequest:
     registry: RegistryOptions = field(default_factory=RegistryOptions)
     isolation: str = "auto"
     executor: ExecutorFactory | None = None
+    oci_runtime: str = ""
     allow_insecure: bool = False
     allow_devices: tuple[AllowedDevice, ...] = ()
     cdi_spec_dirs: tuple[Path, ...] = ()

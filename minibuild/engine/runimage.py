@@ -37,6 +37,7 @@ class RunRequest:
     network: str = "host"
     registry: RegistryOptions = field(default_factory=RegistryOptions)
     isolation: str = "auto"
+    oci_runtime: str = ""
     insecure: bool = False
 
 
@@ -69,7 +70,9 @@ def run_image(
     Raises `Cancelled` where `signals.stop` is set, and kills the process if it runs by then.
     """
     signals = signals or Signals()
-    build = BuildRequest(context=None, registry=request.registry, isolation=request.isolation)
+    build = BuildRequest(
+        context=None, registry=request.registry, isolation=request.isolation, oci_runtime=request.oci_runtime
+    )
     with Session(store, build, sink, signals.stop) as session:
         image = LocalImages(store).find(request.image)
         if image is None:

@@ -159,8 +159,11 @@ class Session:
                 from minibuild.sandbox.client import Sandbox
                 from minibuild.sandbox.executor import own_isolation
 
-                isolation = own_isolation(self.request.isolation)
-                self._sandbox = Sandbox.start(isolation, trial=known_to_work(self.store))
+                self._sandbox = Sandbox.start(
+                    own_isolation(self.request.isolation),
+                    runtime=self.request.oci_runtime,
+                    trial=known_to_work(self.store),
+                )
                 self.notice("note", self._sandbox.describe())
                 if self._sandbox.lends_folders:
                     self._trees = self.store.snapshots.workspace(remove=self._sandbox.remove)

@@ -49,7 +49,12 @@ def begin(
 def _run(fds: list[int], notes_fd: int, host: process.Host) -> int:
     if chroot.active():
         return chroot.run(protocol.read_frame(fds[0]), host, fds, notes_fd, _report)
-    launch = process.Launch(protocol.read_frame(fds[0]), host, tuple(fds[1:]))
+    request = protocol.read_frame(fds[0])
+    if request["runtime"]:
+        from minibuild.sandbox import oci  # still the host's
+
+        return oci.run(request, host, fds, notes_fd)
+    launch = process.Launch(request, host, tuple(fds[1:]))
     try:
         launch.prepare()
     finally:

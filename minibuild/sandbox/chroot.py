@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 
-from minibuild.sandbox import caps, paths, placing, privatetree, process, syscalls
+from minibuild.sandbox import caps, paths, placing, privatetree, process, signals, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from minibuild.sandbox.protocol import RunRequest
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
-# What is passed on to the process: all that a user may send, less those that cannot be caught.
-_PASSED_ON = (1, 2, 3, 10, 12, 15, 18, 28)
 
 _state = {"active": False}
 
@@ -196,7 +194,7 @@ def _wait(pid: int) -> int:
         except ProcessLookupError:
             pass
 
-    for number in _PASSED_ON:
+    for number in signals.PASSED_ON:
         signal.signal(number, pass_on)
     while True:
         found, status = os.waitpid(-1, 0)

@@ -26,6 +26,7 @@ from minibuild.layers.writer import LayerResult
 from minibuild.sandbox import probe, protocol, spawn
 from minibuild.sandbox.job import Job, Output, Pipes
 from minibuild.sandbox.limits import ULIMITS, Dns
+from minibuild.sandbox.runtime import Runtime, runtimes
 from minibuild.sandbox.spec import (
     DeviceMount,
     ExitStatus,
@@ -47,10 +48,17 @@ class Sandbox:
     """
 
     def __init__(
-        self, mode: probe.Mode, process: subprocess.Popen[bytes], control: socket.socket, *, devices: bool
+        self,
+        mode: probe.Mode,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        *,
+        devices: bool,
+        runtime: Runtime | None = None,
     ) -> None:
         """Use `start`."""
         self._mode = mode
+        self._runtime = runtime
         self._process = process
         self._control = control
         self._devices = devices
@@ -61,25 +69,32 @@ class Sandbox:
         self.refused: dict[probe.Mode, SandboxError] = {}  # better modes, and why not
 
     @classmethod
-    def start(cls, isolation: str = "auto", *, trial: Callable[[Sandbox], None] | None = None) -> Sandbox:
+    def start(
+        cls,
+        isolation: str = "auto",
+        *,
+        runtime: str = "",
+        trial: Callable[[Sandbox], None] | None = None,
+    ) -> Sandbox:
         """Start the helper process, in 20 to 30 ms, in the best mode that works.
 
-        `isolation` is a name of `probe.ISOLATIONS`. `trial` raises `SandboxError` for a sandbox that is of
-        no use after all. Raises `SandboxError` with what is missing and the cure.
+        `isolation` is a name of `probe.ISOLATIONS`; for "oci" `runtime` names the program that processes
+        are handed to, "" for crun or runc, whichever works. `trial` raises `SandboxError` for a sandbox
+        that is of no use after all. Raises `SandboxError` with what is missing and the cure.
         """
         machine = probe.look()
         modes, refused = probe.ladder(machine, isolation)
-        for mode in modes:
+        for mode, found in itertools.product(modes, _runtimes(isolation, runtime)):
             try:
-                sandbox = cls._start(mode, machine)
+                sandbox = cls._start(mode, machine, found)
             except SandboxError as error:
-                refused[mode] = error
+                refused[mode] = _joined(refused.get(mode), error)
                 continue
             try:
                 if trial is not None:
                     trial(sandbox)
             except SandboxError as error:
-                refused[mode] = error
+                refused[mode] = _joined(refused.get(mode), error)
                 sandbox.close()
                 continue
             except BaseException:
@@ -95,7 +110,7 @@ class Sandbox:
         return cls._start(mode, probe.look())
 
     @classmethod
-    def _start(cls, mode: probe.Mode, machine: probe.Machine) -> Sandbox:
+    def _start(cls, mode: probe.Mode, machine: probe.Machine, runtime: Runtime | None = None) -> Sandbox:
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -104,16 +119,16 @@ class Sandbox:
                 control.close()
                 raise
         exact = mode in (probe.Mode.ROOT, probe.Mode.CHROOT)
-        return cls(mode, process, control, devices=exact and probe.owns_all_ids())
+        return cls(mode, process, control, devices=exact and probe.owns_all_ids(), runtime=runtime)
 
     @property
     def mode(self) -> str:
         """How processes are kept apart, in words for people."""
-        return self._mode.value
+        return f"{self._mode.value}, by {self._runtime.name}" if self._runtime else self._mode.value
 
     def describe(self) -> str:
         """One line for people: the mode, what is not real in it, and why there is no better one."""
-        text = f"isolation: {self._mode.value}"
+        text = f"isolation: {self.mode}"
         if self._mode is probe.Mode.SINGLE:
             text += "; in RUN every file seems to be the user's own, and changing the user has no effect"
         elif self._mode is probe.Mode.CHROOT:
@@ -192,6 +207,8 @@ class Sandbox:
         if not spec.argv:
             raise UsageError("a process needs a program to run", cure="Give at least one argument.")
         request = _run_request(rootfs, spec, scratch)
+        if self._runtime is not None:
+            request["runtime"] = self._runtime.command
         with self._trees.used(request) if self._trees else contextlib.nullcontext():
             if stdio is not None:
                 with self._job(protocol.RUN, stdio) as job:
@@ -298,6 +315,18 @@ class Sandbox:
             protocol.send_signal(self._control, number, signal)
 
 
+def _runtimes(isolation: str, wanted: str) -> Sequence[Runtime | None]:
+    """What is to be tried to run processes with; None is we ourselves."""
+    return runtimes(wanted) if isolation == "oci" else (None,)
+
+
+def _joined(first: SandboxError | None, second: SandboxError) -> SandboxError:
+    """Both errors in one, where a mode was tried in two ways."""
+    if first is None:
+        return second
+    return SandboxError(f"{first.message}; {second.message}", cure=second.cure)
+
+
 def _texts(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(os.path.abspath(path) for path in paths)
 
@@ -335,6 +364,7 @@ def _run_request(rootfs: Rootfs, spec: ProcessSpec, scratch: Path | None) -> pro
         "insecure": spec.insecure,
         "tree": "",
         "applied": 0,
+        "runtime": (),
     }
 
 

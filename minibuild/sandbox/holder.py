@@ -25,6 +25,7 @@ from minibuild.sandbox import (
     process,
     protocol,
     seccomp,
+    signals,
     singleid,
     syscalls,
 )
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 _KEPT_WORKERS = 2  # as many as one build has use for most of the time
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-# SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM: what ends a process that does not care.
-_DEADLY = (1, 2, 3, 10, 12, 14, 15)
 
 
 class Child:
@@ -194,7 +193,7 @@ class Holder:
         """
         for child in self._by_socket.values():
             if child.number == number:
-                if signal in _DEADLY and _takes_default(child.process_fd, signal):
+                if signal in signals.DEADLY and signals.takes_default(child.process_fd, signal):
                     child.ended_by = signal
                     signal = 9
                 os.kill(child.pid, signal)
@@ -365,21 +364,6 @@ def _take_back(notes_fd: int) -> str:
     finally:
         os.close(notes_fd)
     return ""
-
-
-def _takes_default(process_fd: int, signal: int) -> bool:
-    """Whether the process neither catches nor ignores `signal` (proc_pid_status(5), SigCgt and SigIgn).
-
-    Its number in the view of the host's /proc is in the description of its descriptor.
-    """
-    try:
-        with open(f"/proc/self/fdinfo/{process_fd}") as file:
-            pid = next(line.split()[1] for line in file if line.startswith("Pid:"))
-        with open(f"/proc/{pid}/status") as file:
-            masks = [int(line.split()[1], 16) for line in file if line.startswith(("SigCgt:", "SigIgn:"))]
-    except (OSError, StopIteration):
-        return False
-    return not any(mask >> (signal - 1) & 1 for mask in masks)
 
 
 def _oom_kills() -> int:

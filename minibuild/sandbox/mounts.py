@@ -52,7 +52,7 @@ _DEV_MOUNTS = (
     ("tmpfs", "shm", 0o1777, ((("mode", "1777"), ("size", "67108864")),), _SAFE),
     ("mqueue", "mqueue", 0o1777, ((),), _SAFE),
 )
-_MASKED_PROC = (
+MASKED_PROC = (
     "acpi",
     "asound",
     "kcore",
@@ -64,7 +64,7 @@ _MASKED_PROC = (
     "scsi",
 )
 _MASKED_SYS = ("firmware", "devices/virtual/powercap")
-_READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
 if TYPE_CHECKING:
     # A device node that was made: a descriptor, and whom it belongs to, None for the process's user.
@@ -161,8 +161,8 @@ class Table:
         syscalls.move_mount(fd, target, "mount on /proc")
         os.close(target)
         if not self._insecure:
-            self._mask(fd, _MASKED_PROC)
-            for name in _READONLY_PROC:
+            self._mask(fd, MASKED_PROC)
+            for name in READONLY_PROC:
                 self._make_readonly(fd, name)
         os.close(fd)
 

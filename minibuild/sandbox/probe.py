@@ -38,6 +38,7 @@ ISOLATIONS: Final[dict[str, tuple[Mode, ...]]] = {
     "none": (),
     "root": (Mode.ROOT,),
     "userns": (Mode.ALL_IDS, Mode.SUBUID),
+    "oci": (Mode.ROOT, Mode.ALL_IDS, Mode.SUBUID),  # with a runtime
 }
 
 

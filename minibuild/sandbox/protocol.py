@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         insecure: bool
         tree: str  # where nothing is mounted: the folder to run in, and how many lowers it is made of already
         applied: int
+        runtime: tuple[str, ...]  # the command of an OCI runtime that is to run it, with its options
 
 
 # Kinds of job on the control socket.

@@ -34,9 +34,9 @@ _ARCHITECTURE = 4
 _ARGUMENT = 16
 
 _X32 = 0x40000000
-_NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes
-_REFUSED_FAMILIES = (38, 40)  # AF_ALG, AF_VSOCK
-_PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes
+REFUSED_FAMILIES = (38, 40)  # AF_ALG, AF_VSOCK
+PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 # code, jump if true, jump if false, operand
 _Instruction = tuple[int, int, int, int]
@@ -92,13 +92,13 @@ def _body(architecture: str, answers: Mapping[int, int], confined: bool) -> list
         code += _when(number, [(_RETURN, 0, 0, action)])
     if not confined:
         return [*code, (_RETURN, 0, 0, _ALLOW)]
-    code += _when(socket, _one_of(_REFUSED_FAMILIES, _EPERM, _ALLOW))
-    code += _when(personality, _one_of(_PERSONALITIES, _ALLOW, _EPERM))
+    code += _when(socket, _one_of(REFUSED_FAMILIES, _EPERM, _ALLOW))
+    code += _when(personality, _one_of(PERSONALITIES, _ALLOW, _EPERM))
     code += _when(
         clone,
         [
             (_LOAD, 0, 0, _ARGUMENT),
-            (_JUMP_ANY_BIT, 0, 1, _NEW_NAMESPACES),
+            (_JUMP_ANY_BIT, 0, 1, NEW_NAMESPACES),
             (_RETURN, 0, 0, _EPERM),
             (_RETURN, 0, 0, _ALLOW),
         ],

@@ -8,7 +8,7 @@ from typing import Literal
 from minibuild.sandbox.limits import Dns, Limits
 from minibuild.values import dataclass, field
 
-ISOLATIONS = ("auto", "namespace", "single-id", "chroot", "none", "root", "userns")
+ISOLATIONS = ("auto", "namespace", "single-id", "chroot", "none", "root", "userns", "oci")
 """What can be asked for: a rung, a group of them, or the best that works."""
 
 

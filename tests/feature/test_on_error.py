@@ -46,7 +46,10 @@ class Typist:
         while words not in self.seen[self._place :]:
             assert time.monotonic() < end, self.seen.decode(errors="replace")
             if select.select([self.fd], [], [], 0.1)[0]:
-                self.seen += os.read(self.fd, 65536)
+                try:
+                    self.seen += os.read(self.fd, 65536)
+                except OSError:
+                    raise AssertionError(self.seen.decode(errors="replace")) from None
         begin, self._place = self._place, self.seen.index(words, self._place) + len(words)
         return self.seen[begin : self._place].decode(errors="replace")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import resource
+import select
 import socket
 import threading
 import time
@@ -95,6 +96,7 @@ def test_a_terminal_becomes_the_controlling_terminal(box: Box) -> None:
     try:
         ran = box.run("/bin/sh", "-c", "echo in > /dev/tty; test -c /dev/console", stdio=(theirs,) * 3)
         assert ran.code == 0
+        assert select.select([ours], [], [], 10)[0]
         assert os.read(ours, 100) == b"in\r\n"
     finally:
         os.close(ours)
