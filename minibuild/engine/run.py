@@ -241,6 +241,7 @@ def _secret_mount(session: Session, mount: steps.SecretMount, env: dict[str, str
                 cure=f"Pass it with --secret id={mount.id},src=FILE or ,env=NAME.",
             )
         return None
+    session.mask(value)
     if mount.env:
         env[mount.env] = value.decode("utf-8", "surrogateescape")
     if not mount.target:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from minibuild.cache.shared import SharedCaches
     from minibuild.engine.failure import FailedStep, OnFailure
+    from minibuild.engine.masking import Masker, Masks
     from minibuild.engine.workrooms import Workrooms
     from minibuild.plan.steps import CacheMount
     from minibuild.registry.client import Registry
@@ -103,6 +104,7 @@ class Session:
         self._current = threading.local()
         self._said: set[str] = set()
         self._on_failure = on_failure
+        self.masks: Masks | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -214,6 +216,15 @@ class Session:
         with self._mutex:
             self._sink(event)  # type: ignore[arg-type]
 
+    def mask(self, secret: bytes) -> None:
+        """Show the value of a secret nowhere in what steps print."""
+        from minibuild.engine.masking import Masks
+
+        with self._mutex:
+            if self.masks is None:
+                self.masks = Masks()
+        self.masks.add(secret)
+
     def notice(self, kind: str, text: str) -> None:
         """Say something once a build."""
         with self._mutex:
@@ -263,6 +274,7 @@ class Running:
         self.reason = ""
         self.saved = 0.0
         self._start = 0.0
+        self._maskers: dict[int, Masker] = {}
 
     def __enter__(self) -> Running:
         self._start = time.monotonic()
@@ -272,6 +284,9 @@ class Running:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         seconds = time.monotonic() - self._start
+        for stream, masker in self._maskers.items():
+            if rest := masker.end():
+                self._session.emit(StepOutput(self.id, stream, rest))
         self._session._current.step = None
         if error is not None:
             self._session.emit(StepFailed(self.id, seconds, _said(error)))
@@ -287,7 +302,15 @@ class Running:
         self._session.emit(StepMissed(self.id, reason, details))
 
     def output(self, stream: int, data: bytes) -> None:
-        self._session.emit(StepOutput(self.id, stream, data))
+        """What the step prints; values of secrets are masked."""
+        if self._session.masks is not None:
+            from minibuild.engine.masking import Masker
+
+            if stream not in self._maskers:
+                self._maskers[stream] = Masker(self._session.masks)
+            data = self._maskers[stream].feed(data)
+        if data:
+            self._session.emit(StepOutput(self.id, stream, data))
 
 
 def _said(error: BaseException) -> str:
