@@ -30,7 +30,8 @@ MAY_IMPORT = {
         "layers", "oci", "store",
     },
     "lab": {
-        "errors", "events", "dockerfile", "plan", "context", "cache", "engine", "layers", "oci", "store",
+        "errors", "events", "dockerfile", "plan", "context", "cache", "engine", "layers", "oci", "report",
+        "store",
     },
     "cli": {
         "errors", "events", "cache", "dockerfile", "engine", "entrypoints", "exporters", "lab", "oci",

@@ -123,7 +123,8 @@ def replay(
         spec = _with(spec, variants(dockerfiles, ignores or [None], rooms, shared))
         found, notes = _replayed(history, spec, store, execute)
         measured = measure(found, pull_rate=rate, warmup=warmup, seed=seed)
-        _write(output, _rendered(format, found, measured, notes, commits=commits))
+        title = Path(trace or git or ".").resolve().name
+        _write(output, _rendered(format, found, measured, notes, title, commits=commits))
 
 
 def advise(
@@ -205,7 +206,9 @@ def synth(
             print(f"{git}: {len(edits)} commits, {files} files at first, seed {seed}", file=sys.stderr)
 
 
-def _rendered(format: str, found: Replay, measured: Any, notes: list[str], *, commits: bool) -> str:
+def _rendered(
+    format: str, found: Replay, measured: Any, notes: list[str], title: str, *, commits: bool
+) -> str:
     from minibuild.cli.lab_text import replay_text
     from minibuild.lab.document import csv_text, document
 
@@ -216,6 +219,10 @@ def _rendered(format: str, found: Replay, measured: Any, notes: list[str], *, co
         import json
 
         return json.dumps(shown, indent=1) + "\n"
+    if format == "html":
+        from minibuild.lab.page import page
+
+        return page(shown, title)
     return replay_text(shown, commits=commits)
 
 

@@ -89,8 +89,10 @@ def _failures(document: Document) -> str:
     for variant in document["variants"]:
         errors = [built["error"] for built in variant["builds"] if "error" in built]
         if errors:
-            several = f" of {variant['name']}" if len(document["variants"]) > 1 else ""
-            lines.append(f"{len(errors)} builds{several} fail and do not count; the last one: {errors[-1]}")
+            several = f" ({variant['name']})" if len(document["variants"]) > 1 else ""
+            verb = "build fails and does" if len(errors) == 1 else "builds fail and do"
+            what = f"{len(errors)}{several} {verb}"
+            lines.append(f"{what} not count; the last: {errors[-1]}")
     return "\n".join(lines)
 
 

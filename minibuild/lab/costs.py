@@ -112,7 +112,10 @@ def read_costs(path: Path) -> dict[str, Cost]:
             rows: Iterable[tuple[str, Any]] = document.get("costs", document).items()
         else:
             rows = [(row["instruction"], row) for row in csv.DictReader(text.splitlines())]
-        return {_words(words): _cost(value) for words, value in rows}
+        found = {_words(words): _cost(value) for words, value in rows}
+        if not found:
+            raise ValueError("it is empty")
+        return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"--costs {path} is no file of costs: {error}", cure=cure) from None
 

@@ -17,6 +17,7 @@ from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.session import Running, Session
 from minibuild.engine.solve import Solver, StageResult
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
+from minibuild.errors import MinibuildError
 from minibuild.lab.costs import Cost, Costs
 from minibuild.lab.shelf import Held, Room, Shelf
 from minibuild.lab.standin import (
@@ -124,11 +125,17 @@ class Rehearsal(Solver):
         for stage in self.plan.stages:
             filesystem = self._filesystem(stage.base)
             made_ns = self._made_ns(stage)
+            inherits = isinstance(stage.base, FromStage)
             for number, step in enumerate(stage.steps):
                 place = Place(stage, number)
-                outcome, pulled = self._rehearsed(place, step, filesystem, made_ns)
+                try:
+                    outcome, pulled = self._rehearsed(place, step, filesystem, made_ns)
+                except MinibuildError as error:
+                    raise error.at(step.where) from None
                 slot = _slot(stage.name, step.instruction, seen)
-                cause = "" if outcome.hit else self._cause(slot, outcome, step, first=not number)
+                cause = (
+                    "" if outcome.hit else self._cause(slot, outcome, step, first=not number and not inherits)
+                )
                 seen[slot] = outcome.parts
                 self._add(place, step, outcome, cause, pulled)
                 filesystem = filesystem.extended(outcome.record.layer)

@@ -12,7 +12,7 @@ from minibuild.report.graph import graph, state
 from minibuild.report.summary import human
 from minibuild.report.timeline import timeline
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1f2328; --quiet: #59636e; --line: #d1d9e0;
   --hit: #dafbe1; --hit-line: #1a7f37; --run: #fff1d6; --run-line: #9a6700; --failed: #ffe0dd;
   --failed-line: #cf222e; --critical: #8250df; --panel: #f6f8fa; }
@@ -67,7 +67,7 @@ def page(record: BuildRecord) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta http-equiv="Content-Security-Policy"',
         """ content="default-src 'none'; style-src 'unsafe-inline'">""",
-        f"<title>Build {escape(record.id)}: {escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<title>Build {escape(record.id)}: {escape(title)}</title><style>{STYLE}</style></head><body>",
         *_head(record, title, sum(step.seconds for step in path)),
     ]
     if record.steps:
