@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from minibuild_store.store import Store
 
     from minibuild.cache.builds import BuildRecord, Builds
+    from minibuild.cache.journal import Cause, StageRow, StepRow
     from minibuild.cache.spec import CacheSpec, parse_cache
     from minibuild.engine.build import build
     from minibuild.engine.builder import Builder
     from minibuild.engine.failure import FailedStep
     from minibuild.engine.request import (
+        AllowedDevice,
         BuildRequest,
         BuildResult,
         HostVolume,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         OutputError,
         RunFailed,
         SandboxError,
+        SourceRange,
         UsageError,
     )
     from minibuild.events import (
@@ -57,19 +60,21 @@ if TYPE_CHECKING:
         StepProgress,
         StepStarted,
     )
-    from minibuild.exporters.annotations import Annotation
+    from minibuild.exporters.annotations import Annotation, Level
     from minibuild.exporters.image import ExportResult
     from minibuild.exporters.spec import OutputSpec, parse_output
+    from minibuild.layers.compress import Compression
     from minibuild.oci.config import ImageConfig
     from minibuild.oci.platform import Platform
     from minibuild.oci.reference import Reference
     from minibuild.plan.options import Unset
     from minibuild.registry.errors import RegistryError
-    from minibuild.registry.options import HostOptions, RegistryOptions
+    from minibuild.registry.options import HostOptions, Mirror, Proxies, RegistryOptions
     from minibuild.sandbox.limits import Dns, Limits
     from minibuild.sandbox.spec import ExitStatus
 
 _HOMES = {
+    "AllowedDevice": "minibuild.engine.request",
     "Annotation": "minibuild.exporters.annotations",
     "BuildFinished": "minibuild.events",
     "BuildRecord": "minibuild.cache.builds",
@@ -80,8 +85,10 @@ _HOMES = {
     "Builds": "minibuild.cache.builds",
     "CacheSpec": "minibuild.cache.spec",
     "Cancelled": "minibuild.errors",
+    "Cause": "minibuild.cache.journal",
     "CheckWarning": "minibuild.events",
     "CheckWarnings": "minibuild.events",
+    "Compression": "minibuild.layers.compress",
     "Digest": "minibuild_store.digest",
     "Dns": "minibuild.sandbox.limits",
     "DockerfileError": "minibuild.errors",
@@ -94,12 +101,15 @@ _HOMES = {
     "HostVolume": "minibuild.engine.request",
     "ImageConfig": "minibuild.oci.config",
     "LayerError": "minibuild.errors",
+    "Level": "minibuild.exporters.annotations",
     "Limits": "minibuild.sandbox.limits",
     "MinibuildError": "minibuild.errors",
+    "Mirror": "minibuild.registry.options",
     "Notice": "minibuild.events",
     "OutputError": "minibuild.errors",
     "OutputSpec": "minibuild.exporters.spec",
     "Platform": "minibuild.oci.platform",
+    "Proxies": "minibuild.registry.options",
     "Reference": "minibuild.oci.reference",
     "RegistryError": "minibuild.registry.errors",
     "RegistryOptions": "minibuild.registry.options",
@@ -108,13 +118,16 @@ _HOMES = {
     "SandboxError": "minibuild.errors",
     "Secret": "minibuild.engine.request",
     "Signals": "minibuild.engine.runimage",
+    "SourceRange": "minibuild.errors",
     "SshAgent": "minibuild.engine.request",
+    "StageRow": "minibuild.cache.journal",
     "StepFailed": "minibuild.events",
     "StepFinished": "minibuild.events",
     "StepMissed": "minibuild.events",
     "StepOutput": "minibuild.events",
     "StepProgress": "minibuild.events",
     "StepReport": "minibuild.engine.request",
+    "StepRow": "minibuild.cache.journal",
     "StepStarted": "minibuild.events",
     "Store": "minibuild_store.store",
     "StoreError": "minibuild_store.errors",
@@ -132,6 +145,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AllowedDevice",
     "Annotation",
     "BuildFinished",
     "BuildRecord",
@@ -142,8 +156,10 @@ __all__ = [
     "Builds",
     "CacheSpec",
     "Cancelled",
+    "Cause",
     "CheckWarning",
     "CheckWarnings",
+    "Compression",
     "Digest",
     "Dns",
     "DockerfileError",
@@ -156,12 +172,15 @@ __all__ = [
     "HostVolume",
     "ImageConfig",
     "LayerError",
+    "Level",
     "Limits",
     "MinibuildError",
+    "Mirror",
     "Notice",
     "OutputError",
     "OutputSpec",
     "Platform",
+    "Proxies",
     "Reference",
     "RegistryError",
     "RegistryOptions",
@@ -170,13 +189,16 @@ __all__ = [
     "SandboxError",
     "Secret",
     "Signals",
+    "SourceRange",
     "SshAgent",
+    "StageRow",
     "StepFailed",
     "StepFinished",
     "StepMissed",
     "StepOutput",
     "StepProgress",
     "StepReport",
+    "StepRow",
     "StepStarted",
     "Store",
     "StoreError",

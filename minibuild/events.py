@@ -62,6 +62,8 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
+    """Step `id` ended with an error after `seconds`; `message` is the error's text."""
+
     id: int
     seconds: float
     message: str

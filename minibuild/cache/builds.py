@@ -31,6 +31,7 @@ class BuildRecord:
 
     @property
     def hits(self) -> int:
+        """How many steps were cached."""
         return sum(step.hit for step in self.steps)
 
     @property
@@ -48,9 +49,11 @@ class BuildRecord:
         return tuple(sorted((step for step in self.steps if step.stage == name), key=lambda row: row.number))
 
     def stage(self, name: str) -> StageRow | None:
+        """The stage of that name, if there is one."""
         return next((stage for stage in self.stages if stage.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
+        """What ``builds show --json`` prints."""
         path = critical_path(self)
         return {
             "id": self.id,
@@ -85,6 +88,7 @@ class Builds:
         self._places = store.records("places")
 
     def get(self, identity: str) -> BuildRecord | None:
+        """The record with this id, if it is still there."""
         data = self._builds.get(identity)
         return None if data is None else read_build(data)
 

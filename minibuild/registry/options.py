@@ -94,6 +94,11 @@ class RegistryOptions:
     chunked_above: int = 256 << 20
     chunk: int = 32 << 20
 
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> RegistryOptions:
+        """What the command line takes from `environ`: docker's credentials, mirrors, proxies, CAs."""
+        return options_from(environ)
+
     def host(self, registry: str) -> HostOptions:
         return self.hosts.get(registry, HostOptions())
 

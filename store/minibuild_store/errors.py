@@ -19,12 +19,16 @@ class StoreError(Exception):
 
 
 class InvalidDigest(StoreError):
+    """The text is not a digest."""
+
     def __init__(self, text: str) -> None:
         super().__init__(f"{text!r} is not a digest: want sha256:<64 hex digits>")
         self.text = text
 
 
 class BlobNotFound(StoreError):
+    """No blob of that digest is here."""
+
     def __init__(self, digest: str) -> None:
         super().__init__(f"blob {digest} is not in the store")
         self.digest = digest
@@ -41,6 +45,8 @@ class BlobDamaged(StoreError):
 
 
 class StoreFull(StoreError):
+    """The disk or the quota is full."""
+
     def __init__(self, path: str) -> None:
         super().__init__(
             f"no space left for the store at {path}: free some or name another place with MINIBUILD_ROOT"
@@ -49,12 +55,16 @@ class StoreFull(StoreError):
 
 
 class StoreBusy(StoreError):
+    """A lock was not had in the time given."""
+
     def __init__(self, name: str) -> None:
         super().__init__(f"another process holds {name}")
         self.name = name
 
 
 class StoreUnusable(StoreError):
+    """The folder is not a store, is of another format, or cannot be written."""
+
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"cannot use {path} as a store: {reason}")
         self.path = path
