@@ -21,7 +21,7 @@ from typing import NamedTuple
 from minibuild_store.digest import Digest
 from minibuild_store.files import Remove, tree_size, unlink_quietly
 from minibuild_store.layout import BLOBS, GATE, LOCKS, PARTIALS, RECORDS, RUNNING, SNAPSHOTS
-from minibuild_store.lock import is_at, try_flock
+from minibuild_store.lock import is_at, remove_idle, try_flock
 from minibuild_store.records import record_files, record_path
 from minibuild_store.session import dead_sessions, lease_files
 from minibuild_store.snapshots import empty_trash, to_trash
@@ -94,7 +94,7 @@ class Collector:
             if kind in self._records:
                 self._sweep_records(kind, self._records[kind], names)
         if not self._dry_run:
-            _remove_idle_locks(f"{self._root}/{LOCKS}")
+            remove_idle(f"{self._root}/{LOCKS}")
         return GcReport(tuple(self._removed), tuple(self._left), self._dry_run)
 
     def _listed(self, part: str) -> list[str]:
@@ -242,16 +242,3 @@ def _record_states(folder: str) -> dict[str, tuple[int, int, int]]:
             continue
         states[path] = status.st_ino, status.st_ctime_ns, status.st_size
     return states
-
-
-def _remove_idle_locks(folder: str) -> None:
-    """Lock files that killed processes left; each is taken before it goes, so no holder loses its lock."""
-    for name in os.listdir(folder):
-        path = f"{folder}/{name}"
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
-        if try_flock(fd) and is_at(fd, path):
-            unlink_quietly(path)
-        os.close(fd)

@@ -132,6 +132,17 @@ def release(fd: int, path: str | None) -> None:
         os.close(fd)
 
 
+def remove_idle(folder: str) -> None:
+    """Delete lock files that killed processes left; each is taken first, so no holder loses its lock."""
+    for name in os.listdir(folder):
+        path = f"{folder}/{name}"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        release(fd, path)
+
+
 class Gate:
     """The shared side of the lock that gc takes for each batch it deletes; reentrant, cheap (about 3 µs)."""
 

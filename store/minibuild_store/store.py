@@ -27,7 +27,7 @@ from minibuild_store.blobs import Blobs
 from minibuild_store.errors import store_error
 from minibuild_store.files import Remove, remove_tree
 from minibuild_store.layout import BLOBS, CACHES, GC, LOCKS, PARTIALS, RECORDS, RUNNING, SNAPSHOTS, prepare
-from minibuild_store.lock import Lock
+from minibuild_store.lock import Lock, remove_idle
 from minibuild_store.records import Records
 from minibuild_store.session import Lease, Session, Workspace, reap, reap_guarded
 from minibuild_store.snapshots import Snapshots, empty_trash, settle
@@ -101,10 +101,11 @@ class Store:
         return Lease(self._session)
 
     def clean(self, *, remove: Remove = remove_tree) -> list[Path]:
-        """Delete what dead processes left and return the folders that `remove` could not delete."""
+        """Delete what dead processes left, locks too; returns the folders that `remove` could not delete."""
         root = self._session.root
         try:
             left = reap(f"{root}/{RUNNING}", remove)
+            remove_idle(f"{root}/{LOCKS}")
             return left + empty_trash(f"{root}/{SNAPSHOTS}", remove)
         except OSError as error:
             raise store_error(error, root) from error

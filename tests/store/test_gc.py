@@ -250,6 +250,18 @@ def test_lock_files_of_killed_processes_go(filled: Store, root: Path, other: Cal
             pass
 
 
+def test_lock_files_of_killed_processes_go_with_their_workspaces(
+    store: Store, root: Path, other: Callable[[str], Any]
+) -> None:
+    for number in range(3):
+        killed = other(f"store.lock('x{number}').__enter__(); say('held'); input()")
+        assert killed.hear() == "held"
+        killed.kill()
+    with store.lock("mine"):
+        store.clean()
+        assert len(os.listdir(root / "locks-v1")) == 1
+
+
 def test_a_dead_workspace_goes_with_gc(filled: Store, other: Callable[[str], Any]) -> None:
     dead = other("say(str(store.workspace().__enter__())); input()")
     folder = Path(dead.hear())
