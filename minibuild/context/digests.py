@@ -10,22 +10,24 @@ clock tick would not show in its stamp, so it is never remembered.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from minibuild.context.rows import Match, Row
-from minibuild.context.stamps import stamp_folder, stamp_of
+from minibuild.context.stamps import Stamp, stamp_folder, stamp_of
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Kind
+
+_FILE = Kind.FILE  # a member read from its class is slow
+if TYPE_CHECKING:
+    from minibuild.context.filetable import FileTable
 
 _RACY_NS = 2_000_000_000
 _CHUNK = 1 << 20
 _PARALLEL_BYTES = 8 << 20
 _LITTLE = 1 << 20
-_TABLE_VERSION = 1
 
 Hashing = Callable[[Sequence[Row]], list[str]]
 """Gives the SHA-256 (hex) of files."""
@@ -47,8 +49,7 @@ class FileDigests:
         self._selections = selections
         self._files = files
         self._listings = listings
-        self._table: dict[str, list[str]] | None = None
-        self._fresh: dict[str, list[str]] = {}
+        self._table: FileTable | None = None
 
     def digest(
         self,
@@ -71,9 +72,16 @@ class FileDigests:
         digests = self._file_digests(matches, now, hashing or _hash_files)
         content = content_digest(matches, digests, modes=modes)
         self._listings.put(content, listing(matches, digests))
-        if newest < now - _RACY_NS:
-            self._selections.put(name, stamp + content.encode())
+        self.remember(selection, Stamp(stamp, newest), now, content)
         return content
+
+    def remember(self, selection: str, stamp: Stamp, now: int, content: str) -> None:
+        """Keep the content digest of what had this stamp when it was looked at, from the time `now` on."""
+        if stamp.newest < now - _RACY_NS:
+            self._selections.put(self._selection(selection), stamp.digest + content.encode())
+
+    def keep_listing(self, content: str, listed: bytes) -> None:
+        self._listings.put(content, listed)
 
     def known(self, selection: str, name: bytes, path: bytes) -> str | None:
         """The digest of everything at `path`, selected as one match called `name`, if nothing has changed."""
@@ -88,20 +96,27 @@ class FileDigests:
 
     def save(self) -> None:
         """Keep what was hashed for the next build."""
-        if self._fresh:
+        if self._table is not None and self._table.fresh:
             # Another stage or build may have saved meanwhile: add to what is there now.
-            table = {**self._read(), **self._fresh}
-            document = {"version": _TABLE_VERSION, "files": table}
-            self._files.put(self._name, json.dumps(document, separators=(",", ":")).encode())
-            self._fresh = {}
+            self._files.put(self._name, self._table.merged(self._files.get(self._name)))
+            self._table = None
+
+    @property
+    def table(self) -> FileTable:
+        """What is known of files, each by its path and stamp."""
+        if self._table is None:
+            from minibuild.context.filetable import FileTable
+
+            self._table = FileTable(self._files.get(self._name))
+        return self._table
 
     def mostly_new(self, matches: Sequence[Match]) -> bool:
         """Whether most of what is in `matches`, and more than a little, was never hashed."""
-        table = self._load()
+        table = self.table
         new = known = 0
         for match in matches:
             for row in match.rows:
-                if row.entry.size and os.fsdecode(row.where) not in table:
+                if row.entry.size and row.where not in table:
                     new += row.entry.size
                 else:
                     known += row.entry.size
@@ -109,34 +124,27 @@ class FileDigests:
 
     def _file_digests(self, matches: Sequence[Match], now: int, hashing: Hashing) -> dict[bytes, str]:
         """SHA-256 of every regular file among `matches`, by path."""
-        table = self._load()
+        table = self.table
         found: dict[bytes, str] = {}
         unknown: list[Row] = []
         for match in matches:
             for row in match.rows:
                 if row.entry.kind is not Kind.FILE:
                     continue
-                known = table.get(os.fsdecode(row.where))
-                if known is not None and known[0] == row.stamp.decode():
-                    found[row.where] = known[1]
+                known = table.get(row.where, row.stamp)
+                if known is not None:
+                    found[row.where] = known
                 else:
                     unknown.append(row)
         for row, digest in zip(unknown, hashing(unknown), strict=True):
             found[row.where] = digest
-            if _newest(row) < now - _RACY_NS:
-                name = os.fsdecode(row.where)
-                table[name] = self._fresh[name] = [row.stamp.decode(), digest]
+            self.note(row, digest, now)
         return found
 
-    def _load(self) -> dict[str, list[str]]:
-        if self._table is None:
-            self._table = self._read()
-        return self._table
-
-    def _read(self) -> dict[str, list[str]]:
-        data = self._files.get(self._name)
-        document = json.loads(data) if data else {}
-        return document["files"] if document.get("version") == _TABLE_VERSION else {}
+    def note(self, row: Row, digest: str, now: int) -> None:
+        """A file of this SHA-256 (hex) was looked at from the time `now` on."""
+        if _newest(row) < now - _RACY_NS:
+            self.table.note(row.where, row.stamp, digest)
 
 
 def content_digest(matches: Iterable[Match], digests: dict[bytes, str], *, modes: bool = True) -> str:
@@ -146,46 +154,55 @@ def content_digest(matches: Iterable[Match], digests: dict[bytes, str], *, modes
     """
     total = hashlib.sha256()
     for match in matches:
-        lines = [b"match %d %b\n" % (len(match.name), match.name)]
+        lines = [content_head(match.name)]
         inodes: dict[bytes, bytes] = {}
-        for row in match.rows:
-            entry = row.entry
-            if entry.kind is Kind.FILE:
-                content = digests[row.where].encode()
-                if row.inode:
-                    content += b" same as " + inodes.setdefault(row.inode, entry.path)
-            elif entry.kind in (Kind.CHAR, Kind.BLOCK):
-                content = b"%d:%d" % entry.device
-            else:
-                content = b"leads" if row.leads else entry.link
-            lines.append(
-                b"%d %b %b %o %d:%d %d %b"
-                % (
-                    len(entry.path), entry.path, entry.kind.encode(),
-                    entry.mode if modes or row.leads else 0,
-                    entry.uid, entry.gid, len(content), content,
-                )
-            )  # fmt: skip
-            for name, value in entry.xattrs:
-                lines.append(b" %d %b=%d %b" % (len(name), name, len(value), value))
-            lines.append(b"\n")
+        lines += [content_line(row, digests.get(row.where, ""), inodes, modes=modes) for row in match.rows]
         total.update(b"".join(lines))
     return total.hexdigest()
+
+
+def content_head(name: bytes) -> bytes:
+    """What a match called `name` adds to the content digest, before its rows."""
+    return b"match %d %b\n" % (len(name), name)
+
+
+def content_line(row: Row, digest: str, inodes: dict[bytes, bytes], *, modes: bool) -> bytes:
+    """What one row adds, with the SHA-256 (hex) of a file; `inodes` are the match's names of linked files."""
+    (path, kind, mode, uid, gid, _size, _mtime, link, device, xattrs), _where, _stamp, inode, leads = row
+    if kind is _FILE:
+        content = digest.encode()
+        if inode:
+            content += b" same as " + inodes.setdefault(inode, path)
+    elif kind is Kind.CHAR or kind is Kind.BLOCK:
+        content = b"%d:%d" % device
+    else:
+        content = b"leads" if leads else link
+    if not (modes or leads):
+        mode = 0
+    line = (len(path), path, kind.encode(), mode, uid, gid, len(content), content)
+    text = b"%d %b %b %o %d:%d %d %b" % line
+    for name, value in xattrs:
+        text += b" %d %b=%d %b" % (len(name), name, len(value), value)
+    return text + b"\n"
 
 
 def listing(matches: Iterable[Match], digests: dict[bytes, str]) -> bytes:
     """What stands behind a content digest, a line a path, for saying later what changed (zlib-compressed)."""
     import zlib
 
-    lines = []
-    for match in matches:
-        for row in match.rows:
-            entry = row.entry
-            path = b"/".join(part for part in (match.name, entry.path) if part)
-            content = digests[row.where].encode() if entry.kind is Kind.FILE else entry.link
-            kind = entry.kind.encode()
-            lines.append(b"%b\0%b %o %d:%d %b" % (path, kind, entry.mode, entry.uid, entry.gid, content))
+    lines = [
+        listing_line(match.name, row, digests.get(row.where, "")) for match in matches for row in match.rows
+    ]
     return zlib.compress(b"\n".join(lines), 1)
+
+
+def listing_line(name: bytes, row: Row, digest: str) -> bytes:
+    """The line of one row of the match called `name`."""
+    path, kind, mode, uid, gid, _size, _mtime, link, _device, _xattrs = row.entry
+    if name and path:
+        path = name + b"/" + path
+    content = digest.encode() if kind is _FILE else link
+    return b"%b\0%b %o %d:%d %b" % (path or name, kind.encode(), mode, uid, gid, content)
 
 
 def read_listing(data: bytes) -> dict[bytes, bytes]:

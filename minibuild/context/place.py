@@ -87,6 +87,15 @@ class Placement:
         placed = self._new.get(path)
         return placed.entry if placed is not None else self._lower.entry(path)
 
+    def folder(self, path: bytes) -> Placed:
+        """The folder at `path`: as it was copied or made, else as it is."""
+        placed = self._new.get(path)
+        if placed is None:
+            entry = self._lower.entry(path)
+            assert entry is not None and entry.kind is Kind.DIR, path
+            placed = Placed(entry._replace(path=path))
+        return placed
+
     def resolve(self, path: bytes) -> bytes:
         return follow(path, self._readlink)
 
@@ -110,19 +119,20 @@ class Placement:
                     cure="Copy to another place, or remove the file in an earlier step.",
                 )
 
-    def copy(self, match: Match, dest: str) -> None:
-        """Copy `match` to `dest` (absolute; a trailing slash means a folder)."""
+    def copy(self, match: Match, dest: str) -> bytes:
+        """Copy `match` to `dest` (absolute; a trailing slash means a folder); the path where it is now."""
         self._matches += 1
         target = self._prepare(dest)
         if match.is_dir:
             self._copy_folder(match, target)
-            return
+            return target
         existing = self.entry(target)
         if existing is not None and existing.kind is Kind.DIR:
             target = target + b"/" + match.name if target else match.name
         else:
             self.make_folders(target.rpartition(b"/")[0])
         self._copy_row(match.rows[0], target)
+        return target
 
     def _prepare(self, dest: str) -> bytes:
         """Make what `dest` requires to exist; its path with all links followed."""
@@ -149,21 +159,22 @@ class Placement:
             self._copy_row(row, prefix + row.entry.path)
 
     def _copy_row(self, row: Row, target: bytes) -> None:
+        self._new[target] = self.at(row, target)
+
+    def at(self, row: Row, target: bytes) -> Placed:
+        """What copying `row` to the path `target` makes of it."""
         existing = self.entry(target)
-        is_dir = row.entry.kind is Kind.DIR
         if existing is not None:
+            is_dir = row.entry.kind is Kind.DIR
             if is_dir and existing.kind is not Kind.DIR:
                 raise DockerfileError(f"cannot copy to non-directory: /{os.fsdecode(target)}")
             if existing.kind is Kind.DIR and not is_dir:
                 raise DockerfileError(f"cannot replace to directory /{os.fsdecode(target)} with file")
             if row.leads:
-                self._new[target] = Placed(existing._replace(path=target, mode=row.entry.mode))
-                return
+                return Placed(existing._replace(path=target, mode=row.entry.mode))
         # Names of one file stay names of one file within a match only.
         inode = b"%d/%b" % (self._matches, row.inode) if row.inode else b""
-        self._new[target] = Placed(
-            self._dressed(row.entry)._replace(path=target), row.where, None, inode, row.stamp
-        )
+        return Placed(self._dressed(row.entry)._replace(path=target), row.where, None, inode, row.stamp)
 
     def put(
         self, entry: Entry, base: bytes, *, where: bytes = b"", data: bytes | None = None, inode: bytes = b""
@@ -255,20 +266,22 @@ class Placement:
         """Forget folders of which only the time would change, as BuildKit sees no change in that."""
         needed: set[bytes] = set()
         for path in sorted(self._new, reverse=True):
-            entry = self._new[path].entry
-            if entry.kind is Kind.DIR and path not in needed:
-                lower = self._lower.entry(path)
-                if lower is not None and lower._replace(path=path, mtime_ns=entry.mtime_ns) == entry:
-                    del self._new[path]
-                    continue
-            needed.add(path.rpartition(b"/")[0])
+            if path not in needed and self.untouched(self._new[path].entry):
+                del self._new[path]
+            else:
+                needed.add(path.rpartition(b"/")[0])
+
+    def untouched(self, entry: Entry) -> bool:
+        """Whether it is a folder that is there already, but for its time."""
+        if entry.kind is not Kind.DIR:
+            return False
+        lower = self._lower.entry(entry.path)
+        return lower is not None and lower._replace(path=entry.path, mtime_ns=entry.mtime_ns) == entry
 
     def _add_parents(self, path: bytes) -> None:
         parent = path.rpartition(b"/")[0]
         while parent and parent not in self._new:
-            entry = self._lower.entry(parent)
-            assert entry is not None and entry.kind is Kind.DIR, parent
-            self._new[parent] = Placed(entry._replace(path=parent))
+            self._new[parent] = self.folder(parent)
             parent = parent.rpartition(b"/")[0]
 
 

@@ -89,14 +89,24 @@ def _glob(view: View, base: bytes, wild: str) -> list[bytes]:
     return found
 
 
-def _match(view: View, path: bytes, excluded: PatternList | None) -> Match:
+def plain(view: View, pattern: str) -> tuple[Match, Iterator[Row]] | None:
+    """The match of a pattern that has no wildcards, with its own row alone, and the rows below it."""
+    path, wild = split_wildcards(pattern)
+    return None if wild else _opened(view, path)
+
+
+def _opened(view: View, path: bytes) -> tuple[Match, Iterator[Row]]:
     resolved = view.resolve(path)
     if view.entry(resolved) is None:
         raise NothingThere(os.fsdecode(path))
-    rows = view.walk(resolved)
-    if excluded is not None:
-        rows = _without(rows, excluded)
-    return Match(path.rpartition(b"/")[2], list(rows), whole=not resolved)
+    rows = iter(view.walk(resolved))
+    return Match(path.rpartition(b"/")[2], list(islice(rows, 1)), whole=not resolved), rows
+
+
+def _match(view: View, path: bytes, excluded: PatternList | None) -> Match:
+    match, rows = _opened(view, path)
+    match.rows.extend(rows if excluded is None else _without(rows, excluded))
+    return match
 
 
 def _without(rows: Iterator[Row], excluded: PatternList) -> Iterator[Row]:

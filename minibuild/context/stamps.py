@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import xxhash
 
-from minibuild.context.rows import Match
+from minibuild.context.rows import Match, Row
 from minibuild.layers.entry import Kind
 
 _FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 _KINDS = {stat.S_IFIFO: Kind.FIFO, stat.S_IFCHR: Kind.CHAR, stat.S_IFBLK: Kind.BLOCK}
+_FILE_KIND = Kind.FILE
 _by_name = attrgetter("name")
 
 
@@ -34,17 +35,32 @@ def stamp_of(matches: Sequence[Match]) -> Stamp:
     total = xxhash.xxh3_128()
     newest = 0
     for match in matches:
-        lines = [b"match %b\n" % match.name]
+        stamping = Stamping(match.name, total)
         for row in match.rows:
-            entry = row.entry
-            lines.append(
-                b"%b\0%b %o %b %b\n" % (entry.path, entry.kind.encode(), entry.mode, row.stamp, entry.link)
-            )
-            if entry.kind is Kind.FILE:
-                _size, mtime, ctime, _inode = row.stamp.split(b" ")
-                newest = max(newest, int(mtime), int(ctime))
-        total.update(b"".join(lines))
+            stamping.add(row)
+        newest = max(newest, stamping.done().newest)
     return Stamp(total.digest(), newest)
+
+
+class Stamping:
+    """The stamp of a match called `name`, row by row."""
+
+    def __init__(self, name: bytes, total: Any = None) -> None:
+        self._total = xxhash.xxh3_128() if total is None else total
+        self._total.update(b"match %b\n" % name)
+        self._newest = 0
+
+    def add(self, row: Row) -> None:
+        """The next row."""
+        path, kind, mode, _uid, _gid, _size, mtime, link, _device, _xattrs = row.entry
+        self._total.update(b"%b\0%b %o %b %b\n" % (path, kind.encode(), mode, row.stamp, link))
+        if kind is _FILE_KIND:
+            ctime = int(row.stamp.split(b" ", 3)[2])
+            if ctime > self._newest or mtime > self._newest:
+                self._newest = max(mtime, ctime)
+
+    def done(self) -> Stamp:
+        return Stamp(self._total.digest(), self._newest)
 
 
 def stamp_folder(name: bytes, path: bytes) -> Stamp | None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
-
-from minibuild_store.blobs import BlobInfo
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 from minibuild.context.digests import hash_file
 from minibuild.context.place import Lower, Nothing, Owner, Placed, Placement
 from minibuild.context.rows import Match, Row
-from minibuild.context.select import NothingThere, select
+from minibuild.context.select import NothingThere, plain, select
 from minibuild.engine.accounts import owner_of
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
+from minibuild.engine.writing import write_layer
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Entry, Kind
-from minibuild.oci.descriptor import Descriptor
 from minibuild.plan import chmod, steps
 from minibuild.values import dataclass, field
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from minibuild.engine.fetched import Fetched
     from minibuild.layers.tree import Tree
 
+_LITTLE = 1 << 20
+_FEW = 5_000
 _INLINE_MODE = 0o644
 _FETCHED_MODE = 0o600
 
@@ -38,10 +39,13 @@ class TreeLower:
     def __init__(self, session: Session, filesystem: Filesystem) -> None:
         self._session = session
         self._filesystem = filesystem
+        self._tree: Tree | None = None
 
     @property
     def tree(self) -> Tree:
-        return self._session.layers.tree(self._filesystem)
+        if self._tree is None:
+            self._tree = self._session.layers.tree(self._filesystem)
+        return self._tree
 
     def entry(self, path: bytes) -> Entry | None:
         node = self.tree.get(path)
@@ -115,6 +119,10 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
         known = files.known_digest(selection, pattern)
     if known is not None:
         return known
+    if gathered.write_first and isinstance(files, ContextFiles) and _is_whole(step) and files.never_hashed:
+        content = _in_passing(gathered, number, files, selection, pattern)
+        if content:
+            return content
     matches = _matches(gathered, number, step, pattern)
     if (
         gathered.write_first
@@ -130,6 +138,73 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
                 selection, matches, lambda rows: _read_once(gathered, rows), modes=_keeps_modes(step)
             )
     return files.digest(selection, matches, modes=_keeps_modes(step))
+
+
+def _is_whole(step: steps.CopyStep) -> bool:
+    """Whether the step may be copied entry by entry: one source that is taken whole and as it is."""
+    return len(step.items) == 1 and not (step.unpack or step.exclude or step.parents)
+
+
+def _in_passing(
+    gathered: Gathered, number: int, files: ContextFiles, selection: str, pattern: str
+) -> str | None:
+    """The digest of a folder that is walked, written, hashed and forgotten entry by entry.
+
+    None where it is small, or no folder: what was selected is kept then.
+    """
+    session, step = gathered.session, gathered.step
+    try:
+        opened = plain(files.view, pattern)
+    except NothingThere as error:
+        raise _not_found(error, files) from None
+    if opened is None:
+        return None
+    root, rows = opened
+    first = _until_large(rows)
+    if not root.is_dir or first.small:
+        gathered.matches[number] = [root._replace(rows=[*root.rows, *first.rows])]
+        return None
+    from minibuild.context.passage import Passage
+
+    with session.store.lock(f"read {files.root} {selection}", waiting=session.check):
+        known = files.known_digest(selection, pattern)  # by a build that was quicker
+        if known is not None:
+            return known
+        taking = files.taking(selection, root.name, modes=_keeps_modes(step))
+        digests: dict[bytes, str] = {}
+        linked: dict[bytes, str] = {}
+
+        def placed() -> Iterator[Placed]:
+            passage = Passage(_placement(gathered), root, step.dest)
+            taking.add(root.rows[0], "")
+            yield from passage.begin()
+            for row in chain(first.rows, rows):
+                yield from passage.place(row)
+                # by now it is written; of a file with several names the first one is
+                digest = digests.pop(row.where, "") or linked.get(row.inode, "")
+                if row.inode:
+                    linked[row.inode] = digest
+                taking.add(row, digest)
+
+        gathered.layer = write_layer(session, placed(), files, digests)
+        return taking.done()
+
+
+class _First(NamedTuple):
+    rows: list[Row]
+    small: bool
+
+
+def _until_large(rows: Iterator[Row]) -> _First:
+    """As many rows as it takes to see that there is much to copy."""
+    held: list[Row] = []
+    size = 0
+    for row in rows:
+        held.append(row)
+        size += row.entry.size
+        if size > _LITTLE or len(held) > _FEW:
+            return _First(held, small=False)
+    return _First(held, small=True)
 
 
 def _read_once(gathered: Gathered, rows: Sequence[Row]) -> list[str]:
@@ -195,15 +270,7 @@ def write_copy(gathered: Gathered) -> Layer:
 
 def _write(gathered: Gathered, digests: dict[bytes, str] | None) -> Layer:
     session, step, parent, made_ns = gathered.session, gathered.step, gathered.parent, gathered.made_ns
-    lower: Lower = Nothing() if step.link else TreeLower(session, parent)
-    octal = chmod.octal(step.chmod) if step.chmod else None
-    placement = Placement(
-        lower,
-        owner=_owner(session, step.chown, lower),
-        chmod=chmod.changer(step.chmod) if step.chmod else None,
-        folder_mode=0o755 if octal is None else octal,
-        made_ns=made_ns,
-    )
+    placement = _placement(gathered)
     with ExitStack() as stack:
         unpack = _Unpacking(session, stack, parent, step.dest, placement)
         for number, item in enumerate(step.items):
@@ -219,6 +286,20 @@ def _write(gathered: Gathered, digests: dict[bytes, str] | None) -> Layer:
                 case steps.UrlItem() | steps.GitItem():
                     _place_fetched(gathered.fetched[number], step, placement, unpack)
         return write_layer(session, placement.finish(), gathered.files, digests)
+
+
+def _placement(gathered: Gathered) -> Placement:
+    """The step's layer before anything is in it."""
+    session, step = gathered.session, gathered.step
+    lower: Lower = Nothing() if step.link else TreeLower(session, gathered.parent)
+    octal = chmod.octal(step.chmod) if step.chmod else None
+    return Placement(
+        lower,
+        owner=_owner(session, step.chown, lower),
+        chmod=chmod.changer(step.chmod) if step.chmod else None,
+        folder_mode=0o755 if octal is None else octal,
+        made_ns=gathered.made_ns,
+    )
 
 
 def _owner(session: Session, text: str, lower: Lower) -> Owner | None:
@@ -292,49 +373,3 @@ def write_workdir(session: Session, step: steps.WorkdirStep, parent: Filesystem,
     placement = Placement(lower, owner=_owner(session, step.user, lower), made_ns=made_ns)
     placement.make_folders(placement.resolve(os.fsencode(step.path)))
     return write_layer(session, placement.finish(), None)
-
-
-def write_layer(
-    session: Session,
-    placed: list[Placed],
-    files: Files | None,
-    digests: dict[bytes, str] | None = None,
-) -> Layer:
-    """Write `placed` to a blob of the store and keep its index; `digests` is as for `Files.writing`."""
-    if session.layers.stand_ins is not None:
-        return session.layers.stand_ins.layer(placed)
-    from minibuild.layers.writer import LayerWriter
-
-    clamp = None if session.epoch is None else session.epoch * 1_000_000_000
-    outside = [
-        item for item in placed if item.entry.kind is Kind.FILE and item.data is None and not item.spooled
-    ]
-    with ExitStack() as stack:
-        blob = stack.enter_context(session.store.blobs.writer())
-        writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
-        writing = stack.enter_context(files.writing(outside, digests)) if files else None
-        check: Callable[[], None] = session.check
-        for number, item in enumerate(placed):
-            if not number % 1000:
-                check()
-            if item.entry.kind is not Kind.FILE:
-                writer.add(item.entry)
-            elif item.data is not None:
-                writer.add(item.entry, item.data)
-            elif item.spooled:
-                _write_file(writer.add, item)
-            else:
-                assert writing is not None
-                writing.write(writer, item)
-        result = writer.close()
-        blob.commit_hashed(BlobInfo(result.digest, result.size))
-    session.layers.keep_index(result.diff_id, result.index)
-    return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
-
-
-def _write_file(add: Callable[[Entry, int], None], item: Placed) -> None:
-    fd = os.open(item.where, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        add(item.entry, fd)
-    finally:
-        os.close(fd)

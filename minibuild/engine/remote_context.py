@@ -19,12 +19,12 @@ from minibuild.context.folder import FolderView
 from minibuild.context.place import Nothing, Placement
 from minibuild.context.veil import veiled
 from minibuild.engine.address import redacted
-from minibuild.engine.copy import write_layer
 from minibuild.engine.fetch import fetch
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextTree
+from minibuild.engine.writing import write_layer
 from minibuild.errors import DockerfileError, LayerError, UsageError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.plan.giturl import inside, parse_git_url

@@ -24,6 +24,7 @@ from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
 
 if TYPE_CHECKING:
+    from minibuild.context.taking import Taking
     from minibuild.layers.tree import Tree
     from minibuild.layers.writer import LayerWriter
 
@@ -73,6 +74,17 @@ class ContextFiles:
             return None
         path = self.view.path(self.view.resolve(base))
         return self._digests.known(f"{selection}\n{self._ignore_text}", base.rpartition(b"/")[2], path)
+
+    @property
+    def never_hashed(self) -> bool:
+        """Whether nothing is known of any file of the folder."""
+        return not self._digests.table
+
+    def taking(self, selection: str, name: bytes, *, modes: bool) -> Taking:
+        """The digest of a match whose rows come one by one."""
+        from minibuild.context.taking import Taking
+
+        return Taking(self._digests, f"{selection}\n{self._ignore_text}", name, modes=modes)
 
     def mostly_new(self, matches: Sequence[Match]) -> bool:
         """Whether most of what `matches` hold has to be read to know its digest."""

@@ -7,6 +7,7 @@ import pytest
 from minibuild_store.store import Store
 
 import minibuild
+from minibuild.context.select import select
 from minibuild.engine.dryrun import dry_run
 from minibuild.engine.sources import ContextFiles
 
@@ -36,15 +37,46 @@ def build(root, context, *lines):
         return result, set(store.records("steps").names())
 
 
-@pytest.mark.parametrize(
-    "line", ["COPY src /src", "COPY src/ /etc/", "COPY */large /one/", "COPY src/l* src/d* /x/", "COPY . /"]
-)
+LINES = [
+    "COPY src /src",
+    "COPY src/ /etc/",
+    "COPY */large /one/",
+    "COPY src/l* src/d* /x/",
+    "COPY . /",
+    "COPY --chown=1:2 --chmod=700 src /a/b/",
+    "COPY --link src/deep /deep",
+    "WORKDIR /src\nCOPY src .",
+    "COPY src /src\nCOPY src /src",
+    "COPY src/deep /src/deep\nCOPY . /src/",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_reading_once_gives_the_same_key_and_layer(tmp_path, context, monkeypatch, line):
+    passing, passing_keys = build(tmp_path / "passing", context, line)
+    monkeypatch.setattr(ContextFiles, "never_hashed", False)
     once, once_keys = build(tmp_path / "once", context, line)
     monkeypatch.setattr(ContextFiles, "mostly_new", lambda *_: False)
     twice, twice_keys = build(tmp_path / "twice", context, line)
-    assert once.config.diff_ids == twice.config.diff_ids
-    assert once_keys == twice_keys
+    assert passing.config.diff_ids == once.config.diff_ids == twice.config.diff_ids
+    assert passing_keys == once_keys == twice_keys
+
+
+def test_what_is_learned_in_passing_is_known_to_the_next_build(tmp_path, context, monkeypatch):
+    monkeypatch.setattr("minibuild.context.digests._RACY_NS", -1 << 60)
+    (context / ".dockerignore").write_text("src/deep/small\n")
+    root = tmp_path / "store"
+    build(root, context, "COPY src /src")
+    with Store.open(root) as store:
+        files = ContextFiles(context, None, store)
+        matches = select(files.view, "src")
+        assert not files.mostly_new(matches)
+        known = {
+            os.path.basename(row.where): files._digests.table.get(row.where, row.stamp) is not None
+            for row in matches[0].rows
+            if row.entry.size
+        }
+    assert known == {b"large": True, b"linked": True, b"small": False, b"passwd": True}
 
 
 def test_a_layer_that_is_known_is_found_when_the_tables_of_files_are_gone(tmp_path, context):

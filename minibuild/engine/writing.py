@@ -1,0 +1,68 @@
+"""Entries that have their place to a layer of the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+
+from minibuild_store.blobs import BlobInfo
+
+from minibuild.context.place import Placed
+from minibuild.engine.filesystem import Layer
+from minibuild.engine.session import Session
+from minibuild.engine.sources import ContextFiles, Files
+from minibuild.layers.entry import Entry, Kind
+from minibuild.oci.descriptor import Descriptor
+
+
+def write_layer(
+    session: Session,
+    placed: Iterable[Placed],
+    files: Files | None,
+    digests: dict[bytes, str] | None = None,
+) -> Layer:
+    """Write `placed` to a blob of the store and keep its index; `digests` is as for `Files.writing`.
+
+    Of the files of a context one entry is held at a time, those of a stage or an image are read together.
+    """
+    if session.layers.stand_ins is not None:
+        return session.layers.stand_ins.layer(list(placed))
+    from minibuild.layers.writer import LayerWriter
+
+    clamp = None if session.epoch is None else session.epoch * 1_000_000_000
+    outside: list[Placed] = []
+    if files is not None and not isinstance(files, ContextFiles):
+        placed = list(placed)
+        outside = [
+            item for item in placed if item.entry.kind is Kind.FILE and item.data is None and not item.spooled
+        ]
+    with ExitStack() as stack:
+        blob = stack.enter_context(session.store.blobs.writer())
+        writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
+        writing = stack.enter_context(files.writing(outside, digests)) if files else None
+        check: Callable[[], None] = session.check
+        for number, item in enumerate(placed):
+            if not number % 1000:
+                check()
+            if item.entry.kind is not Kind.FILE:
+                writer.add(item.entry)
+            elif item.data is not None:
+                writer.add(item.entry, item.data)
+            elif item.spooled:
+                _write_file(writer.add, item)
+            else:
+                assert writing is not None
+                writing.write(writer, item)
+        result = writer.close()
+        blob.commit_hashed(BlobInfo(result.digest, result.size))
+    session.layers.keep_index(result.diff_id, result.index)
+    return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
+
+
+def _write_file(add: Callable[[Entry, int], None], item: Placed) -> None:
+    fd = os.open(item.where, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        add(item.entry, fd)
+    finally:
+        os.close(fd)
