@@ -233,6 +233,7 @@ class _Kept:
             "listings": listings,
             "files": roots | self._recent("files", _MEMO_NS),
             "checks": self._recent("checks", _MEMO_NS),
+            "trials": self._recent("trials", _MEMO_NS),
             "origins": digests | {str(d) for root in self._inventory.roots for d in root.layers},
             "packed-mounts": os.listdir(self._store.caches),
             "urls": self._pointing("urls", blobs),

@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -189,7 +190,11 @@ def _agent_with(keys: Sequence[Path], folder: Path) -> Iterator[Path]:
         yield folder / "agent"
     finally:
         process.stdin.close()
-        process.wait()
+        try:
+            process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         process.stderr.close()
 
 

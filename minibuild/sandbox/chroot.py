@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import marshal
 import os
+import time
 
 from minibuild.sandbox import caps, paths, placing, privatetree, process, signals, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from typing import Any
 
     from minibuild.sandbox import mounts
     from minibuild.sandbox.protocol import RunRequest
 
+_MOMENT = 0.002
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 _state = {"active": False}
@@ -206,12 +209,18 @@ def _wait(pid: int) -> int:
 def kill_children(spared: Collection[int]) -> None:
     """Kill the children of this process and theirs, as they become ours, until only `spared` are left."""
     while victims := [pid for pid in _children() if pid not in spared]:
+        # One that another of them traces ends for us only with the tracer: kill all before waiting for any.
         for pid in victims:
-            try:
-                os.kill(pid, 9)
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                continue
+            _try(os.kill, pid, 9)
+        if not any([_try(os.waitpid, pid, os.WNOHANG)[0] for pid in victims]):
+            time.sleep(_MOMENT)
+
+
+def _try(call: Callable[[int, int], Any], pid: int, argument: int) -> Any:
+    try:
+        return call(pid, argument)
+    except (ProcessLookupError, ChildProcessError):
+        return (pid, 0)
 
 
 def _children() -> list[int]:

@@ -244,6 +244,8 @@ class Holder:
         if pid == 0:
             if line is not None:
                 line.close()
+            for other in self._by_line:  # the end of a worker's line is seen only where no one else holds it
+                os.close(other)
             begin(fds, notes_fd, theirs, self._host, self._tasks)
         child = Child(pid, notes_fd, line)
         self._by_process[child.process_fd] = child

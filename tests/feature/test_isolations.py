@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator
 
 import pytest
+from minibuild_store.store import Store
 
+from minibuild.cache.collect import Policy, collect
+from minibuild.cache.inventory import Inventory
 from tests.feature.conftest import lacking
 from tests.feature.project import Project
 from tests.feature.test_ca_bundle import Site, site  # noqa: F401  # a fixture
@@ -161,3 +165,21 @@ def test_an_image_is_run(project: Project, mode: str) -> None:
     project.built("-t", "local/x", text='FROM busybox\nENTRYPOINT ["sh", "-c"]\n')
     done = project.process("run", "-i", "local/x", "cat; exit 9", stdin=b"passed on\n")
     assert (done.code, done.out) == (9, "passed on\n"), done.err
+
+
+def test_what_a_mode_leaves_in_the_store_is_counted_and_collected(project: Project, mode: str) -> None:
+    project.built("-t", "local/x", text="FROM busybox\nRUN head -c 300000 /dev/zero > /x\n")
+    with Store.open(project.store) as store:
+        names = list(store.snapshots.names())
+        assert all(name.endswith(".one") == (mode == "single-id") for name in names) and names
+        folders = [store.snapshots.path(name) for name in names]
+        (made,) = [thing for thing in Inventory(store).things if thing.kind == "image" and thing.unpacked]
+        assert made.unpacked >= 300_000
+        assert list(store.records("trials").names())
+    assert project.command("rmi", "local/x").code == 0
+    assert project.command("cache", "prune", "--all", "--force").code == 0
+    with Store.open(project.store) as store:
+        assert list(store.snapshots.names()) == []
+        assert not any(folder is not None and folder.exists() for folder in folders)
+        collect(store, Policy(), now_ns=time.time_ns() + 40 * 86_400 * 10**9)
+        assert list(store.records("trials").names()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -213,3 +214,36 @@ def test_links_of_a_hostile_image_lead_nowhere_outside(box: Box, new_image: obje
     with contextlib.suppress(SandboxError):
         box.sh("true", rootfs=box.rootfs(box.image, hostile), mounts=mounts)
     assert list(outside.iterdir()) == []
+
+
+_TRACED = """
+import ctypes, os, time
+from minibuild.sandbox import chroot
+libc = ctypes.CDLL(None)
+chroot.adopt()
+victim = os.fork()
+if victim == 0:
+    time.sleep(600)
+read, write = os.pipe()
+if os.fork() == 0:
+    assert libc.ptrace(0x4206, victim, None, None) == 0  # PTRACE_SEIZE
+    os.write(write, b"x")
+    time.sleep(600)
+os.read(read, 1)
+chroot.kill_children(())
+try:
+    os.wait()
+except ChildProcessError:
+    print("none left")
+"""
+
+
+def test_a_process_that_another_traces_is_no_obstacle_to_ending_both() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TRACED],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert done.stdout == "none left\n", done.stderr
