@@ -120,7 +120,7 @@ def shown(value: Any) -> str:
     """A default as one would write it."""
     if inspect.isfunction(value) or inspect.isclass(value):
         return str(value.__name__)
-    text = repr(value)
+    text = repr(value).replace("'", '"')
     return text if len(text) <= 30 and " at 0x" not in text else f"{type(value).__name__}(...)"
 
 
@@ -130,7 +130,7 @@ def plain(annotation: Any) -> str:
     if inspect.isclass(text) and not get_args(text):
         text = text.__name__
     text = re.sub(r"\b(?!threading\b)(?:[a-z_]+\.)+(?=[A-Za-z_])", "", str(text))
-    return text if "Literal" in text else text.replace("'", "")
+    return text.replace("'", '"') if "Literal" in text else text.replace("'", "")
 
 
 def signature(function: Callable[..., Any]) -> str:
