@@ -275,7 +275,8 @@ class _EmptyView:
         return []
 
     def walk(self, path: bytes) -> Iterator[Row]:
-        return iter(())
+        root = self.entry(path)
+        return iter(() if root is None else (Row(root, b""),))
 
 
 def _by_layer(names: Iterator[bytes]) -> dict[int, list[int]]:

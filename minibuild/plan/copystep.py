@@ -39,7 +39,7 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
     _check_checksum(checksum, items, node)
     inline = [
         InlineItem(
-            doc.name, expand_raw(doc.content, state.scope.variables).text if doc.expand else doc.content
+            _file_name(doc.name, node), expand_raw(doc.content, state.scope.variables).text if doc.expand else doc.content
         )
         for doc in node.heredocs
     ]
@@ -47,7 +47,7 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
     text += " --parents" if node.parents else ""
     text += f" --chown={chown}" if chown else ""
     text += f" --chmod={chmod}" if chmod else ""
-    text += "".join(f" {source}" for source in sources) + "".join(f" <<{doc.name}" for doc in inline)
+    text += "".join(f" {source}" for source in sources) + "".join(f" <<{doc.name}" for doc in node.heredocs)
     shown = (
         f"{word} {expander(node.code.partition(' ')[2])}" if not node.heredocs else f"{text} {written_dest}"
     )
@@ -69,6 +69,18 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
         )
     )
     state.record(f"{text} {written_dest} # buildkit", layer=True)
+
+
+def _file_name(name: str, node: ast.Copy) -> str:
+    """What the file of the here-document `name` is called. Raises `DockerfileError` for a path."""
+    path = posixpath.normpath(posixpath.join("/", name)).lstrip("/")
+    if "/" in path or not path:
+        raise DockerfileError(
+            f"open /{path}: no such file or directory",
+            where=node.where,
+            cure="A here-document's name is that of the file: leave the folder to the destination.",
+        )
+    return path
 
 
 def destination(working_dir: str, written: str) -> str:

@@ -261,12 +261,12 @@ class _Lowering:
             if named is not None:
                 self._replaced.add(stage.index)
                 return named
-        if name == "scratch":
-            return FromScratch()
         earlier = find_stage(self.dockerfile.stages[: stage.index], name, by_index=False)
         if earlier is not None:
             self._stage(earlier)
             return FromStage(earlier)
+        if name == "scratch":
+            return FromScratch()
         return self._outside(name, platform, where)
 
     def _outside(self, name: str, platform: Platform, where: SourceRange) -> Source:
@@ -277,9 +277,9 @@ class _Lowering:
 
     def source(self, name: str, state: StageState, where: SourceRange) -> Source:
         """What ``--from=name`` means: a stage by name or index, a named context, or an image."""
-        if name == "scratch":
-            return FromScratch()
         index = find_stage(self.dockerfile.stages, name)
+        if index is None and name == "scratch":
+            return FromScratch()
         if index is None and name.isdigit():
             raise DockerfileError(
                 f"invalid stage index {name}",

@@ -89,3 +89,8 @@ def test_a_failing_stage_stops_the_others(project: Project) -> None:
     )
     assert done.code == 1
     assert "exit code: 9" in done.error
+
+
+def test_nothing_can_be_copied_from_nothing(project: Project) -> None:
+    files = project.image(text="FROM busybox\nCOPY --from=scratch . /x\nCOPY --from=scratch / /y/\n").files
+    assert {"x", "y"} <= set(files)
