@@ -39,7 +39,8 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
     _check_checksum(checksum, items, node)
     inline = [
         InlineItem(
-            _file_name(doc.name, node), expand_raw(doc.content, state.scope.variables).text if doc.expand else doc.content
+            _file_name(doc.name, node),
+            expand_raw(doc.content, state.scope.variables).text if doc.expand else doc.content,
         )
         for doc in node.heredocs
     ]
