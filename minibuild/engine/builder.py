@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
@@ -99,7 +99,7 @@ class Builder:
         """Build, and return when it is done; as `minibuild.build`, with the builder's settings."""
         return self._build(request, silent, threading.Event(), on_failure)
 
-    def stream(self, request: BuildRequest) -> Iterator[Event | BuildResult]:
+    def stream(self, request: BuildRequest) -> Generator[Event | BuildResult, None, None]:
         """The build's events as they happen, and its result as the last item; raises what the build raises.
 
         The build begins with the first item. To stop early, leave the loop: when the iterator is closed or
@@ -117,7 +117,7 @@ class Builder:
             thread.join()
         yield _result(item)
 
-    async def astream(self, request: BuildRequest) -> AsyncIterator[Event | BuildResult]:
+    async def astream(self, request: BuildRequest) -> AsyncGenerator[Event | BuildResult, None]:
         """As `stream`, for ``async for``: the loop is never held up.
 
         Leave early within ``contextlib.aclosing``, or by cancelling the task: then the build has ended too.

@@ -24,7 +24,7 @@ body { margin: 0 auto; max-width: 1280px; padding: 24px; background: var(--back)
   font: 14px/1.5 system-ui, sans-serif; }
 h1 { font-size: 22px; margin: 0 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 16px; margin: 32px 0 8px; }
-.quiet, p.quiet { color: var(--quiet); fill: var(--quiet); }
+.quiet, p.quiet { color: var(--quiet); fill: var(--quiet); overflow-wrap: anywhere; }
 dl { display: flex; flex-wrap: wrap; gap: 8px; margin: 16px 0; }
 dl div { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: 8px 14px; }
 dt { color: var(--quiet); font-size: 12px; } dd { margin: 0; font-size: 18px; font-weight: 600; }
