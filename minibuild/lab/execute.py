@@ -46,6 +46,7 @@ def execute(
             cure="Compare lru without --execute, or take --policy value.",
         )
     builds: list[Built] = []
+    most = 0
     with ExitStack() as stack:
         work = stack.enter_context(_folder(temporary))
         with Store.open(work / "store") as lasting:
@@ -61,8 +62,10 @@ def execute(
                     request = replace(spec.request, cache_from=(there,) if number else (), cache_to=(there,))
                     with Store.open(work / f"store{number}") as fresh:
                         builds.append(_built(snapshot, commit, request, variant, fresh, work))
+                held = sum(lasting.blobs.size(digest) or 0 for digest in lasting.blobs)
+                most = max(most, sum(step.bytes for step in builds[-1].steps) if variant.shared else held)
                 tick()
-    return Outcome(variant, tuple(builds))
+    return Outcome(variant, tuple(builds), most)
 
 
 @contextmanager

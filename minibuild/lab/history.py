@@ -57,6 +57,8 @@ class History:
         self._process: subprocess.Popen[bytes] | None = None
         self._trees: dict[bytes, dict[bytes, Node]] = {}
         self._blobs: dict[bytes, Blob] = {}
+        self.digests: dict[bytes, str] = {}
+        """The SHA-256 (hex) of every blob that was looked at, by its id."""
 
     def __enter__(self) -> History:
         return self
@@ -133,6 +135,7 @@ class History:
                 left -= len(data)
             output.read(1)
             known = self._blobs[identity] = Blob(size, digest.hexdigest())
+            self.digests[identity] = known.sha256
         return known
 
     def data(self, identity: bytes) -> bytes:

@@ -42,7 +42,7 @@ FROM python:3.12-slim
 WORKDIR /app
 COPY requirements.txt .
 RUN pip install -r requirements.txt
-COPY . .
+COPY src src
 RUN python -m compileall -q src
 CMD ["python", "-m", "src"]
 """

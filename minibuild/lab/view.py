@@ -71,6 +71,7 @@ class GitView(FolderView):
         self._history = snapshot.history
         self._memo = memo
         self._rules = ignore_text(self.ignore)
+        self._history.digests[self.head.encode()] = self.head
 
     def _readlink(self, path: bytes) -> bytes | None:
         return self.snapshot.readlink(path)
@@ -179,7 +180,8 @@ class GitFiles(ContextFiles):
     def digest(
         self, selection: str, matches: Sequence[Match], hashing: object = None, *, modes: bool = True
     ) -> str:
-        found = content_digest(matches, self.digests(matches), modes=modes)
+        # whatever has a row was looked at, so its digest is among those of the history
+        found = content_digest(matches, self._view.snapshot.history.digests, modes=modes)
         size = sum(row.entry.size for match in matches for row in match.rows)
         self.bytes += size
         pattern = selection.partition("\n")[0]
@@ -188,22 +190,11 @@ class GitFiles(ContextFiles):
             self._known[self._identity(selection, self._view.resolve(base))] = found, size
         return found
 
-    def digests(self, matches: Sequence[Match]) -> dict[bytes, str]:
-        """The SHA-256 of every regular file among `matches`, by `Row.where`."""
-        return {
-            row.where: self.sha256(row.where)
-            for match in matches
-            for row in match.rows
-            if row.entry.kind is Kind.FILE
-        }
-
     def sha256(self, where: bytes) -> str:
         """The SHA-256 (hex) of what `Row.where` names; also of a file of a named context, by its path."""
-        if where == self._view.head.encode():
-            return self._view.head
         if where.startswith(b"/"):
             return hash_file(where, os.stat(where).st_size)
-        return self._view.snapshot.history.blob(where).sha256
+        return self._view.snapshot.history.digests[where]
 
     def data(self, where: bytes) -> bytes:
         """The bytes of what `Row.where` names."""

@@ -114,6 +114,15 @@ def test_what_a_shared_cache_has_is_the_last_build(tmp_path: Path, bases: Path, 
     assert hits(shared.thought) == hits(shared.real) == ["mmm", "Hmm", "Hmm", "HHH"]
 
 
+def test_mounted_files_count_by_content_on_a_fresh_machine(
+    tmp_path: Path, bases: Path, sandbox_works: None
+) -> None:
+    text = "FROM busybox\nRUN --mount=type=bind,source=a,target=/a cat /a > /b\nRUN cat b > c\n"
+    commits = [{"Dockerfile": text, "a": "1"}, {"other": "1"}, {"a": "2"}]
+    shared = Both(tmp_path, commits, bases=bases, shared=True)
+    assert hits(shared.thought) == hits(shared.real) == ["mm", "HH", "mm"]
+
+
 def test_what_is_evicted_runs_again_and_so_does_what_follows(
     tmp_path: Path, bases: Path, sandbox_works: None
 ) -> None:
