@@ -24,11 +24,15 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepMissed:
-    """Step `id` has no usable cache record; `reason` is one line, `details` what changed, a line each."""
+    """Step `id` has no usable cache record; `reason` is one line, `details` what changed, a line each.
+
+    `kind` is a word for programs: ``files``, ``command``, ``follows`` and so on, as docs/cache.md lists them.
+    """
 
     id: int
     reason: str
     details: tuple[str, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

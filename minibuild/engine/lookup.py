@@ -71,7 +71,7 @@ class Lookup:
             cause = None
             if running is not None and place is not None:
                 cause = self._explain(place, step, key, parts)
-                running.missed(cause.reason, cause.details)
+                running.missed(cause)
             start = time.monotonic()
             layer = execute()
             # reading the sources counts too: it may have written the layer already

@@ -182,7 +182,10 @@ def _caches(caches: Iterable[str | CacheSpec], option: str) -> tuple[CacheSpec, 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """How one step went; `reason` says why it was not cached, "" where it was, and `details` what changed."""
+    """How one step went; `reason` says why it was not cached, "" where it was, and `details` what changed.
+
+    `kind` is the reason as a word for programs (`StepMissed.kind`).
+    """
 
     name: str
     cached: bool
@@ -190,6 +193,7 @@ class StepReport:
     bytes: int
     reason: str = ""
     details: tuple[str, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

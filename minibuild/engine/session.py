@@ -13,7 +13,7 @@ from minibuild_store.errors import StoreError
 from minibuild_store.files import remove_tree
 from minibuild_store.store import Store
 
-from minibuild.cache.journal import Journal
+from minibuild.cache.journal import Cause, Journal
 from minibuild.cache.steps import StepCache, StepRecord
 from minibuild.engine.filesystem import Layers
 from minibuild.engine.request import BuildRequest, StepReport
@@ -297,9 +297,9 @@ class Running:
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
-    def missed(self, reason: str, details: tuple[str, ...] = ()) -> None:
-        self.reason = reason
-        self._session.emit(StepMissed(self.id, reason, details))
+    def missed(self, cause: Cause) -> None:
+        self.reason = cause.reason
+        self._session.emit(StepMissed(self.id, cause.reason, cause.details, cause.kind))
 
     def output(self, stream: int, data: bytes) -> None:
         """What the step prints; values of secrets are masked."""

@@ -244,8 +244,8 @@ class Solver:
         """Report the step to the caller and to the build's record."""
         record, hit, cause = outcome.record, outcome.hit, outcome.cause
         size = record.layer.descriptor.size
-        reason, details = (cause.reason, cause.details) if cause is not None else ("", ())
-        report = StepReport(step.name, hit, seconds, 0 if hit else size, reason, details)
+        kind, reason, details = cause if cause is not None else ("", "", ())
+        report = StepReport(step.name, hit, seconds, 0 if hit else size, reason, details, kind)
         row = StepRow(
             stage=place.stage.name,
             number=place.number,

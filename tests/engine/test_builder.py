@@ -69,7 +69,11 @@ def test_every_item_says_hit_or_miss_and_why(project: Project) -> None:
         items = list(builder.stream(request(project, SHORT.replace("RUN true", "RUN id"))))
         finished = [one.cached for one in items if isinstance(one, minibuild.StepFinished)]
         (missed,) = [one for one in items if isinstance(one, minibuild.StepMissed)]
-        assert finished[-2:] == [True, False] and "command changed" in missed.reason
+        assert finished[-2:] == [True, False]
+        assert missed.kind == "command" and "command changed" in missed.reason
+        result = items[-1]
+        assert isinstance(result, BuildResult)
+        assert [(step.cached, step.kind) for step in result.steps] == [(True, ""), (False, "command")]
 
 
 def test_a_stream_raises_what_the_build_raises(project: Project) -> None:
