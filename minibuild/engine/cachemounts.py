@@ -76,9 +76,8 @@ class CacheMounts:
         else:
             self._share(folder, identity, source)
         note_use(self._store, identity, mount.sharing)
-        if source is not None:
-            folder = folder / mount.subpath.rpartition("/")[2]
-        return FolderMount(mount.target, folder, mount.readonly, mount.mode, mount.uid, mount.gid)
+        name = "" if source is None else mount.subpath.rpartition("/")[2]
+        return FolderMount(mount.target, folder, mount.readonly, mount.mode, mount.uid, mount.gid, name)
 
     def _take(self, folder: Path) -> None:
         """Have `folder` alone; a step that mounts it twice has it once."""

@@ -382,6 +382,7 @@ def _mount_request(mount: Mount) -> protocol.MountRequest:
             "kind": "folder",
             "target": mount.target,
             "source": os.path.abspath(mount.source),
+            "subpath": mount.subpath,
             "readonly": mount.readonly,
             "mode": mount.mode,
             "uid": mount.uid,

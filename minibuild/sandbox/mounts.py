@@ -355,8 +355,16 @@ class Table:
         self._attach(tree, what, folder=is_folder)
 
     def _folder(self, mount: FolderRequest) -> None:
-        make_folder(mount["source"], mount["mode"], mount["uid"], mount["gid"])
-        fd = os.open(mount["source"], os.O_PATH)
+        source, subpath = mount["source"], mount["subpath"]
+        make_folder(os.path.join(source, subpath), mount["mode"], mount["uid"], mount["gid"])
+        fd = os.open(source, os.O_PATH)
+        if subpath:
+            source_fd = fd
+            try:
+                fd = paths.open_in_root(source_fd, subpath)
+            except OSError as error:
+                raise OSError(error.errno, f"mount {mount['target']}: {subpath}: {error.strerror}") from None
+            os.close(source_fd)
         is_folder = stat.S_ISDIR(os.fstat(fd).st_mode)
         tree = syscalls.open_tree(fd, "", f"bind {mount['target']}")
         os.close(fd)

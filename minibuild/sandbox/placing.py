@@ -183,7 +183,9 @@ class Places:
 
     def _folder(self, mount: FolderRequest) -> None:
         """A cache, lent to the tree; a read-only one is copied."""
-        source = mount["source"]
+        source = os.path.join(mount["source"], mount["subpath"])
+        if mount["subpath"] and os.path.islink(source):
+            raise OSError(errno.ELOOP, f"mount {mount['target']}: {mount['subpath']} is a link")
         if mount["readonly"]:
             path = self._new()
             os.mkdir(path, 0o755)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         kind: Literal["folder"]
         target: str
         source: str
+        subpath: str
         readonly: bool
         mode: int
         uid: int

@@ -41,7 +41,8 @@ class SnapshotMount:
 class FolderMount:
     """A folder of the host's store, kept between steps (a cache mount), bound at `target`.
 
-    The folder is made by the sandbox with `mode`, `uid`, `gid` where it is missing.
+    The folder is made by the sandbox with `mode`, `uid`, `gid` where it is missing. `subpath` is a name in it
+    to bind instead; images have a say in what is there, so a link must not lead out of `source`.
     """
 
     target: str
@@ -50,6 +51,7 @@ class FolderMount:
     mode: int = 0o755
     uid: int = 0
     gid: int = 0
+    subpath: str = ""
 
 
 @dataclass(frozen=True, slots=True)

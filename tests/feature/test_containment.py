@@ -138,3 +138,25 @@ def test_run_of_a_hostile_image_sees_nothing_of_the_host(project: Project, canar
     done = project.process("run", "local/hostile", "sh", "-c", script)
     assert done.out == "" and HIDDEN not in done.err
     untouched(project, canary)
+
+
+@pytest.mark.parametrize("isolation", ["auto", "single-id", "chroot"])
+@pytest.mark.parametrize("more", ["", ",readonly"])
+@pytest.mark.parametrize("climb", ["", "../../../../../../../../.."])
+def test_a_cache_that_begins_as_a_link_of_an_image_leads_nowhere(
+    project: Project, isolation: str, more: str, climb: str
+) -> None:
+    if isolation == "chroot" and os.geteuid():
+        pytest.skip("chroot is for root")
+    outside = project.root / "outside"
+    outside.mkdir()
+    (outside / "canary").write_text("host")
+    text = f"""
+    FROM busybox AS evil
+    RUN mkdir /d && ln -s {climb}{outside} /d/link
+    FROM busybox
+    RUN --mount=type=cache,target=/c,from=evil,source=/d/link{more} ls /c > /seen; touch /c/new; true
+    """
+    done = project.build("--isolation", isolation, text=text)
+    assert done.code and "link" in done.error
+    assert os.listdir(outside) == ["canary"]
