@@ -143,8 +143,10 @@ class Builder:
                 yield item
         finally:
             stop.set()
-            await ended.wait()
-            thread.join()
+            try:
+                await ended.wait()
+            finally:  # where even this wait is cancelled, the loop stands still until the build has ended
+                thread.join()
         yield _result(item)
 
     def _start(self, request: BuildRequest, put: _Put, stop: threading.Event) -> threading.Thread:

@@ -214,6 +214,17 @@ def test_leaving_an_async_stream_early_ends_the_build(project: Project) -> None:
     asyncio.run(main())
 
 
+def test_an_async_stream_that_is_forgotten_ends_with_the_loop(project: Project) -> None:
+    async def main(builder: Builder) -> None:
+        async for item in builder.astream(request(project, LONG)):
+            if begun(item):
+                break
+
+    with Builder(project.store) as builder:
+        asyncio.run(main(builder))
+        assert not threads()
+
+
 def test_a_task_that_is_cancelled_takes_its_build_along(project: Project) -> None:
     async def main() -> None:
         going = asyncio.Event()
