@@ -187,7 +187,7 @@ class Replayer:
 def notes_on(replay: Replay, spec: ReplaySpec) -> list[str]:
     """What the figures rest on, a line each."""
     rows = [step for outcome in replay.outcomes for built in outcome.builds for step in built.steps]
-    notes = [] if replay.executed else [cost_note({step.origin for step in rows})]
+    notes = [cost_note({step.origin for step in rows})] if rows and not replay.executed else []
     if any(step.assumed for step in rows):
         notes.append(
             "some keys are made of what a RUN writes: the rate is for RUN steps that write something new "
