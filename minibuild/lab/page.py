@@ -25,7 +25,7 @@ svg.chart, svg.heat { display: block; width: 100%; height: auto; }
 .box { display: inline-block; width: 14px; height: 12px; border-radius: 2px; vertical-align: -1px;
   margin-right: 6px; }
 .range { color: var(--quiet); font-size: 12px; white-space: nowrap; }
-td.step { width: 45%; } ul.notes { color: var(--quiet); padding-left: 18px; }
+td.step { width: 45%; } td.name { white-space: nowrap; } ul.notes { color: var(--quiet); padding-left: 18px; }
 h3 { font-size: 14px; margin: 24px 0 6px; }
 """
 _DASHES = ("", "7 4", "2 4", "10 3 2 3", "5 5", "1 5")
@@ -80,14 +80,16 @@ def _head(document: Document, title: str) -> Iterator[str]:
         f"{counted} of them count</p>"
     )
     best = max(document["variants"], key=lambda one: one["summary"]["saved"]["value"])
-    figures = {
+    several = len(document["variants"]) > 1
+    figures = {"First variant": document["variants"][0]["name"]} if several else {}
+    figures |= {
         "Hit rate": f"{100 * first['rate']['value']:.1f} %",
         "Spent a build": f"{first['spent']['value']:.1f} s",
         "Saved a build": f"{first['saved']['value']:.1f} s",
         "Saved in all": f"{first['saved']['value'] * first['builds']:.0f} s",
     }
-    if len(document["variants"]) > 1:
-        figures["Saves most"] = best["name"]
+    if several:
+        figures["Saves most of all"] = best["name"]
     yield "<dl>"
     yield from (f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in figures.items())
     yield "</dl>"
@@ -100,7 +102,7 @@ def _variants(document: Document) -> Iterator[str]:
     for number, variant in enumerate(document["variants"]):
         one = variant["summary"]
         yield (
-            f'<tr data-variant="{number}"><td>{_key(number)}{escape(variant["name"])}</td>'
+            f'<tr data-variant="{number}"><td class="name">{_key(number)}{escape(variant["name"])}</td>'
             f"{_cell('rate', one['rate'], 100, ' %')}"
             f'<td class="number" data-figure="most_rate" data-value="{one["most_rate"]}">'
             f"{100 * one['most_rate']:.1f} %</td>"

@@ -218,3 +218,23 @@ def test_advice_is_printed_with_rule_and_diff(lab: Project) -> None:
     shown = json.loads(lab.command("lab", "advise", "--git", git, "--offline", "--format", "json").out)
     assert shown["advice"][0]["seconds"] > 0
     assert shown["after"]["rate"]["value"] > shown["before"]["rate"]["value"]
+
+
+def test_executing_measures_and_says_how_right_the_keys_were(
+    lab: Project, bases: Path, sandbox_works: None
+) -> None:
+    text = "FROM busybox\nCOPY a /\nRUN cat a > b\nRUN cat b > c\n"
+    repository(lab.root / "git", {"Dockerfile": text, "a": "1"}, {"b": ""}, {"a": "2"}, {"a": "1"})
+    context = ("--build-context", f"busybox=oci-layout://{bases}:busybox")
+    git = ("--git", str(lab.root / "git"))
+    done = lab.command("lab", "replay", *git, *context, "--execute", "--format", "json", "--cache", "local",
+                       "--cache", "registry")  # fmt: skip
+    assert done.code == 0, done.err
+    shown = json.loads(done.out)
+    assert shown["executed"]
+    assert [one["states"] for one in shown["variants"][0]["builds"]] == ["mmm", "hhh", "mmm", "hhh"]
+    assert [one["states"] for one in shown["variants"][1]["builds"]] == ["mmm", "hhh", "mmm", "mmm"]
+    assert "local: keys alone say the same of 12 of 12 executed steps" in shown["notes"]
+    assert "registry: keys alone say the same of 12 of 12 executed steps" in shown["notes"]
+    assert shown["costs"]["RUN cat a > b"]["seconds"] > 0
+    assert not lab.litter()
