@@ -12,15 +12,15 @@ from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.parse import parse_onbuild
 from minibuild.dockerfile.stage import find_stage, unknown_stage
 from minibuild.dockerfile.suggest import did_you_mean
-from minibuild.dockerfile.words import expand, expand_words
+from minibuild.dockerfile.words import expand
 from minibuild.errors import DockerfileError, MinibuildError, SourceRange
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.platform import Platform
-from minibuild.plan import copystep, metadata, runstep
+from minibuild.plan.apply import Instructions, expander, placed
 from minibuild.plan.options import EPOCH, Bases, LowerOptions, Unset
-from minibuild.plan.scope import DEFAULT_PATH, Scope, platform_args, proxy_variables
+from minibuild.plan.scope import DEFAULT_PATH, Scope, platform_args
 from minibuild.plan.stagestate import StageState
-from minibuild.plan.steps import FromImage, FromScratch, FromStage, Plan, Source, StagePlan, WorkdirStep
+from minibuild.plan.steps import FromImage, FromScratch, FromStage, Plan, Source, StagePlan
 from minibuild.values import replace
 
 if TYPE_CHECKING:
@@ -60,13 +60,6 @@ class _Lowering:
         self.notes: list[str] = []
         self._no_cache_steps = _no_cache_steps(options)
         self.escape = dockerfile.escape
-        self._run_options = runstep.RunOptions(
-            escape=dockerfile.escape,
-            network=options.network,
-            cache_namespace=options.cache_namespace,
-            hostname=options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or options.hostname,
-            proxy=proxy_variables(options.build_args),
-        )
         self._plans: dict[int, StagePlan] = {}
         self._states: dict[int, StageState] = {}
         self._open: list[int] = []
@@ -75,6 +68,9 @@ class _Lowering:
         self.epoch = self.options.epoch
         if self._globals.get(EPOCH) or self.options.build_args.get(EPOCH) is not None:
             self._resolve_epoch()
+        self._instructions = Instructions(
+            self.options, self.escape, self._globals, lookup=self.source, not_cached=self._not_cached
+        )
 
     def plan(self) -> Plan:
         target = self._target()
@@ -115,12 +111,7 @@ class _Lowering:
         self.options = replace(self.options, build_args=given)
 
     def _expander(self, variables: Mapping[str, str], where: SourceRange) -> Callable[[str], str]:
-        def expander(text: str) -> str:
-            if "$" not in text and '"' not in text and "'" not in text and self.escape not in text:
-                return text
-            return _placed(lambda: expand(text, variables, escape=self.escape).text, where)
-
-        return expander
+        return expander(variables, self.escape, where)
 
     def _target(self) -> int:
         stages = self.dockerfile.stages
@@ -172,12 +163,13 @@ class _Lowering:
         from_step = ""
         if not isinstance(base, FromScratch | FromStage):
             from_step = f"{state.prefix()}FROM {_shown(base, stage.origin.base)}"
+        instructions = self._instructions
         state.onbuild = True
         for node in triggers:
-            self._apply(node, state)
+            instructions.apply(node, state)
         state.onbuild = False
         for node in stage.instructions:
-            self._apply(node, state)
+            instructions.apply(node, state)
         self._open.pop()
         plan = StagePlan(
             index=index,
@@ -257,7 +249,7 @@ class _Lowering:
     def _base(self, stage: ast.Stage, name: str, platform: Platform) -> Source:
         where = stage.origin.where
         if stage.name:
-            named = _placed(lambda: self.bases.named_context(stage.name, platform), where)
+            named = placed(lambda: self.bases.named_context(stage.name, platform), where)
             if named is not None:
                 self._replaced.add(stage.index)
                 return named
@@ -270,10 +262,10 @@ class _Lowering:
         return self._outside(name, platform, where)
 
     def _outside(self, name: str, platform: Platform, where: SourceRange) -> Source:
-        named = _placed(lambda: self.bases.named_context(name, platform), where)
+        named = placed(lambda: self.bases.named_context(name, platform), where)
         if named is not None:
             return named
-        return FromImage(_placed(lambda: self.bases.image(name, platform), where))
+        return FromImage(placed(lambda: self.bases.image(name, platform), where))
 
     def source(self, name: str, state: StageState, where: SourceRange) -> Source:
         """What ``--from=name`` means: a stage by name or index, a named context, or an image."""
@@ -326,96 +318,13 @@ class _Lowering:
         nodes = sum(isinstance(node, counted) for node in stage.instructions)
         return nodes + len(triggers) + (not isinstance(base, FromScratch | FromStage))
 
-    def _apply(self, node: ast.Instruction, state: StageState) -> None:
-        before = len(state.steps)
-        try:
-            self._dispatch(node, state)
-            self._set_caching(node, state, added=len(state.steps) > before)
-        except MinibuildError as error:
-            raise error.at(node.where) from None
-
-    def _set_caching(self, node: ast.Instruction, state: StageState, *, added: bool) -> None:
-        """What comments above the instruction, and the caller, say of caching its step."""
-        if any("minibuild:" in comment.lower() for comment in node.comments):
-            from minibuild.plan.stepoptions import with_comments
-
-            step = with_comments(state.steps[-1] if added else None, node)
-            if step is not None:
-                state.steps[-1] = step
-        if added and self._no_cache_steps is not None:
-            target = state.index == self._target()
-            name = self.dockerfile.stages[state.index].name or str(state.index)
-            if self._no_cache_steps.names(node.code, name, state.done, target=target):
-                state.steps[-1] = replace(state.steps[-1], cacheable=False)
-
-    def _dispatch(self, node: ast.Instruction, state: StageState) -> None:
-        expander = self._expander(state.scope.variables, node.where)
-        match node:
-            case ast.Env():
-                state.record(metadata.apply_env(node, state.scope, expander))
-            case ast.Arg():
-                self._arg(node, state)
-            case ast.Run():
-                runstep.apply(node, state, self.source, self._run_options)
-            case ast.Copy():
-                copystep.apply(node, state, self.source, expander)
-            case ast.Workdir():
-                self._workdir(node, state, expander)
-            case ast.Cmd():
-                state.cmd_set = True
-                self._metadata(metadata.apply_cmd(node, state.config), state)
-            case ast.Entrypoint():
-                change = metadata.apply_entrypoint(node, state.config, keep_cmd=state.cmd_set)
-                self._metadata(change, state)
-            case ast.Expose():
-                words = [
-                    word
-                    for port in node.ports
-                    for word in expand_words(port, state.scope.variables, escape=self.escape)
-                ]
-                self._metadata(metadata.apply_expose(node, state.config, words), state)
-            case _:
-                applied = metadata.apply_metadata(node, state.config, expander)
-                if applied is None:
-                    raise DockerfileError(f"instruction not supported here: {node.code}", where=node.where)
-                self._metadata(applied, state)
-
-    def _metadata(self, change: tuple[ImageConfig, str], state: StageState) -> None:
-        state.config, text = change
-        if text:
-            state.record(text)
-
-    def _arg(self, node: ast.Arg, state: StageState) -> None:
-        texts = []
-        for written, default in node.args:
-            value = default
-            if written in self.options.build_args:
-                value = self.options.build_args[written]
-            elif default is not None:
-                value = self._expander(state.scope.variables, node.where)(default)
-            elif written in self._globals:
-                value = self._globals[written]
-            state.scope.set_arg(written, value)
-            texts.append(written if value is None else f"{written}={value}")
-        state.record("ARG " + " ".join(texts))
-
-    def _workdir(self, node: ast.Workdir, state: StageState, expander: Callable[[str], str]) -> None:
-        path = metadata.working_dir(state.config.working_dir, expander(node.path))
-        state.config = replace(state.config, working_dir=path)
-        layer = path != "/"
-        name = state.prefix() + f"WORKDIR {path}"
-        if layer:
-            state.steps.append(
-                WorkdirStep(
-                    name=name,
-                    instruction=node.code,
-                    where=node.where,
-                    cacheable=state.cacheable,
-                    path=path,
-                    user=state.config.user,
-                )
-            )
-        state.record(f"WORKDIR {path}", layer=layer)
+    def _not_cached(self, node: ast.Instruction, state: StageState) -> bool:
+        """Whether the caller does not want the last step of `state`, that of `node`, from the cache."""
+        if self._no_cache_steps is None:
+            return False
+        name = self.dockerfile.stages[state.index].name or str(state.index)
+        target = state.index == self._target()
+        return self._no_cache_steps.names(node.code, name, state.done, target=target)
 
 
 def _no_cache_steps(options: LowerOptions) -> NoCacheSteps | None:
@@ -432,10 +341,3 @@ def _shown(base: Source, written: str) -> str:
         return written
     name = base.image.name
     return name if "@" in name else f"{name}@{base.image.digest}"
-
-
-def _placed(work: Callable[[], _T], where: SourceRange) -> _T:
-    try:
-        return work()
-    except MinibuildError as error:
-        raise error.at(where) from None

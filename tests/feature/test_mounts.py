@@ -133,3 +133,10 @@ def test_a_secret_has_the_mode_and_owner_asked_for(project: Project) -> None:
     image = project.image("--secret", "id=word", environment={"word": "x"})
     assert image.text("seen") == "440 7 8\n"
     assert "word" not in image.files
+
+
+def test_an_empty_context_shows_nothing_of_a_step_that_left_nothing(project: Project) -> None:
+    project.built(text="FROM busybox\nRUN touch /etc/x && rm /etc/x\n")
+    project.write(".dockerignore", "*\n")
+    image = project.image(text="FROM busybox\nRUN --mount=target=/m ls -A /m >/seen\n")
+    assert image.text("seen") == ""
