@@ -89,6 +89,7 @@ class Table:
         self._count = 0
         self.stubs: list[paths.Stub] = []
         self.root_fd = -1
+        self.shows_others = False  # whether /proc has more than the processes of this job
         self.nodes: list[Node] = []
 
     def root(self) -> None:
@@ -154,7 +155,9 @@ class Table:
             fd = syscalls.new_mount("proc", (), _SAFE, "mount /proc")
         except PermissionError:
             # The outer /proc is masked, so no other may show what it hides: take it as it is. What belongs to
-            # processes outside is closed to ours by their user namespace; their command lines are not.
+            # processes outside is closed to ours by their user namespace (for other runs see `apart`); their
+            # command lines are not.
+            self.shows_others = True
             fd = syscalls.open_tree(syscalls.AT_FDCWD, "/proc", "bind /proc", recursive=True)
             syscalls.mount_setattr(fd, _SAFE, "bind /proc", recursive=True)
         target = self._system_folder("proc")

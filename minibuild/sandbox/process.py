@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from minibuild.sandbox import caps, mounts, paths, singleid, syscalls, users
+from minibuild.sandbox import apart, caps, mounts, paths, singleid, syscalls, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Launch:
         self._program = ""
         self._failure: CannotStart | None = None
         self._resource: Any = None
+        self._apart: apart.Apart | None = None
 
     @property
     def upper(self) -> str:
@@ -106,6 +107,8 @@ class Launch:
             syscalls.new_session_keyring()  # the others cannot make a call that uses one
         os.umask(0o022)
         self._mount_all()
+        if self._table.shows_others and not request["insecure"] and not self._host.single:
+            self._apart = apart.Apart()
         self._resolve_user()
         self._resolve_cwd()
         self._find_program()
@@ -221,13 +224,19 @@ class Launch:
             self._resource.setrlimit(number, (soft, hard))
         if self._host.single:
             self._host.single.drop_rights(
-                self._user, self._request["upper"], self._host.last_capability, insecure=insecure
+                self._user,
+                self._request["upper"],
+                self._host.last_capability,
+                insecure=insecure,
+                apart=self._table.shows_others and not insecure,
             )
             if insecure:
                 caps.keep_all(self._host.capabilities)
             elif self._user.uid == 0:
                 caps.limit_process()
             return
+        if self._apart is not None:
+            self._apart.enter()
         if insecure:
             syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
         else:

@@ -93,10 +93,15 @@ class Single:
         self._intake.close()
         return self._notify.Supervisor(self._theirs, poll).ready
 
-    def drop_rights(self, user: User, upper: str, last_capability: int, *, insecure: bool) -> None:
-        """In a run, before execve: become its user as far as possible, and have its calls supervised."""
+    def drop_rights(
+        self, user: User, upper: str, last_capability: int, *, insecure: bool, apart: bool
+    ) -> None:
+        """In a run, before execve: become its user as far as possible, and have its calls supervised.
+
+        With `apart` root gets a user namespace of the run's own too (see `apart`).
+        """
         ids = (user.uid, user.gid, *user.groups)
-        if ids[:2] != owners.ROOT:
+        if apart or ids[:2] != owners.ROOT:
             syscalls.unshare(syscalls.CLONE_NEWUSER, f"make a user namespace for user {user.uid}")
             _map(user.uid, user.gid, 0, 0)
         if insecure:

@@ -195,3 +195,35 @@ def test_a_store_used_in_two_modes_keeps_their_snapshots_apart(place: Place) -> 
     names = {path.name for path in (place.folder / "store/s").glob("snapshots*/[!.]*")}
     single = {name for name in names if name.endswith(".one")}
     assert {name.removesuffix(".one") for name in single} == names - single
+
+
+SIDE_BY_SIDE = """\
+FROM scratch AS tools
+COPY --chmod=755 busybox /bin/busybox
+SHELL ["/bin/busybox", "sh", "-c"]
+FROM tools AS holder
+RUN --mount=type=cache,target=/c --mount=type=secret,id=key,env=KEY --mount=type=secret,id=key \\
+    b=/bin/busybox; echo > /c/up; for _ in $($b seq 300); do $b test -e /c/done && exit 0; \\
+    $b sleep .1; done; exit 1
+FROM tools AS seeker
+RUN --mount=type=cache,target=/c b=/bin/busybox; for _ in $($b seq 300); do $b test -e /c/up && break; \\
+    $b sleep .1; done; $b test -e /c/up || exit 1; \\
+    for p in /proc/[0-9]*; do $b grep -qs ^KEY=\\\\\\|.KEY= $p/environ && echo found a variable; \\
+    $b ls $p/root/run/secrets/key && echo found a file; $b ls $p/fd && echo sees $p; done 2>/dev/null; \\
+    $b ls /proc | $b grep -c ^[0-9]; echo > /c/done
+FROM tools
+COPY --from=holder /bin/busybox /a
+COPY --from=seeker /bin/busybox /b
+"""
+
+
+@pytest.mark.parametrize("options", [["--user", "USER"], ["--caps", "0,1,3,4,5,6,7,8,10,13,18,27,29,31"]])
+def test_steps_that_see_each_others_processes_cannot_look_into_them(
+    options: list[str], place: Place, user: str
+) -> None:
+    (place.folder / "key").write_text("hush-hush-hush")
+    own(place, user if "USER" in options else "root")
+    options = ["--mask-proc", *(word.replace("USER", user) for word in options)]
+    _, said = place.build(options, SIDE_BY_SIDE, "--secret", f"id=key,src={place.folder}/key")
+    assert "isolation: user namespace" in said
+    assert "found a" not in [line.split(" ", 2)[-1][:7] for line in said.splitlines()]
