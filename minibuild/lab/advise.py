@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from minibuild.errors import MinibuildError
+from minibuild.lab.costs import cost_note
 from minibuild.lab.measures import Measured, Summary, measure
 from minibuild.lab.proposals import Proposal, dockerfile_proposals, ignorable, ignore_proposal
 from minibuild.lab.replay import Outcome, Replay, Replayer
@@ -41,7 +42,8 @@ Proved = tuple[Advice, Outcome]
 class Report(NamedTuple):
     """What was found, in the order in which it should be done; `tried` are the proposals that were replayed.
 
-    `first` and `last` are how it was and how it would be with everything; `texts` the files then.
+    `first` and `last` are how it was and how it would be with everything, `dockerfile` and `ignore` the files
+    then; `costs` says where seconds come from.
     """
 
     advice: tuple[Advice, ...]
@@ -50,6 +52,7 @@ class Report(NamedTuple):
     tried: int
     dockerfile: str
     ignore: str
+    costs: str
 
 
 class Adviser:
@@ -90,7 +93,8 @@ class Adviser:
             current = best[1]
             text, ignore = best[0].proposal.dockerfile, best[0].proposal.ignore
         first, last = self._measured(start, current).summaries
-        return Report(tuple(found), first, last, self._tried, text, ignore)
+        origins = {step.origin for built in start.builds for step in built.steps}
+        return Report(tuple(found), first, last, self._tried, text, ignore, cost_note(origins))
 
     def _best(
         self,

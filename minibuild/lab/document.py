@@ -175,5 +175,5 @@ def advice_document(report: Report, commits: int, notes: list[str]) -> dict[str,
         "after": _summary(report.last),
         "dockerfile": report.dockerfile,
         "ignore": report.ignore,
-        "notes": notes,
+        "notes": [*notes, report.costs],
     }
