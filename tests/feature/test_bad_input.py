@@ -176,7 +176,7 @@ def test_a_required_secret_that_was_not_given(project: Project) -> None:
         (["--platform", "a/b/c/d"], "is not a platform"),
         (["--add-host", "x"], "Write it as NAME:ADDRESS."),
         (["--progress", "fancy"], "Known are auto, plain, tty, rawjson, quiet"),
-        (["--allow", "everything"], "Known are security.insecure and network.host."),
+        (["--allow", "everything"], "Known are security.insecure, network.host, device and device=NAME."),
         (["--isolation", "jail"], "--isolation 'jail' is none of auto, "),
         (["-t", "Upper/Case"], "repository names are lower case"),
         (["-o", "type=oic,dest=x"], "there is no type 'oic'"),
