@@ -322,7 +322,7 @@ def _runtimes(isolation: str, wanted: str) -> Sequence[Runtime | None]:
 
 def _joined(first: SandboxError | None, second: SandboxError) -> SandboxError:
     """Both errors in one, where a mode was tried in two ways."""
-    if first is None:
+    if first is None or first.message == second.message:
         return second
     return SandboxError(f"{first.message}; {second.message}", cure=second.cure)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -10,6 +11,7 @@ import termios
 import tty
 
 _CHUNK = 1 << 16
+_HAND_OVER_SECONDS = 10.0
 _LOOK_MS = 200  # how often the outer terminal's size is looked at: nobody tells us when it changes
 
 
@@ -22,6 +24,7 @@ class Console:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
         self._listener.listen(1)
+        self._listener.settimeout(_HAND_OVER_SECONDS)
 
     def relay(self, process_fd: int) -> None:
         """Pass on what is typed and shown until the process has ended; -1 for one that has already."""
@@ -34,7 +37,10 @@ class Console:
             termios.tcsetattr(self._outer, termios.TCSADRAIN, before)
 
     def _receive(self) -> int:
-        connection, _address = self._listener.accept()
+        try:
+            connection, _address = self._listener.accept()
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, "the OCI runtime hands no terminal over") from None
         with connection:
             _name, fds, _flags, _from = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
         return fds[0]

@@ -14,7 +14,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from minibuild_store.store import Store
 
+from minibuild.engine.trial import trial
 from minibuild.errors import Cancelled, SandboxError
 from minibuild.sandbox import bundle, caps, seccomp_table, users
 from minibuild.sandbox.client import Sandbox
@@ -27,14 +29,15 @@ PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture(params=["runc", "crun"], scope="module")
-def handing(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+def handing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     name: str = request.param
     if shutil.which(name, path=PLACES) is None:
         if name == "runc":
             lacking("runc is not installed")
         pytest.skip(f"{name} is not installed")
     try:
-        started = Sandbox.start("oci", runtime=name)
+        with Store.open(tmp_path_factory.mktemp("trial")) as store:
+            started = Sandbox.start("oci", runtime=name, trial=lambda sandbox: trial(store, sandbox))
     except SandboxError as error:
         pytest.skip(f"no sandbox here: {error.message}")
     with started:
