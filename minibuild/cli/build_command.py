@@ -97,6 +97,7 @@ def command(
     no_cache_step: Annotated[
         _Texts, typer.Option("--no-cache-step", help="Step to execute: its number, or words in it.")
     ] = None,
+    cache_ttl: Annotated[str, typer.Option("--cache-ttl", help="Execute steps with older results.")] = "",
     pull: Annotated[bool, typer.Option("--pull", help="Ask for newer base images.")] = False,
     network: Annotated[str, typer.Option("--network", help="default, host or none, for every RUN.")] = "",
     add_host: Annotated[_Texts, typer.Option("--add-host", help="NAME:ADDRESS for /etc/hosts.")] = None,
@@ -165,6 +166,7 @@ def command(
                 no_cache=no_cache,
                 no_cache_stages=tuple(name.lower() for name in no_cache_filter or ()),
                 no_cache_steps=tuple(no_cache_step or ()),
+                cache_ttl=_age(cache_ttl),
                 hostname=hostname,
                 **extras,
                 pull=pull,
@@ -274,6 +276,14 @@ def _build(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _age(text: str) -> float | None:
+    if not text:
+        return None
+    from minibuild.engine.upkeep import parse_age
+
+    return parse_age(text, "--cache-ttl")
 
 
 def _caches(texts: _Texts, option: str) -> tuple[CacheSpec, ...]:

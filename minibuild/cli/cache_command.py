@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minibuild.cli import mounts_command
+from minibuild.cli import mounts_command, tree_command
 from minibuild.cli.exits import reported
 from minibuild.cli.options import open_store
 from minibuild.cli.sink import human_size
@@ -29,6 +29,7 @@ _Filter = Annotated[_Texts, typer.Option("--filter", help="type=, id=, name= or 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")]
 _Keep = Annotated[str, typer.Option("--keep-storage", help="The most to keep, as 10GB.")]
+_Free = Annotated[str, typer.Option("--min-free", help="Room to make on the disk, as 10GB.")]
 _Age = Annotated[str, typer.Option("--max-age", help="What was not used for so long goes, as 14d.")]
 
 
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
     group.command("unpin", help="Let something be evicted again.")(unpin)
     group.command("verify", help="Read every blob again; name and remove what is damaged.")(verify)
     group.command("why", help="Say why a step of the last build was executed.")(why)
+    tree_command.register(group)
     mounts_command.register(group)
     app.add_typer(group, name="cache", help="Look after the cache.")
 
@@ -131,6 +133,7 @@ def prune(
     everything: Annotated[bool, typer.Option("-a", "--all", help="Forget tagged images' steps too.")] = False,
     filters: _Filter = None,
     keep_storage: _Keep = "",
+    min_free: _Free = "",
     max_age: _Age = "",
     dry_run: _DryRun = False,
     as_json: _Json = False,
@@ -139,7 +142,7 @@ def prune(
     from minibuild.cache.collect import Policy
 
     with reported(), open_store() as store:
-        keep, age = _limits(keep_storage, max_age)
+        keep, age = _limits(store, keep_storage, min_free, max_age)
         policy = Policy(
             keep_bytes=keep,
             max_age=age,
@@ -151,7 +154,11 @@ def prune(
 
 
 def gc(
-    keep_storage: _Keep = "", max_age: _Age = "", dry_run: _DryRun = False, as_json: _Json = False
+    keep_storage: _Keep = "",
+    min_free: _Free = "",
+    max_age: _Age = "",
+    dry_run: _DryRun = False,
+    as_json: _Json = False,
 ) -> None:
     import os
 
@@ -159,17 +166,18 @@ def gc(
     from minibuild.engine.upkeep import cap_from
 
     with reported(), open_store() as store:
-        keep, age = _limits(keep_storage, max_age)
+        keep, age = _limits(store, keep_storage, min_free, max_age)
         _collect(store, Policy(cap_from(os.environ) if keep is None else keep, age), dry_run, as_json)
 
 
-def _limits(keep_storage: str, max_age: str) -> tuple[int | None, float | None]:
-    from minibuild.engine.upkeep import parse_age, parse_size
+def _limits(store: Store, keep_storage: str, min_free: str, max_age: str) -> tuple[int | None, float | None]:
+    """What may stay in bytes, and its age in seconds; None for no limit."""
+    from minibuild.engine.upkeep import keep_for, parse_age, parse_size
 
-    return (
-        parse_size(keep_storage, "--keep-storage") if keep_storage else None,
-        parse_age(max_age, "--max-age") if max_age else None,
-    )
+    keep = parse_size(keep_storage, "--keep-storage") if keep_storage else None
+    if min_free:
+        keep = keep_for(store, parse_size(min_free, "--min-free"), keep)
+    return keep, parse_age(max_age, "--max-age") if max_age else None
 
 
 def _collect(store: Store, policy: Policy, dry_run: bool, as_json: bool) -> None:

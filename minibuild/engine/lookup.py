@@ -115,15 +115,19 @@ class Lookup:
         session.cache.put_parts(key, parts)
         return Outcome(record, True, key, parts, origin=hit.origin)
 
+    def _ttl(self, step: Step) -> float | None:
+        return self._session.request.cache_ttl if step.ttl is None else step.ttl
+
     def _expired(self, step: Step, record: StepRecord) -> bool:
-        return step.ttl is not None and time.time() - record.created > step.ttl
+        ttl = self._ttl(step)
+        return ttl is not None and time.time() - record.created > ttl
 
     def _explain(self, place: Place, step: Step, key: str, parts: keys.Parts) -> Cause:
         from minibuild.engine.explain import NO_CACHE, explain, explainer
 
         if not step.cacheable:
             return NO_CACHE
-        if step.ttl is not None and self._session.cache.get(key) is not None:
+        if self._ttl(step) is not None and self._session.cache.get(key) is not None:
             return Cause("expired", "its result is older than its ttl")
         with self._mutex:
             if self._explainer is None:

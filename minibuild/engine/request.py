@@ -76,6 +76,7 @@ class BuildRequest:
     even for bases known here. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts` are named contexts as
     written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words of an instruction;
     `executor` makes what runs the processes of RUN where that is not minibuild's own sandbox.
+    `cache_ttl` is how old (in seconds) a result may be to be used again, where a step says nothing of it.
     `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
     `cdi_spec_dirs` are where devices are described, in place of the usual folders.
     `oci_runtime` is what isolation "oci" hands steps to, a name or a path, "" for crun or runc.
@@ -96,6 +97,7 @@ class BuildRequest:
     no_cache: bool = False
     no_cache_stages: tuple[str, ...] = ()
     no_cache_steps: tuple[str, ...] = ()
+    cache_ttl: float | None = None
     unset: Unset | None = None
     volumes: tuple[HostVolume, ...] = ()
     hostname: str = ""

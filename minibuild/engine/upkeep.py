@@ -113,6 +113,16 @@ def make_room(store: Store, policy: Policy, *, dry_run: bool = False, isolation:
         return collect(store, policy, dry_run=dry_run, remove=remove)
 
 
+def keep_for(store: Store, free: int, keep: int | None) -> int:
+    """The bytes that may stay so that `free` are free on the store's disk, and no more than `keep` stay."""
+    from minibuild.cache.inventory import Inventory
+
+    disk = os.statvfs(store.root)
+    held = Inventory(store).bytes
+    most = max(0, held - max(0, free - disk.f_bavail * disk.f_frsize))
+    return most if keep is None else min(keep, most)
+
+
 def keep_cap(store: Store, cap: int, isolation: str) -> Collected | None:
     """Bring the store below `cap` bytes; None where there was nothing to do, or another does it already."""
     from minibuild.cache.collect import Policy, collect
