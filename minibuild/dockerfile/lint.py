@@ -10,14 +10,13 @@ from minibuild.dockerfile.directives import option_text
 from minibuild.dockerfile.gotext import quote, split_blanks
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.dockerfile.imagename import is_image_name, platform_parts
-from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Instruction, Maintainer, Onbuild, Stage
+from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Instruction, Maintainer, Stage
 from minibuild.dockerfile.lintrules import Finding, Findings, LintOptions, parse_lint_options, suggestion
 from minibuild.dockerfile.lintstage import StageState, check_stage
-from minibuild.dockerfile.parse import parse_onbuild
+from minibuild.dockerfile.parse import with_triggers
 from minibuild.dockerfile.stage import RESERVED_NAMES, find_stage
 from minibuild.dockerfile.words import Expansion, expand
 from minibuild.errors import DockerfileError, SourceRange
-from minibuild.values import replace
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PLATFORM_NAMES = ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
@@ -83,7 +82,8 @@ def lint(
         states.append(state)
         if stages is None or stage.index in stages:
             try:
-                fired = _with_triggers(stage, image, None if earlier is None else dockerfile.stages[earlier])
+                before = None if earlier is None or image else dockerfile.stages[earlier]
+                fired = with_triggers(stage, before, image.onbuild if image else ())
             except DockerfileError:
                 break
             went_on = check_stage(
@@ -113,17 +113,6 @@ def _check_instructions(dockerfile: Dockerfile, found: Findings) -> None:
         found.add(rules.NO_EMPTY_CONTINUATION, SourceRange(dockerfile.name, line, line))
     for instruction in _all(dockerfile):
         _check_instruction(instruction, found.under(instruction.comments))
-
-
-def _with_triggers(stage: Stage, image: Base | None, earlier: Stage | None) -> Stage:
-    """`stage` as it is once the triggers of what it starts from have fired, at its FROM."""
-    expressions = image.onbuild if image is not None else ()
-    if image is None and earlier is not None:
-        expressions = tuple(node.expression for node in earlier.instructions if isinstance(node, Onbuild))
-    if not expressions:
-        return stage
-    fired = tuple(parse_onbuild(text, where=stage.origin.where) for text in expressions)
-    return replace(stage, instructions=(*fired, *stage.instructions))
 
 
 def file_options(dockerfile: Dockerfile) -> LintOptions:

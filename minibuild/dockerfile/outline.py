@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from minibuild.dockerfile.instruction import Arg, Copy, Dockerfile, Run, Stage
 from minibuild.dockerfile.lintreport import encoded, location
 from minibuild.dockerfile.mounts import BindMount, CacheMount, SecretMount, SshMount, parse_mount
+from minibuild.dockerfile.parse import with_triggers
 from minibuild.dockerfile.stage import find_stage, unknown_stage
 from minibuild.dockerfile.words import expand
 from minibuild.errors import DockerfileError, SourceRange
@@ -69,7 +70,8 @@ def outline(
         if earlier is not None:
             state.needs.append(earlier)
         state.used |= base.used | platform.used
-        _follow(stage, state, dockerfile, env, build_args)
+        fired = with_triggers(stage, None if earlier is None else stages[earlier])
+        _follow(fired, state, dockerfile, env, build_args)
         known.append(state)
     return _collect(stages[index], known)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from minibuild.dockerfile.builders import build, check_form
 from minibuild.dockerfile.directives import read_directives
 from minibuild.dockerfile.heredoc import read_bodies
-from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Heredoc, Instruction, Stage
+from minibuild.dockerfile.instruction import Arg, Dockerfile, From, Heredoc, Instruction, Onbuild, Stage
 from minibuild.dockerfile.lines import LineReader, LogicalLine
 from minibuild.dockerfile.syntax import Statement, split_statement, takes_heredocs
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import replace
 
 
 def parse(text: str | bytes, name: str = "Dockerfile") -> Dockerfile:
@@ -111,6 +112,19 @@ def parse_onbuild(expression: str, *, name: str = "ONBUILD", where: SourceRange 
             "FROM isn't allowed as an ONBUILD trigger", cure="Rebuild the base image.", where=where
         )
     return found[0]
+
+
+def with_triggers(stage: Stage, earlier: Stage | None, expressions: Sequence[str] = ()) -> Stage:
+    """`stage` as it is once the triggers of what it starts from have fired, at its FROM.
+
+    They are those of the stage `earlier`, or the `expressions` of an image. Raises DockerfileError.
+    """
+    if earlier is not None:
+        expressions = [node.expression for node in earlier.instructions if isinstance(node, Onbuild)]
+    if not expressions:
+        return stage
+    fired = tuple(parse_onbuild(text, where=stage.origin.where) for text in expressions)
+    return replace(stage, instructions=(*fired, *stage.instructions))
 
 
 def _instructions(

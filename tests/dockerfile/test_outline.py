@@ -90,3 +90,10 @@ def test_targets_as_json() -> None:
         {"name": "a", "base": "x", "platform": "linux/amd64", "location": {"ranges": [line(1)]}},
         {"default": True, "base": "a", "location": {"ranges": [line(2)]}},
     ]
+
+
+def test_triggers_of_a_stage_count_where_they_fire() -> None:
+    text = "FROM a AS base\nONBUILD ARG A=1\nONBUILD RUN --mount=type=secret,id=s true\nFROM base\n"
+    found = outline(parse(text), "", {}, {})
+    assert [(one.name, one.where.first) for one in found.args] == [("A", 4)]
+    assert [one.name for one in found.secrets] == ["s"]
