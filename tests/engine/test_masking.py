@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minibuild.engine.masking import Masker, Masks
@@ -64,6 +64,7 @@ def test_of_values_that_overlap_none_is_shown(text: bytes) -> None:
         assert not any(secret in masked(pieces, *secrets) for secret in secrets)
 
 
+@settings(database=None, deadline=None)
 @given(st.lists(st.binary(max_size=6)), st.binary(min_size=4, max_size=9))
 def test_pieces_make_no_difference(pieces: list[bytes], secret: bytes) -> None:
     whole = b"".join(pieces)

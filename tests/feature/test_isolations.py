@@ -13,6 +13,7 @@ from minibuild_store.store import Store
 
 from minibuild.cache.collect import Policy, collect
 from minibuild.cache.inventory import Inventory
+from minibuild.sandbox import probe
 from tests.feature.conftest import lacking
 from tests.feature.project import Project
 from tests.feature.test_ca_bundle import Site, site  # noqa: F401  # a fixture
@@ -31,6 +32,8 @@ def mode(project: Project, request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip("chroot is for root")
     if name == "oci" and shutil.which("runc", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
         lacking("runc is not installed")
+    if name == "oci" and not probe.ladder(probe.look(), "oci")[0]:
+        pytest.skip("an OCI runtime needs more ids than one")
     if name == "oci":
         project.environment["MINIBUILD_OCI_RUNTIME"] = "runc"
     project.environment["MINIBUILD_ISOLATION"] = name
