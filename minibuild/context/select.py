@@ -10,6 +10,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from minibuild.context.rows import Match, Row, View
 from minibuild.dockerfile.gomatch import match as go_match
@@ -101,6 +102,24 @@ def _opened(view: View, path: bytes) -> tuple[Match, Iterator[Row]]:
         raise NothingThere(os.fsdecode(path))
     rows = iter(view.walk(resolved))
     return Match(path.rpartition(b"/")[2], list(islice(rows, 1)), whole=not resolved), rows
+
+
+class Begun(NamedTuple):
+    """The first rows of a walk, and whether there are no more."""
+
+    rows: list[Row]
+    all: bool
+
+
+def begin(rows: Iterator[Row], *, count: int, size: int) -> Begun:
+    """Walk until there are more than `count` rows, or files of more than `size` bytes."""
+    held: list[Row] = []
+    for row in rows:
+        held.append(row)
+        size -= row.entry.size
+        if size < 0 or len(held) > count:
+            return Begun(held, all=False)
+    return Begun(held, all=True)
 
 
 def _match(view: View, path: bytes, excluded: PatternList | None) -> Match:

@@ -27,20 +27,25 @@ class Taking:
         self._first = True
         self._inodes: dict[bytes, bytes] = {}
 
-    def add(self, row: Row, digest: str) -> None:
-        """The next row, with the SHA-256 (hex) of a regular file."""
+    def add(self, row: Row, digest: str, *, new: bool = True) -> None:
+        """The next row, with the SHA-256 (hex) of a regular file; a `new` one is to be remembered."""
         self._stamping.add(row)
         self._content.update(content_line(row, digest, self._inodes, modes=self._modes))
         line = listing_line(self._name, row, digest)
-        self._listed.append(self._listing.compress(line if self._first else b"\n" + line))
+        if packed := self._listing.compress(line if self._first else b"\n" + line):
+            self._listed.append(packed)
         self._first = False
-        if digest:
+        if digest and new:
             self._digests.note(row, digest, self._now)
 
     def done(self) -> str:
         """The content digest; what was learned is kept."""
         content = self._content.hexdigest()
         self._digests.keep_listing(content, b"".join(self._listed) + self._listing.flush())
-        stamp: Stamp = self._stamping.done()
-        self._digests.remember(self._selection, stamp, self._now, content)
+        self._digests.remember(self._selection, self.stamp, self._now, content)
         return content
+
+    @property
+    def stamp(self) -> Stamp:
+        """The stamp of the rows so far."""
+        return self._stamping.done()

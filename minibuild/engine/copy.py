@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from minibuild.context.digests import hash_file
-from minibuild.context.place import Lower, Nothing, Owner, Placed, Placement
+from minibuild.context.place import Lower, Nothing, Owner, Placement
 from minibuild.context.rows import Match, Row
-from minibuild.context.select import NothingThere, plain, select
+from minibuild.context.select import NothingThere, begin, plain, select
 from minibuild.engine.accounts import owner_of
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
@@ -24,11 +24,14 @@ from minibuild.plan import chmod, steps
 from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
+    from minibuild.engine.bigfolder import BigFolder
     from minibuild.engine.fetched import Fetched
     from minibuild.layers.tree import Tree
 
 _LITTLE = 1 << 20
 _FEW = 5_000
+_MANY = 50_000  # more rows than that are not held: each is over a kilobyte
+_ANY = 1 << 62
 _INLINE_MODE = 0o644
 _FETCHED_MODE = 0o600
 
@@ -56,7 +59,7 @@ class TreeLower:
 class Gathered:
     """The sources of a step, found and digested: `contents` by item position, the rest to write from.
 
-    `layer` is there already where the files had to be read for their digests.
+    `layer` is there already where the files had to be read for their digests; a `folder` is walked again.
     """
 
     session: Session
@@ -69,6 +72,7 @@ class Gathered:
     matches: dict[int, list[Match]] = field(default_factory=dict)
     fetched: dict[int, Fetched] = field(default_factory=dict)
     layer: Layer | None = None
+    folder: BigFolder | None = None
 
 
 def gather(
@@ -119,9 +123,9 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
         known = files.known_digest(selection, pattern)
     if known is not None:
         return known
-    if gathered.write_first and isinstance(files, ContextFiles) and _is_whole(step) and files.never_hashed:
-        content = _in_passing(gathered, number, files, selection, pattern)
-        if content:
+    if isinstance(files, ContextFiles) and _is_whole(step):
+        content = _big_folder(gathered, number, files, selection, pattern)
+        if content is not None:
             return content
     matches = _matches(gathered, number, step, pattern)
     if (
@@ -145,12 +149,13 @@ def _is_whole(step: steps.CopyStep) -> bool:
     return len(step.items) == 1 and not (step.unpack or step.exclude or step.parents)
 
 
-def _in_passing(
+def _big_folder(
     gathered: Gathered, number: int, files: ContextFiles, selection: str, pattern: str
 ) -> str | None:
-    """The digest of a folder that is walked, written, hashed and forgotten entry by entry.
+    """The digest of a folder of which no more than a path is held at a time.
 
-    None where it is small, or no folder: what was selected is kept then.
+    It is written on the way where it was never hashed. None where it is small, or no folder: what was
+    selected is kept then.
     """
     session, step = gathered.session, gathered.step
     try:
@@ -160,51 +165,25 @@ def _in_passing(
     if opened is None:
         return None
     root, rows = opened
-    first = _until_large(rows)
-    if not root.is_dir or first.small:
-        gathered.matches[number] = [root._replace(rows=[*root.rows, *first.rows])]
+    at_once = gathered.write_first and files.never_hashed
+    begun = begin(rows, count=_FEW, size=_LITTLE) if at_once else begin(rows, count=_MANY, size=_ANY)
+    if not root.is_dir or begun.all:
+        gathered.matches[number] = [root._replace(rows=[*root.rows, *begun.rows])]
         return None
-    from minibuild.context.passage import Passage
+    from minibuild.engine.bigfolder import BigFolder, Question
 
+    # builds that copy the same wait for the first to read it, and find its digest
     with session.store.lock(f"read {files.root} {selection}", waiting=session.check):
-        known = files.known_digest(selection, pattern)  # by a build that was quicker
+        known = files.known_digest(selection, pattern)
         if known is not None:
             return known
-        taking = files.taking(selection, root.name, modes=_keeps_modes(step))
-        digests: dict[bytes, str] = {}
-        linked: dict[bytes, str] = {}
-
-        def placed() -> Iterator[Placed]:
-            passage = Passage(_placement(gathered), root, step.dest)
-            taking.add(root.rows[0], "")
-            yield from passage.begin()
-            for row in chain(first.rows, rows):
-                yield from passage.place(row)
-                # by now it is written; of a file with several names the first one is
-                digest = digests.pop(row.where, "") or linked.get(row.inode, "")
-                if row.inode:
-                    linked[row.inode] = digest
-                taking.add(row, digest)
-
-        gathered.layer = write_layer(session, placed(), files, digests)
-        return taking.done()
-
-
-class _First(NamedTuple):
-    rows: list[Row]
-    small: bool
-
-
-def _until_large(rows: Iterator[Row]) -> _First:
-    """As many rows as it takes to see that there is much to copy."""
-    held: list[Row] = []
-    size = 0
-    for row in rows:
-        held.append(row)
-        size += row.entry.size
-        if size > _LITTLE or len(held) > _FEW:
-            return _First(held, small=False)
-    return _First(held, small=True)
+        question = Question(pattern, selection, _keeps_modes(step), step.dest)
+        folder = BigFolder(session, files, question, root, lambda: _placement(gathered))
+        if not at_once:
+            gathered.folder = folder
+            return folder.look(chain(begun.rows, rows))
+        content, gathered.layer = folder.write_once(chain(begun.rows, rows))
+        return content
 
 
 def _read_once(gathered: Gathered, rows: Sequence[Row]) -> list[str]:
@@ -265,6 +244,8 @@ def _near_miss(files: ContextFiles, path: str) -> str:
 
 def write_copy(gathered: Gathered) -> Layer:
     """The layer of a step whose sources are gathered."""
+    if gathered.folder is not None:
+        return gathered.folder.write()
     return gathered.layer or _write(gathered, None)
 
 

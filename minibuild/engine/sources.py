@@ -80,6 +80,10 @@ class ContextFiles:
         """Whether nothing is known of any file of the folder."""
         return not self._digests.table
 
+    def hashed(self, row: Row) -> str | None:
+        """The SHA-256 (hex) of a file that was hashed before and has not changed since."""
+        return self._digests.table.get(row.where, row.stamp)
+
     def taking(self, selection: str, name: bytes, *, modes: bool) -> Taking:
         """The digest of a match whose rows come one by one."""
         from minibuild.context.taking import Taking

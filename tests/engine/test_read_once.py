@@ -8,8 +8,11 @@ from minibuild_store.store import Store
 
 import minibuild
 from minibuild.context.select import select
+from minibuild.engine import copy
+from minibuild.engine.bigfolder import BigFolder
 from minibuild.engine.dryrun import dry_run
 from minibuild.engine.sources import ContextFiles
+from minibuild.errors import UsageError
 
 
 @pytest.fixture
@@ -111,3 +114,30 @@ def test_an_unreadable_file_is_named(tmp_path, context):
         pytest.skip("root reads everything")
     with pytest.raises(minibuild.UsageError, match=r"large|linked"):  # two names of one file
         build(tmp_path / "store", context, "COPY src /src")
+
+
+@pytest.mark.parametrize("line", ["COPY src /src", "COPY . /", "WORKDIR /src\nCOPY --chown=1:2 src ."])
+def test_a_folder_too_large_to_hold_gives_the_same_key_and_layer(tmp_path, context, monkeypatch, line):
+    monkeypatch.setattr(ContextFiles, "never_hashed", False)
+    held, held_keys = build(tmp_path / "held", context, line)
+    monkeypatch.setattr(copy, "_MANY", 1)
+    walked, walked_keys = build(tmp_path / "walked", context, line)
+    assert held.config.diff_ids == walked.config.diff_ids
+    assert held_keys == walked_keys
+
+
+def test_a_folder_that_changes_between_being_looked_at_and_written_is_refused(tmp_path, context, monkeypatch):
+    monkeypatch.setattr(ContextFiles, "never_hashed", False)
+    monkeypatch.setattr(copy, "_MANY", 1)
+    look = BigFolder.look
+
+    def change(*given):
+        content = look(*given)
+        (context / "src/deep/more").touch()
+        return content
+
+    monkeypatch.setattr(BigFolder, "look", change)
+    with pytest.raises(UsageError, match="changed while it was being copied"):
+        build(tmp_path / "store", context, "COPY src /src")
+    monkeypatch.setattr(BigFolder, "look", look)
+    build(tmp_path / "store", context, "COPY src /src")
