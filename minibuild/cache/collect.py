@@ -1,6 +1,6 @@
 """Making room: what nothing refers to goes, then what is worth least for its bytes until the rest fits.
 
-Worth is the seconds it would take to have a thing again for each byte it takes, halved for each week that it
+Worth is the seconds it would take to have a thing again for each byte it takes, divided by the time that it
 was not used. An unpacked layer is worth little, since its blob can be unpacked again: it goes first.
 """
 
@@ -26,6 +26,8 @@ from minibuild.layers.form import base_of
 from minibuild.values import dataclass, field
 
 _WEEK_NS = 7 * 86_400 * 10**9
+_ANY_STEP = 0.5  # seconds that a miss costs whatever the step does; without it, trifles are lost for nothing
+_ONE_BUILD = 60.0  # seconds
 _MEMO_NS = 30 * 86_400 * 10**9  # notes on a folder that no build names stay this long
 _OTHER_SNAPSHOT_NS = _WEEK_NS
 
@@ -106,19 +108,24 @@ def plan_for(inventory: Inventory, policy: Policy, now_ns: int) -> Plan:
 
 
 def worth(thing: Thing, now_ns: int) -> float:
-    """Seconds that keeping all of a thing saves for each byte, faded by age."""
-    return max(thing.seconds, 0.001) / max(thing.total, 1) * _faded(thing, now_ns)
+    """Seconds that keeping all of a thing saves for each byte and second that it lies unused.
+
+    Dividing by the time unused is what lets a value rule keep up with least-recently-used where most
+    results are never asked for again (Blankstein, Sen, Freedman: Hyperbolic Caching, 2017).
+    """
+    return (thing.seconds + _ANY_STEP) / max(thing.total, 1) / _idle(thing, now_ns)
 
 
-def _faded(thing: Thing, now_ns: int) -> float:
-    return float(0.5 ** (max(0, now_ns - thing.used_ns) / _WEEK_NS))
+def _idle(thing: Thing, now_ns: int) -> float:
+    """Seconds since a thing was used; those of one build count as used together."""
+    return max(0, now_ns - thing.used_ns) / 1e9 + _ONE_BUILD
 
 
 def _offers(thing: Thing, now_ns: int) -> Iterable[tuple[float, bool]]:
     """(worth, whole): the unpacked form alone first, where there is one, then all of it."""
     if thing.digest is not None and thing.unpacked:
         unpack = 0.02 + thing.bytes / UNPACK_RATE
-        yield min(unpack, thing.seconds) / thing.unpacked * _faded(thing, now_ns), False
+        yield min(unpack, thing.seconds) / thing.unpacked / _idle(thing, now_ns), False
     yield worth(thing, now_ns), True
 
 

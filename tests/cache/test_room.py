@@ -166,7 +166,7 @@ def test_what_is_quickly_made_again_for_its_bytes_goes_first() -> None:
 
 
 def test_age_counts_against_worth() -> None:
-    given = Given(thing("old", 1000, 10.0, days=60), thing("new", 1000, 1.0))
+    given = Given(thing("old", 1000, 10.0, days=1), thing("new", 1000, 1.0))
     assert gone(given, 1000) == ["old"]
 
 
