@@ -13,7 +13,7 @@ import typer
 
 from minibuild.cli import options
 from minibuild.cli.exits import reported
-from minibuild.errors import OutputError, UsageError
+from minibuild.errors import MinibuildError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from minibuild_store.store import Store
@@ -105,6 +105,7 @@ def replay(
 ) -> None:
     from minibuild.engine.upkeep import parse_size
     from minibuild.lab.measures import measure
+    from minibuild.lab.replay import check_built
     from minibuild.lab.variants import variants, written
 
     with reported(), ExitStack() as stack:
@@ -121,8 +122,16 @@ def replay(
         dockerfiles = [written(one, history, snapshot, "-f") for one in file or ["Dockerfile"]]
         ignores = [written(one, history, snapshot, "--ignorefile") for one in ignorefile or []]
         spec = _with(spec, variants(dockerfiles, ignores or [None], rooms, shared))
+        _check_warmup(warmup, len(spec.commits))
         found, notes = _replayed(history, spec, store, execute)
+        for outcome in found.outcomes:
+            check_built(outcome.variant.name, outcome.builds)
         measured = measure(found, pull_rate=rate, warmup=warmup, seed=seed)
+        if not measured.counted:
+            raise MinibuildError(
+                "no commit counts: at each one after --warmup a build fails",
+                cure="Name another range, or replay the variants one by one to see where each fails.",
+            )
         title = Path(trace or git or ".").resolve().name
         _write(output, _rendered(format, found, measured, notes, title, commits=commits))
 
@@ -352,6 +361,14 @@ def _check_format(format: str, output: str, known: Sequence[str] = _FORMATS) -> 
         raise UsageError(f"--format {format!r} is none of {', '.join(known)}{hint}")
     if output and not Path(output).absolute().parent.is_dir():
         raise UsageError(f"-o {output}: its folder does not exist", cure="Make it, or name another.")
+
+
+def _check_warmup(warmup: int, commits: int) -> None:
+    if warmup >= commits:
+        raise UsageError(
+            f"--warmup {warmup} leaves none of {commits} commits to count",
+            cure="Take a longer range, or --warmup 0 to count the first build too.",
+        )
 
 
 def _write(output: str, text: str) -> None:

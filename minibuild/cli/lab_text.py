@@ -7,6 +7,7 @@ from typing import Any
 
 from minibuild.cli.sink import human_size
 from minibuild.cli.tables import table
+from minibuild.lab.document import failures
 
 Document = dict[str, Any]
 _WIDTH = 72
@@ -27,9 +28,7 @@ def replay_text(document: Document, *, commits: bool) -> str:
         parts.append(_steps_table(variant))
         if commits:
             parts.append(_commits_table(document, variant))
-    failed = _failures(document)
-    if failed:
-        parts.append(failed)
+    parts.append("\n".join(failures(document)))
     parts.append("\n".join(f"- {note}" for note in document["notes"]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -82,18 +81,6 @@ def _commits_table(document: Document, variant: Document) -> str:
         subject = commit["subject"] if len(commit["subject"]) <= 50 else commit["subject"][:49] + "…"
         rows.append((commit["id"][:10], day, states, spent, subject))
     return table(("COMMIT", "DAY", "STEPS", "SPENT", "SUBJECT"), rows)
-
-
-def _failures(document: Document) -> str:
-    lines = []
-    for variant in document["variants"]:
-        errors = [built["error"] for built in variant["builds"] if "error" in built]
-        if errors:
-            several = f" ({variant['name']})" if len(document["variants"]) > 1 else ""
-            verb = "build fails and does" if len(errors) == 1 else "builds fail and do"
-            what = f"{len(errors)}{several} {verb}"
-            lines.append(f"{what} not count; the last: {errors[-1]}")
-    return "\n".join(lines)
 
 
 def _percent(interval: Document) -> str:

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from minibuild.errors import MinibuildError
 from minibuild.lab.costs import cost_note
 from minibuild.lab.measures import Measured, Summary, measure
 from minibuild.lab.proposals import Proposal, dockerfile_proposals, ignorable, ignore_proposal
-from minibuild.lab.replay import Outcome, Replay, Replayer
+from minibuild.lab.replay import Outcome, Replay, Replayer, check_built
 from minibuild.lab.variants import Variant, Written
 
 _ROUNDS = 12
@@ -77,11 +76,7 @@ class Adviser:
         """`told` hears the title of what is tried. Raises a `MinibuildError` where nothing can be built."""
         text, ignore = self._text, self._ignore
         current = self._outcome(text, ignore)
-        if all(built.error for built in current.builds):
-            raise MinibuildError(
-                f"no commit of the range can be built with this Dockerfile: {current.builds[-1].error}",
-                cure="Correct the Dockerfile, or name another range.",
-            )
+        check_built(self._name, current.builds)
         start = current
         found: list[Advice] = []
         for _ in range(_ROUNDS):

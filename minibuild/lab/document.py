@@ -118,6 +118,18 @@ def _builds(outcome: Outcome, measured: Measured, number: int) -> list[dict[str,
     return rows
 
 
+def failures(document: dict[str, Any]) -> list[str]:
+    """A sentence for each variant of which builds fail: how many, and the last one's fault."""
+    lines = []
+    for variant in document["variants"]:
+        errors = [built["error"] for built in variant["builds"] if "error" in built]
+        if errors:
+            several = f" ({variant['name']})" if len(document["variants"]) > 1 else ""
+            verb = "build fails and does" if len(errors) == 1 else "builds fail and do"
+            lines.append(f"{len(errors)}{several} {verb} not count; the last: {errors[-1]}")
+    return lines
+
+
 def _costs(replay: Replay) -> dict[str, dict[str, float]]:
     """What each instruction was taken, or found, to cost when it was last executed: ``--costs`` reads it."""
     found: dict[str, dict[str, float]] = {}

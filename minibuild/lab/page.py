@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from minibuild.lab.charts import COLOURS, Line, chart, heat_map, running_sum, smoothed
+from minibuild.lab.document import failures
 from minibuild.report.page import STYLE
 from minibuild.report.summary import human
 
@@ -56,6 +57,7 @@ def page(document: Document, title: str) -> str:
         *_head(document, title),
         "<h2>Variants</h2>",
         *_variants(document),
+        *(f'<p class="failed">{escape(line)}</p>' for line in failures(document)),
         *_charts(document),
         *_maps(document),
         '<h2>What it rests on</h2><ul class="notes">',

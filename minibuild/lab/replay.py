@@ -200,6 +200,15 @@ def notes_on(replay: Replay, spec: ReplaySpec) -> list[str]:
     return notes
 
 
+def check_built(name: str, builds: Sequence[Built]) -> None:
+    """Raises a `MinibuildError` where every build of a variant fails: there is nothing to tell of it."""
+    if all(built.error for built in builds):
+        raise MinibuildError(
+            f"no commit of the range can be built with {name}; the last: {builds[-1].error}",
+            cure="Correct the Dockerfile or ignore file, or name another range.",
+        )
+
+
 def one_line(error: MinibuildError) -> str:
     """Where and what, for a table."""
     where = f"{error.where.file}:{error.where.first}: " if error.where is not None else ""

@@ -174,6 +174,43 @@ def test_what_cannot_be_done_is_one_error(lab: Project, options: tuple[str, ...]
     assert words in done.error
 
 
+@pytest.mark.parametrize("format", ["table", "json", "csv", "html"])
+def test_a_variant_that_never_builds_is_one_error_and_no_table_of_zeros(lab: Project, format: str) -> None:
+    empty = lab.root / "empty"
+    empty.touch()
+    out = lab.root / "out"
+    files = ("-f", "Dockerfile", "-f", str(empty), "--format", format, "-o", str(out))
+    done = lab.command("lab", "replay", "--git", str(lab.root.parent / "git"), "--offline", *files)
+    assert done.code == 1 and not out.exists()
+    assert f"no commit of the range can be built with {empty}; the last: {empty}:1: " in done.error
+    assert "the Dockerfile cannot be empty" in done.error
+
+
+def test_variants_that_never_build_the_same_commit_are_an_error(lab: Project) -> None:
+    repository(
+        lab.root / "git",
+        {"One": "FROM scratch\nCOPY a /\n", "Two": "FROM scratch\nCOPY b /\n", "a": "", "b": ""},
+        {"a": None},
+        {"a": "1", "b": None},
+    )
+    git = ("--git", str(lab.root / "git"), "--offline")
+    done = lab.command("lab", "replay", *git, "-f", "One", "-f", "Two")
+    assert done.code == 1 and "no commit counts" in done.error
+    assert lab.command("lab", "replay", *git, "-f", "One", "-f", "Two", "--warmup", "0").code == 0
+
+
+def test_a_warmup_of_the_whole_range_is_an_error(lab: Project) -> None:
+    git = ("--git", str(lab.root.parent / "git"), "--offline")
+    done = lab.command("lab", "replay", *git, "--last", "1")
+    assert done.code == 2 and "--warmup 1 leaves none of 1 commits to count" in done.error
+    assert lab.command("lab", "replay", *git, "--last", "2", "--warmup", "0").code == 0
+
+
+def test_the_page_tells_of_builds_that_fail(lab: Project) -> None:
+    text = replayed(lab, "--format", "html", "-f", "Dockerfile", "-f", "Other", "--without-git")
+    assert '<p class="failed">1 (Dockerfile) build fails and does not count; the last: Dockerfile:6: ' in text
+
+
 def test_a_folder_that_is_no_repository_is_an_error(lab: Project) -> None:
     done = lab.command("lab", "replay", "--git", str(lab.root))
     assert done.code == 2 and "git says" in done.error
