@@ -7,7 +7,8 @@ import re
 
 _URL = re.compile(r"(?:https?|git|ssh)://|[A-Za-z0-9_][\w.-]*@[A-Za-z0-9][\w.-]*:(?!//)")
 
-_PASSWORD = re.compile(r"([a-z+]+://[^/@:]*:)[^/@]*@", re.IGNORECASE)
+# What stands before a host: with https all of it, where tokens stand for users, else what follows a colon.
+_CREDENTIALS = re.compile(r"(https?://|[a-z+]+://[^/@:\s]*:)[^/\s'\"]*@", re.IGNORECASE)
 
 
 def is_remote(text: str) -> bool:
@@ -20,8 +21,8 @@ def is_remote(text: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """`text` without the password of an address in it."""
-    return _PASSWORD.sub(r"\1xxxxx@", text, count=1)
+    """`text` without the passwords and tokens of addresses in it."""
+    return _CREDENTIALS.sub(r"\1xxxxx@", text)
 
 
 def is_url(text: str) -> bool:

@@ -36,7 +36,7 @@ def fetch_url(session: Session, item: UrlItem) -> Fetched:
     assert answer is not None
     if item.checksum.startswith("sha256:") and item.checksum != answer.digest:
         raise DockerfileError(
-            f"digest mismatch of {item.url}: got {answer.digest}, want {item.checksum}",
+            f"digest mismatch of {redacted(item.url)}: got {answer.digest}, want {item.checksum}",
             cure="The file has changed, or the --checksum is another file's.",
         )
     _check_other(session, item, answer)
@@ -159,6 +159,7 @@ def _check_other(session: Session, item: UrlItem, download: _Download) -> None:
             digest.update(chunk)
     if digest.hexdigest() != wanted:
         raise DockerfileError(
-            f"digest mismatch of {item.url}: got {algorithm}:{digest.hexdigest()}, want {item.checksum}",
+            f"digest mismatch of {redacted(item.url)}:"
+            f" got {algorithm}:{digest.hexdigest()}, want {item.checksum}",
             cure="The file has changed, or the --checksum is another file's.",
         )

@@ -14,6 +14,7 @@ from minibuild_store.store import Store
 from minibuild.cache.journal import Cause
 from minibuild.context.rows import View
 from minibuild.dockerfile.parse import parse
+from minibuild.engine.address import redacted
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.inputs import read_inputs
@@ -173,7 +174,7 @@ class _DryRun(Solver):
         for item in step.items if isinstance(step, steps.CopyStep) else ():
             if isinstance(item, steps.UrlItem | steps.GitItem):
                 address = item.url if isinstance(item, steps.UrlItem) else item.remote
-                raise _Missed("", f"{address} has to be asked first")
+                raise _Missed("", f"{redacted(address)} has to be asked first")
 
     def _looked_up(self, place: Place, step: Step, parent: Filesystem, made_ns: int) -> Outcome:
         running = self.session.step(step.name)  # never entered, so nothing is told of it

@@ -72,7 +72,9 @@ def _check(item: GitItem) -> None:
     elif item.fetch_by_commit and not _COMMIT.match(checksum) and not _COMMIT.match(ref):
         problem = "fetch-by-commit requires a full commit SHA checksum"
     if problem:
-        raise DockerfileError(f"{item.remote}: {problem}", cure="Name a branch, a tag or a whole commit.")
+        raise DockerfileError(
+            f"{redacted(item.remote)}: {problem}", cure="Name a branch, a tag or a whole commit."
+        )
 
 
 def _part(folder: Path, item: GitItem) -> Path:
@@ -82,7 +84,8 @@ def _part(folder: Path, item: GitItem) -> Path:
         path /= name
         if path.is_symlink() or not path.is_dir():
             raise DockerfileError(
-                f"{item.remote} has no folder {item.subdir!r} at {item.ref or 'its default branch'}",
+                f"{redacted(item.remote)} has no folder {item.subdir!r}"
+                f" at {item.ref or 'its default branch'}",
                 cure="Name a folder of the repository, not a link or a file.",
             )
     return path
@@ -126,7 +129,7 @@ class _Git:
         out, err = self._output(process)
         if process.returncode:
             raise DockerfileError(
-                f"cannot fetch {redacted(self.item.remote)}: {_reason(err, self.item.remote)}",
+                f"cannot fetch {redacted(self.item.remote)}: {_reason(err)}",
                 cure="Check the address and your rights to it; a token goes in --secret id=GIT_AUTH_TOKEN.",
             )
         return out
@@ -144,9 +147,9 @@ class _Git:
                     raise
 
 
-def _reason(said: str, remote: str) -> str:
+def _reason(said: str) -> str:
     """The line that says most of what git says."""
-    lines = said.replace(remote, redacted(remote)).strip().splitlines() or ["git failed"]
+    lines = redacted(said).strip().splitlines() or ["git failed"]
     fatal = next((n for n, line in enumerate(lines) if line.startswith("fatal: ")), len(lines) - 1)
     if "Could not read from remote repository" in lines[fatal] and fatal:
         fatal -= 1  # what ssh says
@@ -243,7 +246,6 @@ def _check_out(git: _Git, found: _Found, target: Path, keep: bool) -> int:
     if git.item.submodules and (target / ".gitmodules").is_file():
         git("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1", at=target)
     if keep:
-        git("remote", "set-url", "origin", redacted(git.item.remote), at=target)
         _tidy(git, target)
     else:
         _remove_git_folders(target)
@@ -267,7 +269,7 @@ def _fetch(git: _Git, found: _Found, target: Path) -> None:
 
 
 def _tidy(git: _Git, target: Path) -> None:
-    """Leave nothing in the git folders that tells of this fetch: no log, no times of files."""
+    """Leave nothing in the git folders that tells of this fetch: no log, no times of files, no password."""
     read = "git read-tree HEAD"  # an index without what lstat says of the files
     git("submodule", "--quiet", "foreach", "--recursive", read, at=target)
     git("read-tree", "HEAD", at=target)
@@ -275,6 +277,9 @@ def _tidy(git: _Git, target: Path) -> None:
         for name in ("FETCH_HEAD", "ORIG_HEAD"):
             if name in files:
                 os.unlink(os.path.join(folder, name))
+        if "config" in files:  # a submodule's address may follow from that of the repository
+            config = Path(folder, "config")
+            config.write_bytes(os.fsencode(redacted(os.fsdecode(config.read_bytes()))))
         if "logs" in names:
             names.remove("logs")
             shutil.rmtree(os.path.join(folder, "logs"))

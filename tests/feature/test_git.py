@@ -150,6 +150,38 @@ def test_a_password_in_an_address_is_not_shown(project: Project, name: str) -> N
     assert "password" not in done.err
 
 
+def test_a_token_in_an_address_is_not_in_the_git_folder_that_is_kept(
+    project: Project, served: tuple[Path, str]
+) -> None:
+    folder, address = served
+    make(folder / "library.git", l="library")
+    main = make(folder / "main.git", f="main")
+    git(main, "submodule", "--quiet", "add", f"{address}/library.git", "lib")
+    git(main, "config", "-f", ".gitmodules", "submodule.lib.url", "../library.git")
+    git(main, "commit", "--quiet", "--all", "--message=2")
+    settings = f'[url "{address}/"]\n\tinsteadOf = https://tokenXYZ9@git.example/\n'
+    (project.root / "home" / ".gitconfig").write_text(settings)
+    image = project.image(
+        "--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", context="https://tokenXYZ9@git.example/main.git"
+    )
+    assert "https://xxxxx@git.example/main.git" in image.text("ctx/.git/config")
+    assert image.text("ctx/lib/l") == "library"
+    assert not [path for path, file in image.files.items() if b"tokenXYZ9" in file.data]
+
+
+@pytest.mark.parametrize("query", ["?checksum=zz", "?subdir=none"])
+def test_a_token_in_an_address_is_not_in_a_message(
+    project: Project, served: tuple[Path, str], query: str
+) -> None:
+    folder, address = served
+    make(folder / "main.git", f="main")
+    settings = f'[url "{address}/"]\n\tinsteadOf = https://tokenXYZ9@git.example/\n'
+    (project.root / "home" / ".gitconfig").write_text(settings)
+    done = project.build(context=f"https://tokenXYZ9@git.example/main.git{query}")
+    assert "https://xxxxx@git.example/main.git" in done.error
+    assert "tokenXYZ9" not in done.err
+
+
 def test_a_commits_time_dates_the_image_by_the_name_of_its_context(project: Project, tmp_path: Path) -> None:
     repository = make(tmp_path / "main.git", f="main")
     options = ("--build-context", f"source=file://{repository}", "--build-arg", "SOURCE_DATE_EPOCH=source")
