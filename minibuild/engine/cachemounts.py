@@ -7,6 +7,7 @@ and so does whoever packs, fills or deletes it: no file changes under the hands 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,10 +63,28 @@ class CacheMounts:
         self._stack = stack
         self._held: set[Path] = set()
 
-    def mount(self, mount: steps.CacheMount, source: Filesystem | None) -> FolderMount:
+    def take(
+        self, mounts: Sequence[steps.Mount], sources: Mapping[int, Filesystem]
+    ) -> dict[int, FolderMount]:
+        """The cache mounts among `mounts`, by position; `sources` are what they begin with.
+
+        All steps take folders in one order, so that no two wait for each other. A folder that a step both
+        locks and shares is its alone.
+        """
+        found = []
+        for number, mount in enumerate(mounts):
+            if isinstance(mount, steps.CacheMount):
+                source = sources.get(number)
+                identity = identity_of(mount, "" if source is None else source.chain)
+                found.append((number, mount, identity, source))
+        found.sort(key=lambda one: (one[2].folder, one[1].sharing != "locked"))
+        return {number: self._mount(mount, identity, source) for number, mount, identity, source in found}
+
+    def _mount(
+        self, mount: steps.CacheMount, identity: MountIdentity, source: Filesystem | None
+    ) -> FolderMount:
         """Take what the mount's ``sharing`` asks for and see to it that the folder has begun."""
         sandbox = self._session.sandbox()
-        identity = identity_of(mount, "" if source is None else source.chain)
         folder = folder_of(self._store, sandbox, identity)
         if mount.sharing == "private":
             folder = self._first_free(folder)

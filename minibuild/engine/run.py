@@ -180,12 +180,12 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
         env.setdefault(name, value)
     mounts: list[Mount] = []
     sockets = itertools.count()
-    caches = CacheMounts(session, stack)
+    caches = CacheMounts(session, stack).take(step.mounts, mounted)
     for number, mount in enumerate(step.mounts):
         if isinstance(mount, steps.SshMount):
             usual = f"/run/buildkit/ssh_agent.{next(sockets)}"
             mount = replace(mount, target=mount.target or usual)
-        made = _mount(session, stack, mount, mounted.get(number), env, caches)
+        made = _mount(session, stack, mount, mounted.get(number), env, caches.get(number))
         if made is not None:
             mounts.append(made)
     if session.request.volumes and session.sandbox().lends_folders:
@@ -215,7 +215,7 @@ def _mount(
     mount: steps.Mount,
     source: Filesystem | None,
     env: dict[str, str],
-    caches: CacheMounts,
+    cache: FolderMount | None,
 ) -> Mount | None:
     match mount:
         case steps.BindMount():
@@ -223,7 +223,7 @@ def _mount(
             lowers = session.layers.snapshots(source)
             return SnapshotMount(mount.target, lowers, mount.subpath, mount.readonly)
         case steps.CacheMount():
-            return caches.mount(mount, source)
+            return cache
         case steps.TmpfsMount():
             return TmpfsMount(mount.target, mount.size)
         case steps.ScriptMount():

@@ -259,6 +259,11 @@ def test_one_step_may_mount_a_locked_cache_twice(project: Project) -> None:
     project.built(text=f"FROM busybox\nRUN {mount}/a {mount}/b echo x > /a/f && cat /b/f\n")
 
 
+def test_one_step_may_share_and_lock_a_cache(project: Project) -> None:
+    mount = "--mount=type=cache,id=one,target="
+    project.built(text=f"FROM busybox\nRUN {mount}/a {mount}/b,sharing=locked echo x > /a/f && cat /b/f\n")
+
+
 def fill(project: Project, *names: str) -> None:
     for name in names:
         mount = f"--mount=type=cache,id={name},target=/c"
