@@ -13,7 +13,8 @@ from typing import Final, Literal
 from minibuild_store.store import Store
 
 from minibuild.errors import SandboxError
-from minibuild.sandbox import probe, userns
+from minibuild.sandbox import cgroups, probe, userns
+from minibuild.sandbox.limits import Limits
 
 # Name, state, value, cure: the fields of `doctor.Check`.
 Found = tuple[str, Literal["ok", "warning", "missing"], str, str]
@@ -153,18 +154,13 @@ def _cgroups() -> Found:
     unified = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
     hybrid = not unified and os.path.exists("/sys/fs/cgroup/unified")
     kind = "version 2" if unified else "hybrid" if hybrid else "version 1 or none"
-    own = ""
     try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                own = line[3:].lstrip("/")
-    except OSError:
-        pass
-    folder = Path("/sys/fs/cgroup", own)
-    if unified and os.access(folder / "cgroup.procs", os.W_OK) and os.access(folder, os.W_OK):
-        return "cgroups", "ok", f"{kind}, delegated", ""
-    note = "not needed; limits of memory and processors cannot be set"
-    return "cgroups", "ok" if unified else "warning", f"{kind}: {note}", ""
+        with cgroups.group(Limits(memory=1 << 30, cpus=1), 0):
+            return "cgroups", "ok", f"{kind}: --memory and --cpus work", ""
+    except (SandboxError, OSError) as error:
+        cure = error.cure if isinstance(error, SandboxError) else ""
+        why = error.message if isinstance(error, SandboxError) else str(error)
+        return "cgroups", "warning", f"{kind}: --memory and --cpus have no effect ({why})", cure
 
 
 def _limits() -> Iterator[Found]:

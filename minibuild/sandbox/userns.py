@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from minibuild.errors import SandboxError
 
+_FIRST: Final = 100_000
 _RANGES_WANTED: Final = 65536
 _MIN_IDS: Final = 1000
 
@@ -48,11 +49,25 @@ def login_names(uid: int) -> tuple[str, ...]:
 
 def read_ranges(file: Path, uid: int) -> tuple[IdRange, ...]:
     """The ranges of the user in /etc/subuid or /etc/subgid; none where the file is missing."""
+    return parse_ranges(read_text(file), login_names(uid))
+
+
+def read_text(file: Path) -> str:
+    """The text of /etc/subuid or /etc/subgid, "" where the file is missing."""
     try:
-        text = file.read_text("utf-8", "surrogateescape")
+        return file.read_text("utf-8", "surrogateescape")
     except OSError:
-        return ()
-    return parse_ranges(text, login_names(uid))
+        return ""
+
+
+def free_range(texts: Sequence[str]) -> int:
+    """The first id of a range that no line of `texts` (of /etc/subuid, /etc/subgid) gives to anybody."""
+    first = _FIRST
+    taken = [parse_ranges(line, line.split(":")[:1]) for text in texts for line in text.splitlines()]
+    for begin, size in sorted(found for ranges in taken for found in ranges):
+        if begin < first + _RANGES_WANTED:
+            first = max(first, begin + size)
+    return first
 
 
 def id_map(own: int, ranges: Sequence[IdRange]) -> list[tuple[int, int, int]]:
@@ -70,12 +85,12 @@ def require_ranges(uid: int, subuid: Sequence[IdRange], subgid: Sequence[IdRange
     names = login_names(uid)
     for file, ranges in (("/etc/subuid", subuid), ("/etc/subgid", subgid)):
         if sum(found.size for found in ranges) < _MIN_IDS:
-            span = f"100000-{100000 + _RANGES_WANTED - 1}"
+            first = free_range([read_text(Path("/etc/subuid")), read_text(Path("/etc/subgid"))])
+            span = f"{first}-{first + _RANGES_WANTED - 1}"
             raise SandboxError(
                 f"user {names[0]} has no subordinate ids in {file}, so files of other users "
                 "cannot be made in a build",
-                cure=f"As root: usermod --add-subuids {span} --add-subgids {span} {names[0]}"
-                " (another free range where that one is taken).",
+                cure=f"As root: usermod --add-subuids {span} --add-subgids {span} {names[0]}",
             )
 
 

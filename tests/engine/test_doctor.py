@@ -14,8 +14,9 @@ from minibuild_store.store import Store
 from minibuild.engine import doctor
 from minibuild.engine.trial import known_to_work
 from minibuild.errors import SandboxError
-from minibuild.sandbox import probe
+from minibuild.sandbox import cgroups, probe
 from minibuild.sandbox.client import Sandbox
+from minibuild.sandbox.limits import Limits
 from minibuild.sandbox.spec import ISOLATIONS
 
 
@@ -46,6 +47,17 @@ def test_the_json_has_modes_and_checks(store: Store) -> None:
     assert {"isolation", "modes", "checks"} == set(document)
     assert {"kernel", "store", "disk space", "cgroups"} <= {check["name"] for check in document["checks"]}
     assert all(check["state"] in ("ok", "warning", "missing") for check in document["checks"])
+
+
+def test_cgroups_are_told_by_trying_to_set_limits(store: Store) -> None:
+    try:
+        with cgroups.group(Limits(memory=1 << 30, cpus=1), 1):
+            expected = "ok", "--memory and --cpus work"
+    except SandboxError:
+        expected = "warning", "--memory and --cpus have no effect"
+    (told,) = [check for check in doctor.examine(store).checks if check.name == "cgroups"]
+    assert told.state == expected[0] and expected[1] in told.value
+    assert bool(told.cure) == (told.state == "warning")
 
 
 def test_it_leaves_nothing_in_the_store(store: Store) -> None:

@@ -136,6 +136,12 @@ def test_ranges_are_found_by_login_and_by_number() -> None:
     assert userns.parse_ranges(text, ("me", "1000")) == (IdRange(100000, 65536), IdRange(300000, 1000))
 
 
+def test_the_range_that_the_cure_names_is_nobodys() -> None:
+    assert userns.free_range(["", "# none\n"]) == 100_000
+    assert userns.free_range(["me:100000:65536\n", "you:165536:65536\n"]) == 231_072
+    assert userns.free_range(["me:120000:1000\nlow:1000:10\nfar:900000:65536\n"]) == 121_000
+
+
 def test_a_missing_file_gives_no_ranges(tmp_path: Path) -> None:
     assert userns.read_ranges(tmp_path / "subuid", 0) == ()
 
