@@ -98,7 +98,9 @@ def command(
         _Texts, typer.Option("--no-cache-step", help="Step to execute: its number, or words in it.")
     ] = None,
     cache_ttl: Annotated[str, typer.Option("--cache-ttl", help="Execute steps with older results.")] = "",
-    pull: Annotated[bool, typer.Option("--pull", help="Ask for newer base images.")] = False,
+    pull: Annotated[
+        str, typer.Option("--pull", help="Ask registries for bases: [always], missing, newer or never.")
+    ] = "missing",
     network: Annotated[str, typer.Option("--network", help="default, host or none, for every RUN.")] = "",
     add_host: Annotated[_Texts, typer.Option("--add-host", help="NAME:ADDRESS for /etc/hosts.")] = None,
     hostname: Annotated[str, typer.Option("--hostname", help="What RUN takes this machine to be.")] = "",

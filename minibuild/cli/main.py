@@ -68,7 +68,7 @@ def main() -> None:
     name = next((word for word in arguments if not word.startswith("-")), "")
     if name in COMMANDS and arguments[0] == name:
         if name == "build":
-            _build(arguments[1:])
+            arguments = _build(arguments)
         _run([name], arguments)
     if arguments[:1] == ["--version"]:
         from minibuild.cli.version import version
@@ -84,14 +84,16 @@ def main() -> None:
     _run(list(COMMANDS), arguments)
 
 
-def _build(words: list[str]) -> None:
-    """Build at once where the command line is a plain one; else return."""
+def _build(arguments: list[str]) -> list[str]:
+    """Build at once where the command line is a plain one; else return it with all its values."""
     from minibuild.cli import build_command, plain
 
-    values = plain.read(words, build_command.command, os.environ)
+    arguments = plain.completed(arguments)
+    values = plain.read(arguments[1:], build_command.command, os.environ)
     if values is not None:
         build_command.command(**values)
         raise SystemExit(0)
+    return arguments
 
 
 def _run(names: list[str], arguments: list[str]) -> None:

@@ -12,6 +12,15 @@ SHORT = {"-f": "file", "-t": "tag", "-o": "output", "-m": "memory", "-v": "volum
 # Variables by which typer would do something else.
 VARIABLES = ("MINIBUILD_ISOLATION", "MINIBUILD_OCI_RUNTIME", "_MINIBUILD_COMPLETE")
 
+# An option that may stand alone: click would take the word behind it for its value.
+SPELLINGS = {"--pull": "--pull=always", "--pull=true": "--pull=always", "--pull=false": "--pull=missing"}
+
+
+def completed(words: Sequence[str]) -> list[str]:
+    """The command line with the values that docker's spelling leaves out."""
+    end = words.index("--") if "--" in words else len(words)
+    return [SPELLINGS.get(word, word) for word in words[:end]] + [*words[end:]]
+
 
 def read(
     words: Sequence[str], command: Callable[..., object], environment: Mapping[str, str]

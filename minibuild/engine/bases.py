@@ -10,6 +10,7 @@ from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine.address import is_remote
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.images import LocalImages
+from minibuild.engine.request import PULL_POLICIES
 from minibuild.engine.session import Session
 from minibuild.errors import UsageError
 from minibuild.oci.config import ImageConfig
@@ -30,6 +31,11 @@ class ImageBases:
         self._images = LocalImages(session.store)
         self._known: dict[tuple[str, Platform], ResolvedImage] = {}
         self._mutex = threading.Lock()
+        if session.request.pull not in PULL_POLICIES:
+            raise UsageError(
+                f"--pull={session.request.pull} is none of {', '.join(PULL_POLICIES)}",
+                cure="Leave it out to ask a registry only for images that are not here.",
+            )
         self._opened: dict[str, Remote] = {}
         self._contexts = {name.lower(): value for name, value in session.request.contexts.items()}
 
@@ -52,12 +58,33 @@ class ImageBases:
 
     def _resolve(self, name: str, platform: Platform) -> ResolvedImage:
         reference = Reference.parse(name)
-        if not self._session.request.pull or reference.digest is not None:
-            local = self._images.find(reference, platform)
-            if local is not None:
-                return local
+        policy = self._session.request.pull
+        pinned = reference.digest is not None  # no registry has anything newer under a digest
+        local = self._images.find(reference, platform) if pinned or policy != "always" else None
+        if local is not None and (pinned or policy != "newer"):
+            return local
+        if policy == "never":
+            raise UsageError(
+                f"no image {reference.familiar} here for {platform}, and --pull=never asks no registry",
+                cure=f"Fetch it with minibuild pull {reference.familiar}, or build without --pull=never.",
+            )
+        return self._ask(reference, platform, local)
+
+    def _ask(self, reference: Reference, platform: Platform, local: ResolvedImage | None) -> ResolvedImage:
+        """The image that its registry has now; `local` where that is the same, or no registry gives one."""
         with self._session.step(f"[internal] load metadata for {reference}") as running:
-            resolved = self._session.registry().resolve(reference, platform)
+            registry = self._session.registry()
+            from minibuild.registry.errors import RegistryError
+
+            try:
+                resolved = registry.resolve(reference, platform)
+            except RegistryError as error:
+                if local is None:
+                    raise
+                self._session.notice("warning", f"{error.message}; building on the {reference.familiar} here")
+                return local
+            if local is not None and local.digest == resolved.manifest.digest:
+                return local
             config = ImageConfig.parse(resolved.config_bytes)
             image = ResolvedImage(
                 name=str(reference),

@@ -19,7 +19,7 @@ from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged, BlobNotFound, StoreError, StoreFull
 from minibuild_store.store import Store
 
-from minibuild.errors import LayerError, MinibuildError
+from minibuild.errors import LayerError, MinibuildError, UsageError
 from minibuild.layers.index import LayerIndex
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import Layer as Layer
@@ -133,6 +133,8 @@ class Layers:
         """The content digests of the selections of this build, by name: part of what a shared cache holds."""
         self.shared_note: Callable[[str], str | None] = lambda name: None
         self.stand_ins: StandIns | None = None
+        self.pulls = True
+        """Whether layers of base images may be fetched from their registries."""
         self._seen: set[Digest] = set()
         self._trees: dict[str, Tree] = {}
         self._mutex = threading.Lock()
@@ -256,6 +258,12 @@ class Layers:
             origin = origin or self._noted_origin(descriptor.digest)
             if origin is None:
                 raise LayerLost(descriptor.digest, "is no longer in the store")
+            if not self.pulls and self.of_base(descriptor):
+                raise UsageError(
+                    f"layer {descriptor.digest.short} of {origin.familiar} is needed and not here,"
+                    " and --pull=never fetches none",
+                    cure=f"Fetch it with minibuild pull {origin.familiar}, or build without --pull=never.",
+                )
             self._registry().fetch_blob(origin, descriptor, self._store.blobs, self._pulled)
         return blobs.path(descriptor.digest)
 

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from minibuild.sandbox.executor import Factory as ExecutorFactory
 
 
+PULL_POLICIES = ("always", "missing", "newer", "never")
+"""When a registry is asked for a base: always; if the store has none; always, though what the store has will
+do if no registry answers; never."""
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
     """A secret's name and where its value comes from: a file, or the value itself (never shown).
@@ -72,9 +77,9 @@ class BuildRequest:
     `context_url` names a git repository, an archive or a Dockerfile to fetch in its place; `origin` is what
     messages call a context that has no lasting name. `dockerfile` is a path (default: ``Dockerfile`` in
     the context; in one that is fetched it is inside) unless `dockerfile_text` gives the text itself, or
-    `dockerfile_url` an address. `ignorefile` counts in place of ``.dockerignore``. `pull` asks the registry
-    even for bases known here. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts` are named contexts as
-    written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words of an instruction;
+    `dockerfile_url` an address. `ignorefile` counts in place of ``.dockerignore``. `pull` is one of
+    `PULL_POLICIES`: when a registry is asked for a base. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts`
+    are named contexts as written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words of an instruction;
     `executor` makes what runs the processes of RUN where that is not minibuild's own sandbox.
     `cache_ttl` is how old (in seconds) a result may be to be used again, where a step says nothing of it.
     `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
@@ -102,7 +107,7 @@ class BuildRequest:
     volumes: tuple[HostVolume, ...] = ()
     hostname: str = ""
     annotations: tuple[Annotation, ...] = ()
-    pull: bool = False
+    pull: str = "missing"
     network: str = ""
     hosts: tuple[tuple[str, str], ...] = ()
     secrets: tuple[Secret, ...] = ()

@@ -88,6 +88,7 @@ class Session:
         self.layers = Layers(
             store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled, lease=self.lease
         )
+        self.layers.pulls = request.pull != "never"
         self.reports: list[StepReport] = []
         self.seconds_saved = 0.0
         self.epoch = request.epoch

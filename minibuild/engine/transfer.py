@@ -42,7 +42,7 @@ def pull(
     sink: EventSink = silent,
 ) -> ResolvedImage:
     """Fetch `name` with all its layers, and let the name stand for it here."""
-    request = BuildRequest(context=None, pull=True, registry=options or RegistryOptions())
+    request = BuildRequest(context=None, pull="always", registry=options or RegistryOptions())
     with Session(store, request, sink) as session:
         image = ImageBases(session).image(str(name), platform or Platform.of_host())
         with session.step(f"pulling {name.familiar}"):

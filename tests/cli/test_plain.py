@@ -94,3 +94,16 @@ def test_a_plain_line_is_read_as_typer_reads_it(words):
 )
 def test_what_is_rare_or_wrong_is_left_to_typer(line):
     assert plain.read(line.split(), build_command.command, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--pull", "."], ["--pull=always", "."]),
+        (["--pull=newer", "."], ["--pull=newer", "."]),
+        (["--pull=true", "--", "--pull"], ["--pull=always", "--", "--pull"]),
+        (["--pull=false", "."], ["--pull=missing", "."]),
+    ],
+)
+def test_pull_alone_takes_no_word_for_its_value(words, meant):
+    assert plain.completed(words) == meant
