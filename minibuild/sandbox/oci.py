@@ -139,9 +139,13 @@ class Launch(process.Launch):
             pid = int(file.read())
         if not request["insecure"]:
             self._forbid_devices(pid)
+        process_fd = -1
+        if pid not in self._ended:
+            process_fd = os.pidfd_open(pid)
+            self._pass_signals_on(process_fd)  # one may come as soon as the process runs
         if not self._call(self._null(), "start", _NAME):
-            return self._refused()
-        return self._wait(pid, terminal)
+            return 128 + self._ended_by if self._ended_by else self._refused()
+        return self._wait(pid, process_fd, terminal)
 
     def _console(self) -> console.Console | None:
         """A terminal of the runtime's making where the standard input is one."""
@@ -238,11 +242,7 @@ class Launch(process.Launch):
         os.write(self._stdio[-1], failure.message.encode("utf-8", "surrogateescape") + b"\n")
         return failure.code
 
-    def _wait(self, pid: int, terminal: console.Console | None) -> int:
-        process_fd = -1
-        if pid not in self._ended:
-            process_fd = os.pidfd_open(pid)
-            self._pass_signals_on(process_fd)
+    def _wait(self, pid: int, process_fd: int, terminal: console.Console | None) -> int:
         if terminal:
             terminal.relay(process_fd)
         code = self._reap(pid)
