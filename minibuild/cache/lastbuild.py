@@ -89,7 +89,7 @@ def read_build(texts: Iterable[str], place: str) -> SharedBuild | None:
     for text in texts:
         try:
             found = _read(text)
-        except (ValueError, KeyError, TypeError, zlib.error):
+        except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
             continue
         if found is not None and found.record.place == "\n".join(_place(place)):
             return found
@@ -113,7 +113,8 @@ def _read(text: str) -> SharedBuild | None:
     place = "\n".join(document["place"])
     record = BuildRecord("", place, "", 0.0, 0.0, "done", "", "", (), stages, steps)
     keys = {key: {str(k): str(v) for k, v in parts.items()} for *_, key, parts in document["steps"]}
-    return SharedBuild(record, keys, document["listings"], document["salt"])
+    listings = {str(content): str(lines) for content, lines in document["listings"].items()}
+    return SharedBuild(record, keys, listings, str(document["salt"]))
 
 
 def _bounded(document: dict[str, object], listings: dict[str, str], most: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,31 @@ def test_a_cache_can_be_written_without(project: Project) -> None:
 @pytest.mark.parametrize("text", ["", "?", "AAAA", "eJwDAAAAAAE=", "eJyrVipLLSrOzM9TsjLUUUpKLU6NBgA="])
 def test_what_cannot_be_read_explains_nothing(text: str) -> None:
     assert read_build([text], "folder\nDockerfile\n") is None
+
+
+def described(folder: Path) -> tuple[Journal, dict[str, Any]]:
+    """A build, and what is written of it, unpacked."""
+    with Store.open(folder) as store:
+        noted, listings = journal(store, 1, 1)
+        return noted, json.loads(zlib.decompress(base64.b64decode(write_build(noted, listings.get))))
+
+
+def packed(document: dict[str, Any]) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
+
+
+@pytest.mark.parametrize("part", ["place", "stages", "steps", "listings"])
+@pytest.mark.parametrize("value", [None, 7, [[]], ["a", "b", "c"]])
+def test_what_is_of_another_form_explains_nothing(tmp_path: Path, part: str, value: object) -> None:
+    noted, whole = described(tmp_path)
+    assert read_build([packed({**whole, part: value})], noted.place) is None
+
+
+def test_parts_of_another_form_explain_nothing(tmp_path: Path) -> None:
+    noted, whole = described(tmp_path)
+    assert read_build([packed(whole)], noted.place) is not None
+    whole["steps"][0][-1] = []
+    assert read_build([packed(whole)], noted.place) is None
 
 
 def test_an_unchanged_build_is_described_by_the_same_bytes(project: Project) -> None:
