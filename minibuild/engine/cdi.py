@@ -106,7 +106,12 @@ def load(folders: Iterable[Path]) -> Registry:
     for folder in folders:
         here: dict[str, Device] = {}
         conflicts: set[str] = set()
-        for path in _files(folder):
+        try:
+            paths = _files(folder)
+        except OSError as error:
+            faults.append(f"CDI specifications in {folder}: {(error.strerror or 'cannot be read').lower()}")
+            continue
+        for path in paths:
             try:
                 devices = list(_devices(path))
             except ValueError as error:

@@ -71,6 +71,14 @@ def test_a_later_folder_wins(tmp_path: Path) -> None:
     assert registry.devices["vendor.example/toy=one"].edits.env == ("V=b",)
 
 
+def test_a_folder_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    write(tmp_path / "b", "y.json", "b")
+    registry = load([tmp_path / "loop", tmp_path / "b"])
+    assert list(registry.devices) == ["vendor.example/toy=one"]
+    assert "too many levels of symbolic links" in registry.faults[0]
+
+
 def test_two_of_a_name_in_one_folder_are_none(tmp_path: Path) -> None:
     write(tmp_path, "x.json", "a")
     write(tmp_path, "y.json", "b")
