@@ -82,9 +82,9 @@ class Builder:
 
         May be called twice, and from `on_event`, where it does not wait.
         """
-        self.cancel()
         with self._changed:
             self._closed = True
+            self.cancel()
             if not getattr(self._telling, "now", False):
                 self._changed.wait_for(lambda: not self._running)
                 self._own.close()
