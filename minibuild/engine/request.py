@@ -79,8 +79,9 @@ class BuildRequest:
     the context; in one that is fetched it is inside) unless `dockerfile_text` gives the text itself, or
     `dockerfile_url` an address. `ignorefile` counts in place of ``.dockerignore``. `pull` is one of
     `PULL_POLICIES`: when a registry is asked for a base. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts`
-    are named contexts as written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words of
-    an instruction; `executor` makes what runs the processes of RUN where that is not minibuild's own sandbox.
+    are named contexts as written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words
+    of an instruction; `executor` makes what runs the processes of RUN where that is not minibuild's own
+    sandbox.
     `cache_ttl` is how old (in seconds) a result may be to be used again, where a step says nothing of it.
     `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
     `cdi_spec_dirs` are where devices are described, in place of the usual folders.
