@@ -151,6 +151,8 @@ def run(
     report: Callable[[int, BaseException], None],
 ) -> int:
     """In a job's process: run it in a child, then put things in order; the exit code."""
+    import signal  # still the host's
+
     adopt()
     launch = Launch(request, host, tuple(fds[1:]))
     pid = -1
@@ -159,8 +161,10 @@ def run(
             launch.prepare()
         finally:
             os.write(notes_fd, marshal.dumps((request["tree"], launch.loans)))
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.PASSED_ON)  # until there is whom to pass them on to
         pid = os.fork()
         if pid == 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.PASSED_ON)
             _child(launch, fds[0], report)
         for fd in fds[1:]:
             os.close(fd)
@@ -199,6 +203,7 @@ def _wait(pid: int) -> int:
 
     for number in signals.PASSED_ON:
         signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.PASSED_ON)
     while True:
         found, status = os.waitpid(-1, 0)
         if found == pid:
