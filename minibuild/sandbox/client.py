@@ -25,19 +25,9 @@ from minibuild.layers.form import EXACT, RECORDED, Form
 from minibuild.layers.writer import LayerResult
 from minibuild.sandbox import probe, protocol, spawn
 from minibuild.sandbox.job import Job, Output, Pipes
-from minibuild.sandbox.limits import ULIMITS, Dns
+from minibuild.sandbox.requests import run_request, texts
 from minibuild.sandbox.runtime import Runtime, runtimes
-from minibuild.sandbox.spec import (
-    DeviceMount,
-    ExitStatus,
-    FolderMount,
-    Mount,
-    ProcessSpec,
-    Rootfs,
-    SnapshotMount,
-    SocketMount,
-    TmpfsMount,
-)
+from minibuild.sandbox.spec import ExitStatus, ProcessSpec, Rootfs
 from minibuild.sandbox.trees import Trees
 
 
@@ -206,7 +196,7 @@ class Sandbox:
         """
         if not spec.argv:
             raise UsageError("a process needs a program to run", cure="Give at least one argument.")
-        request = _run_request(rootfs, spec, scratch)
+        request = run_request(rootfs, spec, scratch)
         if self._runtime is not None:
             request["runtime"] = self._runtime.command
         with self._trees.used(request) if self._trees else contextlib.nullcontext():
@@ -246,7 +236,7 @@ class Sandbox:
     ) -> LayerResult:
         """Write what the upper folder of `rootfs` changes as a layer blob to `out_fd`."""
         arguments = {
-            "lowers": _texts(rootfs.lowers),
+            "lowers": texts(rootfs.lowers),
             "upper": os.path.abspath(rootfs.upper),
             "work": os.path.abspath(rootfs.work),
             "compression": tuple(compression),
@@ -265,7 +255,7 @@ class Sandbox:
         does to the files is undone by `scrub`.
         """
         arguments = {
-            "lowers": _texts(lowers),
+            "lowers": texts(lowers),
             "folder": os.path.abspath(folder),
             "place": os.path.abspath(place),
             "pem": pem,
@@ -325,95 +315,3 @@ def _joined(first: SandboxError | None, second: SandboxError) -> SandboxError:
     if first is None or first.message == second.message:
         return second
     return SandboxError(f"{first.message}; {second.message}", cure=second.cure)
-
-
-def _texts(paths: Sequence[Path]) -> tuple[str, ...]:
-    return tuple(os.path.abspath(path) for path in paths)
-
-
-def _resolv_conf(dns: Dns) -> bytes | None:
-    """The process's /etc/resolv.conf, None for the host's."""
-    if dns == Dns():
-        return None
-    try:
-        host = Path("/etc/resolv.conf").read_text("utf-8", "replace")
-    except OSError:
-        host = ""
-    return dns.resolv_conf(host).encode()
-
-
-def _run_request(rootfs: Rootfs, spec: ProcessSpec, scratch: Path | None) -> protocol.RunRequest:
-    return {
-        "lowers": _texts(rootfs.lowers),
-        "upper": os.path.abspath(rootfs.upper),
-        "work": os.path.abspath(rootfs.work),
-        "scratch": "" if scratch is None else os.path.abspath(scratch),
-        "argv": tuple(spec.argv),
-        "env": tuple(spec.env),
-        "cwd": spec.cwd,
-        "user": spec.user,
-        "hostname": spec.hostname,
-        "network": spec.network,
-        "mounts": tuple(_mount_request(mount) for mount in spec.mounts),
-        "hosts": tuple(spec.hosts),
-        "resolv_conf": _resolv_conf(spec.dns),
-        "shm_size": spec.limits.shm_size,
-        "ulimits": tuple((ULIMITS[name], soft, hard) for name, soft, hard in spec.limits.ulimits),
-        "cgroups": _texts(spec.cgroups),
-        "groups": tuple(spec.groups),
-        "insecure": spec.insecure,
-        "tree": "",
-        "applied": 0,
-        "runtime": (),
-    }
-
-
-def _mount_request(mount: Mount) -> protocol.MountRequest:
-    if isinstance(mount, SnapshotMount):
-        return {
-            "kind": "snapshot",
-            "target": mount.target,
-            "lowers": _texts(mount.lowers),
-            "subpath": mount.subpath,
-            "readonly": mount.readonly,
-        }
-    if isinstance(mount, FolderMount):
-        return {
-            "kind": "folder",
-            "target": mount.target,
-            "source": os.path.abspath(mount.source),
-            "subpath": mount.subpath,
-            "readonly": mount.readonly,
-            "mode": mount.mode,
-            "uid": mount.uid,
-            "gid": mount.gid,
-        }
-    if isinstance(mount, TmpfsMount):
-        return {"kind": "tmpfs", "target": mount.target, "size": mount.size}
-    if isinstance(mount, SocketMount):
-        return {
-            "kind": "socket",
-            "target": mount.target,
-            "source": os.path.abspath(mount.source),
-            "mode": mount.mode,
-            "uid": mount.uid,
-            "gid": mount.gid,
-        }
-    if isinstance(mount, DeviceMount):
-        return {
-            "kind": "device",
-            "target": mount.target,
-            "source": os.path.abspath(mount.source),
-            "mode": mount.mode,
-            "device": os.makedev(mount.major, mount.minor),
-            "uid": mount.uid,
-            "gid": mount.gid,
-        }
-    return {
-        "kind": "secret",
-        "target": mount.target,
-        "content": mount.content,
-        "mode": mount.mode,
-        "uid": mount.uid,
-        "gid": mount.gid,
-    }
