@@ -69,9 +69,9 @@ class Console:
             if ready.get(inner, 0) & select.POLLOUT:
                 typed = typed[_try_write(inner, typed) :]
             if ready.get(outer, 0) & ~select.POLLOUT:
-                typed = _read(outer, open_ends)
+                typed += _read(outer, open_ends)  # a hang-up is told even where nobody asked to read
             if ready.get(inner, 0) & ~select.POLLOUT:
-                shown = _read(inner, open_ends)
+                shown += _read(inner, open_ends)
             running = running and process_fd not in ready
 
     def _copy_size(self, inner: int) -> None:
