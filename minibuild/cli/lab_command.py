@@ -13,7 +13,7 @@ import typer
 
 from minibuild.cli import options
 from minibuild.cli.exits import reported
-from minibuild.errors import MinibuildError, OutputError, UsageError
+from minibuild.errors import MinibuildError, UsageError
 
 if TYPE_CHECKING:
     from minibuild_store.store import Store
@@ -32,7 +32,7 @@ _SECONDS = 5.0
 _Git = Annotated[str, typer.Option("--git", help="Repository (default: the one here).")]
 _Trace = Annotated[str, typer.Option("--trace", help="A trace written by lab synth, in place of --git.")]
 _Range = Annotated[str, typer.Option("--range", help="A..B, by first parents (default: all of HEAD).")]
-_Last = Annotated[int, typer.Option("--last", help="No more than the last so many commits.", min=0)]
+_Last = Annotated[int, typer.Option("--last", help="Only the last so many commits; 0 for all.", min=0)]
 _Context = Annotated[str, typer.Option("--context", help="The context: a folder of the repository.")]
 _Target = Annotated[str, typer.Option("--target", help="Stage to build.")]
 _Args = Annotated[_Texts, typer.Option("--build-arg", help="NAME=VALUE for an ARG.")]
@@ -44,7 +44,7 @@ _Offline = Annotated[bool, typer.Option("--offline", help="Ask no registry for b
 _Format = Annotated[str, typer.Option("--format", help="table, json, csv or html.")]
 _Output = Annotated[str, typer.Option("-o", "--output", help="File to write (default: standard output).")]
 _Rate = Annotated[str, typer.Option("--pull-rate", help="Bytes a second from a shared cache.")]
-_Warmup = Annotated[int, typer.Option("--warmup", help="First commits, which do not count.", min=0)]
+_Warmup = Annotated[int, typer.Option("--warmup", help="Commits at the beginning that do not count.", min=0)]
 _Files = Annotated[
     _Texts, typer.Option("-f", "--file", help="Dockerfile: PATH, REV:PATH or a file on disk; may repeat.")
 ]
@@ -54,9 +54,11 @@ _Sizes = Annotated[_Texts, typer.Option("--size", help="The most that may stay, 
 _Caches = Annotated[
     _Texts, typer.Option("--cache", help="local, or registry: a fresh machine each time; may repeat.")
 ]
-_Execute = Annotated[bool, typer.Option("--execute", help="Build each commit, on a store of its own.")]
+_Execute = Annotated[
+    bool, typer.Option("--execute", help="Build each commit for real, on a store of its own.")
+]
 _Commits = Annotated[bool, typer.Option("--commits", help="Also a line for each commit.")]
-_Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap's resamples.")]
+_Seed = Annotated[int, typer.Option("--seed", help="Seed of the resampling behind intervals.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,19 +74,11 @@ def replay(
     trace: _Trace = "",
     span: _Range = "",
     last: _Last = 0,
-    file: Annotated[
-        _Texts, typer.Option("-f", "--file", help="Dockerfile: PATH, REV:PATH, or on disk; may repeat.")
-    ] = None,
-    ignorefile: Annotated[
-        _Texts, typer.Option("--ignorefile", help="In place of .dockerignore; may repeat.")
-    ] = None,
-    policy: Annotated[_Texts, typer.Option("--policy", help="none, lru or value; may repeat.")] = None,
-    size: Annotated[
-        _Texts, typer.Option("--size", help="The most that may stay, as 5GB; may repeat.")
-    ] = None,
-    cache: Annotated[
-        _Texts, typer.Option("--cache", help="local or registry (a fresh machine each); may repeat.")
-    ] = None,
+    file: _Files = None,
+    ignorefile: _Ignores = None,
+    policy: _Policies = None,
+    size: _Sizes = None,
+    cache: _Caches = None,
     context: _Context = "",
     target: _Target = "",
     build_arg: _Args = None,
@@ -93,9 +87,7 @@ def replay(
     without_git: _NoGit = False,
     costs: _Costs = "",
     pull_rate: _Rate = "20MB",
-    execute: Annotated[
-        bool, typer.Option("--execute", help="Build each commit for real, on a store of its own.")
-    ] = False,
+    execute: _Execute = False,
     offline: _Offline = False,
     warmup: _Warmup = 1,
     seed: _Seed = 1,
@@ -114,7 +106,7 @@ def replay(
         shared = [_is_shared(word) for word in cache or ["local"]]
         rate = parse_size(pull_rate, "--pull-rate")
         if rate < 1:
-            raise UsageError(f"--pull-rate {pull_rate} is none", cure="Write it as 20MB.")
+            raise UsageError(f"--pull-rate {pull_rate} is not a rate", cure="Write it as 20MB.")
         store = stack.enter_context(options.open_store())
         history = stack.enter_context(_history(git, trace))
         request = _request(target, build_arg, build_context, platform)
@@ -373,17 +365,13 @@ def _check_warmup(warmup: int, commits: int) -> None:
 
 def _write(output: str, text: str) -> None:
     """Print `text`, or write it to a file that appears whole."""
+    from minibuild.exporters.target import output_file
+
     if not output:
         print(text, end="")
         return
-    path = Path(output)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {output}: {error.strerror}", cure="Name another file.") from None
+    with output_file(Path(output)) as writer:
+        writer.write(text.encode("utf-8", "replace"))
 
 
 @contextmanager
