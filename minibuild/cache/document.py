@@ -93,7 +93,7 @@ def read_document(data: bytes, layers: Sequence[Descriptor] | None = None) -> Ca
     try:
         document = json.loads(data)
         if document["format"] != FORMAT:
-            raise InvalidCache("it is no cache of minibuild's")
+            raise InvalidCache("it is not a minibuild cache")
         if document["version"] != VERSION:
             raise InvalidCache(f"it has format {document['version']}, this program reads format {VERSION}")
         if layers is None:

@@ -184,7 +184,7 @@ def _node(name: str, node: cdi.DeviceNode, makes_nodes: bool) -> DeviceMount:
 
 def _absent(name: str, path: str) -> DockerfileError:
     return DockerfileError(
-        f"device {name} needs {path}, which this machine has not",
+        f"device {name} needs {path}, which is not on this machine",
         cure="Write its CDI specification again with the tool that made it.",
     )
 

@@ -128,7 +128,7 @@ def import_mounts(
             mounts = () if document is None else document.mounts
             if not mounts:
                 raise UsageError(
-                    "there are no cache mounts in it", cure="Name what cache mounts export wrote."
+                    "there are no cache mounts in it", cure="Name a file that cache mounts export wrote."
                 )
             wanted = _matching(mounts, [mount.identity for mount in mounts], names)
             with Store.open(work / "fetched") as fetched:
@@ -169,7 +169,7 @@ def _unpack(source: str | BinaryIO, work: Path) -> None:
                         shutil.copyfileobj(content, file, _CHUNK)
     except (tarfile.TarError, EOFError) as error:
         why = str(error).partition("\n")[0].rstrip(":")
-        raise UsageError(f"it is no whole tar archive: {why}", cure="Export it again.") from None
+        raise UsageError(f"not a complete tar archive: {why}", cure="Export it again.") from None
     except OSError as error:
         raise UsageError(f"cannot read {source}: {error.strerror}", cure="Check the path.") from None
 

@@ -189,7 +189,7 @@ def _spec(session: Session, stack: ExitStack, step: steps.RunStep, mounted: Moun
         if made is not None:
             mounts.append(made)
     if session.request.volumes and session.sandbox().lends_folders:
-        raise UsageError("--volume needs mounts, which isolation chroot has not", cure="Use COPY.")
+        raise UsageError("--volume needs mounts, which isolation chroot does not have", cure="Use COPY.")
     for volume in session.request.volumes:
         mounts.append(FolderMount(volume.target, volume.source, volume.readonly))
     return ProcessSpec(

@@ -117,7 +117,7 @@ def read_costs(path: Path) -> dict[str, Cost]:
             raise ValueError("it is empty")
         return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"--costs {path} is no file of costs: {error}", cure=cure) from None
+        raise UsageError(f"--costs {path} is not a file of costs: {error}", cure=cure) from None
 
 
 def _cost(value: Any) -> Cost:

@@ -82,7 +82,7 @@ class History:
         Raises `UsageError` where there are none.
         """
         if span.startswith("-"):
-            raise UsageError(f"--range {span!r} is no range of commits", cure="Write it as A..B.")
+            raise UsageError(f"--range {span!r} is not a range of commits", cure="Write it as A..B.")
         newest = [f"--max-count={limit}"] if limit else []
         text = self._git(
             "log", "--first-parent", "-z", "--format=%H%n%ct%n%T%n%s", *newest, span, "--"
@@ -103,9 +103,11 @@ class History:
                 command, capture_output=True, env=_environment(), timeout=_SECONDS, stdin=subprocess.DEVNULL
             )
         except FileNotFoundError:
-            raise UsageError("there is no git command here", cure="Install git.") from None
+            raise UsageError("git is not installed", cure="Install git.") from None
         except subprocess.TimeoutExpired:
-            raise UsageError(f"git {arguments[0]} does not end", cure="Check the repository.") from None
+            raise UsageError(
+                f"git {arguments[0]} did not finish in time", cure="Check the repository."
+            ) from None
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["failed"]
             raise UsageError(

@@ -52,7 +52,7 @@ def read_trace(path: Path) -> list[Edit]:
         raise UsageError(f"--trace {path}: {error.strerror}", cure="Name a readable file.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"--trace {path} is no trace: {error}", cure="minibuild lab synth --trace FILE writes one."
+            f"--trace {path} is not a trace: {error}", cure="minibuild lab synth --trace FILE writes one."
         ) from None
 
 
@@ -62,7 +62,7 @@ def write_repository(folder: Path, edits: Sequence[Edit]) -> None:
     The same edits give the same commits. Raises `UsageError`.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already", cure="Name a folder that is not, or is empty.")
+        raise UsageError(f"{folder} already exists", cure="Name a new folder, or an empty one.")
     try:
         _git("init", "--quiet", "--bare", "--initial-branch=main", str(folder))
         command = ["git", "-C", str(folder), "fast-import", "--quiet", "--done"]
@@ -80,7 +80,7 @@ def write_repository(folder: Path, edits: Sequence[Edit]) -> None:
         if process.returncode:
             raise UsageError(f"git fast-import failed: {said.strip()}", cure="Check the paths of the trace.")
     except FileNotFoundError:
-        raise UsageError("there is no git command here", cure="Install git.") from None
+        raise UsageError("git is not installed", cure="Install git.") from None
 
 
 def _git(*arguments: str) -> None:
@@ -119,7 +119,7 @@ def _data(data: bytes) -> bytes:
 def _quoted(path: str) -> bytes:
     parts = path.split("/")
     if not path or "\0" in path or any(part in ("", ".", "..", ".git") for part in parts):
-        raise UsageError(f"{path!r} is no path for a file of a repository", cure="Correct the trace.")
+        raise UsageError(f"{path!r} is not a path for a file of a repository", cure="Correct the trace.")
     escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return b'"%b"' % escaped.encode("utf-8", "surrogateescape")
 

@@ -72,7 +72,7 @@ def send(record: BuildRecord, exporter: SpanExporter, environ: Mapping[str, str]
         result = exporter.export(spans(record, environ))
         if result is not SpanExportResult.SUCCESS:
             raise OutputError(
-                f"spans were not sent: {heard.last.rstrip('.') or 'nobody takes them'}",
+                f"spans were not sent: {heard.last.rstrip('.') or 'the collector refused them'}",
                 cure="Check OTEL_EXPORTER_OTLP_ENDPOINT.",
             )
     finally:

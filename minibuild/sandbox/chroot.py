@@ -55,7 +55,9 @@ class Launch(process.Launch):
     def prepare(self) -> None:
         request = self._request
         if request["network"] == "none":
-            raise placing.Refused("a network of its own needs namespaces, which isolation chroot has not")
+            raise placing.Refused(
+                "a network of its own needs namespaces, which isolation chroot does not have"
+            )
         if request["insecure"]:
             raise placing.Refused("isolation chroot has no more rights to give to an insecure step")
         for group in request["cgroups"]:

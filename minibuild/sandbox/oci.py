@@ -90,7 +90,9 @@ class Launch(process.Launch):
             regular = stat.S_ISREG(os.fstat(fd).st_mode)
             os.close(fd)
             if not regular:
-                raise RuntimeFailed(self._request["runtime"][0], f"/{path} of the image is no regular file")
+                raise RuntimeFailed(
+                    self._request["runtime"][0], f"/{path} of the image is not a regular file"
+                )
 
     def _executable(self, path: str, name: str) -> None:
         """A runtime has another exit code than a shell for a script without its interpreter: look before."""

@@ -55,7 +55,7 @@ def _identify(path: str) -> Runtime:
         raise SandboxError(f"{path} cannot be executed: {reason.lower()}", cure=_CURE) from None
     words = done.stdout.split("\n", 1)[0].split()
     if done.returncode or "version" not in words:
-        raise SandboxError(f"{path} is no OCI runtime: it does not tell its version", cure=_CURE)
+        raise SandboxError(f"{path} is not an OCI runtime: it does not tell its version", cure=_CURE)
     kind = words[0]
     name = f"{kind} {words[words.index('version') + 1]}" if words[-1] != "version" else kind
     return Runtime(name, (path, *_WITHOUT_CGROUPS.get(kind, ())))

@@ -355,7 +355,7 @@ def test_a_mount_that_a_step_uses_is_not_removed(project: Project, index: Index,
 
 BAD: dict[str, tuple[Callable[[Project], list[str]], str]] = {
     "no file": (lambda p: ["import", str(p.root / "none")], "No such file"),
-    "no archive": (lambda p: ["import", str(p.write("text", "x"))], "no whole tar archive"),
+    "no archive": (lambda p: ["import", str(p.write("text", "x"))], "not a complete tar archive"),
     "no cache": (lambda p: ["import", f"type=local,src={p.root / 'none'}"], "no cache mounts"),
     "no type": (lambda p: ["import", "type=what"], "no cache type"),
     "no such id": (lambda p: ["export", "--id", "none", str(p.root / "x")], "no cache mount 'none'"),

@@ -145,7 +145,7 @@ def test_a_node_that_is_gone_is_named(project: Project) -> None:
     offer(project, {"name": "gone", "containerEdits": {"deviceNodes": [{"path": "/dev/gone-toy"}]}})
     done = build(project, "RUN --device=vendor.example/toy=gone true")
     assert done.code == 1
-    assert "needs /dev/gone-toy, which this machine has not" in done.error
+    assert "needs /dev/gone-toy, which is not on this machine" in done.error
 
 
 def test_a_specification_with_a_fault_is_told_and_the_others_count(project: Project) -> None:

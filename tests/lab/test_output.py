@@ -161,11 +161,11 @@ def test_a_browser_draws_the_page(lab: Project, tmp_path: Path) -> None:
         (("-f", "missing"), "neither the last commit nor this machine has such a file"),
         (("--range", "HEAD..HEAD"), "there are no commits in HEAD..HEAD"),
         (("--range", "nowhere"), "git says"),
-        (("--range", "--all"), "is no range"),
+        (("--range", "--all"), "is not a range"),
         (("--context", "nowhere"), "the last commit has no such folder"),
-        (("--costs", "/dev/null"), "is no file of costs"),
+        (("--costs", "/dev/null"), "is not a file of costs"),
         (("-o", "/no/such/folder/x"), "its folder does not exist"),
-        (("--pull-rate", "0"), "is none"),
+        (("--pull-rate", "0"), "is not a rate"),
     ],
 )
 def test_what_cannot_be_done_is_one_error(lab: Project, options: tuple[str, ...], words: str) -> None:

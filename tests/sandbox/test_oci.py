@@ -191,7 +191,7 @@ def test_a_pipe_in_place_of_a_user_file_does_not_hold_the_runtime_up(
     image = new_image()
     (image / "etc" / name).unlink()
     os.mkfifo(image / "etc" / name)
-    with pytest.raises(SandboxError, match="is no regular file"):
+    with pytest.raises(SandboxError, match="is not a regular file"):
         other.sh("true", rootfs=other.rootfs(image), timeout=30)
 
 
@@ -209,7 +209,7 @@ def test_what_json_cannot_hold_is_refused(other: Box) -> None:
 def test_what_is_no_runtime_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="no program nothing-of-the-kind"):
         runtimes("nothing-of-the-kind")
-    with pytest.raises(SandboxError, match="is no OCI runtime"):
+    with pytest.raises(SandboxError, match="is not an OCI runtime"):
         runtimes(shutil.which("true", path=PLACES) or "")
     broken = tmp_path / "runc"
     broken.write_text(
