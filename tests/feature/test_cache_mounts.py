@@ -243,6 +243,15 @@ def test_a_mount_that_is_damaged_in_a_cache_costs_a_warning(
     assert done.err.count("is not used") == 1 and index.asked == ["one", "one"]
 
 
+def test_what_a_later_step_changed_goes_to_a_cache_too(project: Project, local: tuple[str, str]) -> None:
+    text = "FROM busybox\nARG N\nRUN --mount=type=cache,target=/c echo $N >> /c/f; cat /c/f > /out\n"
+    for number in (1, 2):
+        project.built("--cache-to", local[0], "--build-arg", f"N={number}", text=text)
+    move(project, "fresh")
+    image = project.image("--cache-from", local[1], "--build-arg", "N=3")
+    assert image.text("out") == "1\n2\n3\n"
+
+
 def test_names_that_no_layer_can_hold_cost_a_warning(project: Project, local: tuple[str, str]) -> None:
     text = "FROM busybox\nRUN --mount=type=cache,target=/c echo > /c/.wh.x\n"
     done = project.built("--cache-to", local[0], text=text)
