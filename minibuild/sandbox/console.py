@@ -38,7 +38,8 @@ class Console:
 
     def _receive(self) -> int:
         try:
-            connection, _address = self._listener.accept()
+            with self._listener:
+                connection, _address = self._listener.accept()
         except TimeoutError:
             raise OSError(errno.ETIMEDOUT, "the OCI runtime hands no terminal over") from None
         with connection:
