@@ -28,10 +28,12 @@ class SourceRange:
 class MinibuildError(Exception):
     """Base of all errors; `cure` is one sentence on what to do, `where` the lines at fault.
 
-    `source` is the text that `where` points into, where whoever raised it had it.
+    `source` is the text that `where` points into, where whoever raised it had it. `others` are what else
+    failed in a build that kept going.
     """
 
     source: str | None = None
+    others: tuple[MinibuildError, ...] = ()
 
     def __init__(self, message: str, *, cure: str = "", where: SourceRange | None = None) -> None:
         super().__init__(message)

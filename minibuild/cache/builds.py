@@ -162,22 +162,20 @@ def _step(document: dict[str, Any]) -> StepRow:
 
 
 def waited_for(record: BuildRecord) -> dict[tuple[str, int], list[StepRow]]:
-    """For each step (stage and number) those that it had to wait for: the one before it, ends of stages."""
+    """For each step (stage and number) those it had to wait for: what comes before it, ends of stages."""
     rows = {stage.name: record.of_stage(stage.name) for stage in record.stages}
     found: dict[tuple[str, int], list[StepRow]] = {}
-
-    def end_of(name: str) -> list[StepRow]:
-        """The last step of a stage, or of the first one below it that has steps."""
-        while name in rows and not rows[name]:
-            name = _base(record, name)
-        return list(rows.get(name, ())[-1:])
+    last: dict[str, list[StepRow]] = {}  # what has to end before a stage has
 
     for stage in record.stages:
-        before = end_of(_base(record, stage.name))
+        before = last.get(_base(record, stage.name), [])
         for row in rows[stage.name]:
-            ends = [end for name in row.waits for end in end_of(name)]
-            found[row.stage, row.number] = before + [end for end in ends if end not in before]
-            before = [row]
+            ends = [end for name in row.waits for end in last.get(name, ())]
+            beside = bool(before) and row.start < max(map(_end, before))
+            waited = ends if beside else before + [end for end in ends if end not in before]
+            found[row.stage, row.number] = waited
+            before = [*before, row] if beside else [row]
+        last[stage.name] = before
     return found
 
 

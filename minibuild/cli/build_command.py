@@ -98,6 +98,10 @@ def command(
         _Texts, typer.Option("--no-cache-step", help="Step to execute: its number, or words in it.")
     ] = None,
     cache_ttl: Annotated[str, typer.Option("--cache-ttl", help="Execute steps with older results.")] = "",
+    jobs: Annotated[str, typer.Option("--jobs", help="Most steps to execute at once (default: all).")] = "",
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="After a failure, go on with what does not need it.")
+    ] = False,
     pull: Annotated[
         str, typer.Option("--pull", help="Ask registries for bases: [always], missing, newer or never.")
     ] = "missing",
@@ -169,6 +173,8 @@ def command(
                 no_cache_stages=tuple(name.lower() for name in no_cache_filter or ()),
                 no_cache_steps=tuple(no_cache_step or ()),
                 cache_ttl=_age(cache_ttl),
+                jobs=_jobs(jobs),
+                keep_going=keep_going,
                 hostname=hostname,
                 **extras,
                 pull=pull,
@@ -286,6 +292,14 @@ def _age(text: str) -> float | None:
     from minibuild.engine.upkeep import parse_age
 
     return parse_age(text, "--cache-ttl")
+
+
+def _jobs(text: str) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"--jobs {text!r} is no number", cure="Say how many steps, or leave it out for all.")
+    return int(text)
 
 
 def _caches(texts: _Texts, option: str) -> tuple[CacheSpec, ...]:

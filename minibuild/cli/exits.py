@@ -62,7 +62,11 @@ def reported() -> Iterator[None]:
 
 
 def message(error: MinibuildError) -> str:
-    """The lines at fault, what happened, what to do."""
+    """The lines at fault, what happened, what to do; of each where several things failed."""
+    return "\n\n".join(_message(one) for one in (error, *error.others))
+
+
+def _message(error: MinibuildError) -> str:
     parts = []
     if error.where is not None and error.source is not None:
         from minibuild.dockerfile.excerpt import excerpt

@@ -53,11 +53,13 @@ def build(
         try:
             result = _build(session, inputs)
         except MinibuildError as error:
+            failed = (error, *error.others)
             session.journal.finish(
-                "cancelled" if isinstance(error, Cancelled) else "failed", error=str(error)
+                "cancelled" if isinstance(error, Cancelled) else "failed", error="; ".join(map(str, failed))
             )
-            if error.where is not None and error.where.file == inputs.name:
-                error.source = inputs.text.decode("utf-8-sig", "replace")
+            for one in failed:
+                if one.where is not None and one.where.file == inputs.name:
+                    one.source = inputs.text.decode("utf-8-sig", "replace")
             raise
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -11,6 +11,11 @@ def fetch(session: Session, item: UrlItem | GitItem) -> Fetched:
     """Fetch `item`, or find it fetched already."""
     if session.layers.stand_ins is not None:
         return session.layers.stand_ins.fetched(item)
+    begun = session.fetches.get(item)
+    return fetch_now(session, item) if begun is None else begun.result()
+
+
+def fetch_now(session: Session, item: UrlItem | GitItem) -> Fetched:
     # Few builds fetch anything, and neither module is light.
     if isinstance(item, GitItem):
         from minibuild.engine.git import fetch_git

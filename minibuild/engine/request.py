@@ -84,6 +84,8 @@ class BuildRequest:
     sandbox.
     `cache_ttl` is how old (in seconds) a result may be to be used again, where a step says nothing of it.
     `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
+    At most `jobs` steps execute at once, 0 for no limit. With `keep_going` a step that fails stops only what
+    needs it; the further errors are in `others` of the first.
     `cdi_spec_dirs` are where devices are described, in place of the usual folders.
     `oci_runtime` is what isolation "oci" hands steps to, a name or a path, "" for crun or runc.
     """
@@ -104,6 +106,8 @@ class BuildRequest:
     no_cache_stages: tuple[str, ...] = ()
     no_cache_steps: tuple[str, ...] = ()
     cache_ttl: float | None = None
+    jobs: int = 0
+    keep_going: bool = False
     unset: Unset | None = None
     volumes: tuple[HostVolume, ...] = ()
     hostname: str = ""

@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from minibuild_store.session import Lease, Workspace
 
     from minibuild.cache.shared import SharedCaches
+    from minibuild.engine.ahead import Begun
     from minibuild.engine.failure import FailedStep, OnFailure
+    from minibuild.engine.fetched import Fetched
     from minibuild.engine.masking import Masker, Masks
     from minibuild.engine.workrooms import Workrooms
-    from minibuild.plan.steps import CacheMount
+    from minibuild.plan.steps import CacheMount, GitItem, UrlItem
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
     from minibuild.sandbox.executor import Executor
@@ -89,6 +91,7 @@ class Session:
             store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled, lease=self.lease
         )
         self.layers.pulls = request.pull != "never"
+        self.fetches: dict[UrlItem | GitItem, Begun[Fetched]] = {}  # begun before the turn of their steps
         self.reports: list[StepReport] = []
         self.seconds_saved = 0.0
         self.epoch = request.epoch
@@ -234,16 +237,18 @@ class Session:
                 self.emit(Notice(kind, text))
 
     def failed(self, make: Callable[[], FailedStep]) -> None:
-        """Show the first step that fails to whoever wants to see it; the others stop."""
+        """Show the first step that fails to whoever wants to see it; the others stop, or keep going."""
         with self._mutex:
             on_failure, self._on_failure = self._on_failure, None
         if on_failure is not None:
-            self.stop.set()
+            if not self.request.keep_going:
+                self.stop.set()
             on_failure(make())
 
     def begin_again(self) -> None:
         """Forget what was reported, before the steps are gone through another time."""
         self.stop.clear()
+        self.fetches.clear()
         self.reports.clear()
         self.seconds_saved = 0.0
 

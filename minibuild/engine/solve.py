@@ -1,13 +1,16 @@
 """Bring the stages of a plan into being: look each step up by its key, execute what is missing.
 
-Every stage runs on its own thread and waits for the stages it builds on or copies from; steps of one
-stage run in order, since each needs to know what the one before it left. The first failure stops
-the others.
+Every stage runs on its own thread and waits for the stages it builds on or copies from. Steps of one
+stage run in order, since each needs to know what the one before it left; those that need not (COPY --link)
+run beside the others. The first failure stops the others, unless the build is to keep going.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from minibuild.cache.journal import StepRow
@@ -26,6 +29,7 @@ from minibuild.plan.steps import FromContext, FromImage, FromScratch, FromStage,
 from minibuild.values import dataclass
 
 if TYPE_CHECKING:
+    from minibuild.engine.ahead import Begun
     from minibuild.engine.devices import Devices
 
 # What we make ourselves must not carry the clock. A base's own time is as good as any; without one, a
@@ -59,27 +63,43 @@ class Solver:
         self._locks: dict[str, threading.Lock] = {}
         self._devices: Devices | None = None
         self._mutex = threading.Lock()
+        jobs = session.request.jobs
+        self._slots = threading.BoundedSemaphore(jobs) if jobs else nullcontext()
 
     def _new_lookup(self) -> Lookup:
         return Lookup(self.session)
 
     def run(self) -> dict[int, StageResult]:
         """Solve all stages; raises the first error once every thread has stopped."""
-        stages = self.plan.stages
-        if len(stages) == 1:
-            self._guarded(stages[0])
-        else:
-            threads = [threading.Thread(target=self._guarded, args=(stage,)) for stage in stages]
-            for thread in threads:
-                thread.start()
-            self._wait_for_all()
-            for thread in threads:
-                thread.join()
+        try:
+            self._run_all(self.plan.stages)
+        finally:
+            for begun in self.session.fetches.values():
+                begun.wait()
         for context in self._contexts.values():
             context.save()
         if self._errors:
-            raise next((e for e in self._errors if not isinstance(e, Cancelled)), self._errors[0])
+            raise self._failure()
         return self._results
+
+    def _run_all(self, stages: Sequence[StagePlan]) -> None:
+        if len(stages) == 1:
+            self._guarded(stages[0])
+            return
+        threads = [threading.Thread(target=self._guarded, args=(stage,)) for stage in stages]
+        for thread in threads:
+            thread.start()
+        self._wait_for_all()
+        for thread in threads:
+            thread.join()
+
+    def _failure(self) -> BaseException:
+        """The first error, with the others where the build kept going."""
+        real = list(dict.fromkeys(error for error in self._errors if not isinstance(error, Cancelled)))
+        first = real[0] if real else self._errors[0]
+        if self.session.request.keep_going and isinstance(first, MinibuildError):
+            first.others = tuple(error for error in real[1:] if isinstance(error, MinibuildError))
+        return first
 
     def _wait_for_all(self) -> None:
         """Wait for every stage; where this thread is interrupted, stop them first.
@@ -96,14 +116,52 @@ class Solver:
             raise
 
     def _guarded(self, stage: StagePlan) -> None:
+        begun: dict[int, Begun[Outcome | None]] = {}
         try:
-            self._results[stage.index] = self._solve(stage)
+            begun = self._begun(stage)
+            self._results[stage.index] = self._solve(stage, begun)
         except BaseException as error:
-            with self._mutex:
-                self._errors.append(error)
-            self.session.stop.set()
+            self._failed(error)
         finally:
+            for one in begun.values():
+                one.wait()
             self._done[stage.index].set()
+
+    def _failed(self, error: BaseException) -> None:
+        with self._mutex:
+            self._errors.append(error)
+        if not (self.session.request.keep_going and isinstance(error, MinibuildError)):
+            self.session.stop.set()
+
+    def _begun(self, stage: StagePlan) -> dict[int, Begun[Outcome | None]]:
+        """Begin what need not wait for its turn: the steps by their number."""
+        if not any(_may_begin(step) for step in stage.steps):
+            return {}
+        from minibuild.engine import ahead
+
+        if not self.session.request.jobs:  # a fetch is part of a step, and would be one too many
+            with self._mutex:
+                ahead.fetch(self.session, stage)
+        made_ns = self._made_ns(stage)
+        return {
+            number: ahead.Begun(partial(self._linked, Place(stage, number), made_ns))
+            for number in ahead.independent(stage)
+        }
+
+    def _linked(self, place: Place, made_ns: int) -> Outcome | None:
+        """A step that needs nothing of its stage; None where it failed, which stops the stage at its turn."""
+        step = place.stage.steps[place.number]
+        try:
+            return self._placed(place, step, Filesystem(), made_ns)
+        except BaseException as error:
+            self._failed(error)
+            return None
+
+    def _placed(self, place: Place, step: Step, parent: Filesystem, made_ns: int) -> Outcome:
+        try:
+            return self._step(place, step, parent, made_ns)
+        except MinibuildError as error:
+            raise error.at(step.where) from None
 
     def _wait(self, index: int) -> StageResult:
         self._done[index].wait()
@@ -112,18 +170,20 @@ class Solver:
             raise Cancelled
         return result
 
-    def _solve(self, stage: StagePlan) -> StageResult:
+    def _solve(self, stage: StagePlan, begun: Mapping[int, Begun[Outcome | None]]) -> StageResult:
         filesystem = self._start(stage)
         made_ns = self._made_ns(stage)
         created: list[float] = []
         for number, step in enumerate(stage.steps):
             self.session.check()
-            try:
-                record = self._step(Place(stage, number), step, filesystem, made_ns).record
-            except MinibuildError as error:
-                raise error.at(step.where) from None
-            filesystem = filesystem.extended(record.layer)
-            created.append(record.created)
+            if number in begun:
+                outcome = begun[number].result()
+            else:
+                outcome = self._placed(Place(stage, number), step, filesystem, made_ns)
+            if outcome is None:
+                raise Cancelled
+            filesystem = filesystem.extended(outcome.record.layer)
+            created.append(outcome.record.created)
         return StageResult(filesystem, tuple(created))
 
     def _start(self, stage: StagePlan) -> Filesystem:
@@ -219,6 +279,11 @@ class Solver:
         """One step, from the cache or executed."""
         for source in stage_sources(step):  # waited for before the step's clock starts
             self._wait(source.index)
+        with self._slots:
+            self.session.check()
+            return self._looked_at(place, step, parent, made_ns)
+
+    def _looked_at(self, place: Place, step: Step, parent: Filesystem, made_ns: int) -> Outcome:
         start = self.session.journal.now()
         try:
             with self.session.step(step.name) as running:
@@ -427,6 +492,13 @@ class Solver:
     @property
     def _epoch(self) -> str:
         return "" if self.plan.epoch is None else str(self.plan.epoch)
+
+
+def _may_begin(step: Step) -> bool:
+    """Whether some of the step can be done before its turn."""
+    return isinstance(step, steps.CopyStep) and (
+        step.link or any(isinstance(item, steps.UrlItem | steps.GitItem) for item in step.items)
+    )
 
 
 def _created_ns(created: str) -> int:

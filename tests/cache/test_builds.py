@@ -79,6 +79,17 @@ def test_a_step_waits_for_what_it_reads_and_not_for_what_later_steps_read() -> N
     assert record.to_json()["critical_seconds"] == 12
 
 
+def test_a_step_that_ran_beside_others_is_on_the_critical_path_only_if_it_ended_last() -> None:
+    def row(number: int, start: float, seconds: float) -> StepRow:
+        return StepRow("only", number, str(number), "", "", False, start, seconds, 0.0, 0, "")
+
+    stages = (StageRow("only", "scratch", ("a", "b", "c"), (), True),)
+    for beside, path in ((2, ["0", "2"]), (11, ["1", "2"])):
+        steps = (row(0, 0, 10), row(1, 1, beside), row(2, 12, 1))
+        record = BuildRecord("id", "\nDockerfile\n", "", 0, 13, "done", "", "", (), stages, steps)
+        assert [step.name for step in critical_path(record)] == path
+
+
 def test_builds_are_listed_shown_and_compared(built: Project) -> None:
     built.write("a.txt", "other")
     built.built()
