@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Generic, TypeVar
 
-from minibuild.engine.session import Session
 from minibuild.errors import Cancelled
 from minibuild.plan import steps
 from minibuild.plan.steps import FromStage, GitItem, StagePlan, Step, UrlItem
@@ -57,15 +55,16 @@ def independent(stage: StagePlan) -> list[int]:
     return [number for number, step in enumerate(stage.steps) if number >= first and is_linked(step)]
 
 
-def fetch(session: Session, stage: StagePlan) -> None:
-    """Begin to fetch what those steps need that have to wait for others before they can be made."""
+def remote(stage: StagePlan) -> list[UrlItem | GitItem]:
+    """What the other steps fetch that have to wait before they can be made."""
     waiting = stage.steps if isinstance(stage.base, FromStage) else stage.steps[1:]
-    for step in waiting:
-        for item in step.items if isinstance(step, steps.CopyStep) and not step.link else ():
-            if isinstance(item, UrlItem | GitItem) and item not in session.fetches:
-                from minibuild.engine.fetch import fetch_now
-
-                session.fetches[item] = Begun(partial(fetch_now, session, item))
+    return [
+        item
+        for step in waiting
+        if isinstance(step, steps.CopyStep) and not step.link
+        for item in step.items
+        if isinstance(item, UrlItem | GitItem)
+    ]
 
 
 def is_linked(step: Step) -> bool:

@@ -140,13 +140,22 @@ class Solver:
         from minibuild.engine import ahead
 
         if not self.session.request.jobs:  # a fetch is part of a step, and would be one too many
-            with self._mutex:
-                ahead.fetch(self.session, stage)
+            self._fetch(ahead.remote(stage))
         made_ns = self._made_ns(stage)
         return {
             number: ahead.Begun(partial(self._linked, Place(stage, number), made_ns))
             for number in ahead.independent(stage)
         }
+
+    def _fetch(self, items: Sequence[steps.UrlItem | steps.GitItem]) -> None:
+        """Begin to fetch what is not being fetched yet."""
+        for item in items:
+            from minibuild.engine.ahead import Begun
+            from minibuild.engine.fetch import fetch_now
+
+            with self._mutex:
+                if item not in self.session.fetches:
+                    self.session.fetches[item] = Begun(partial(fetch_now, self.session, item))
 
     def _linked(self, place: Place, made_ns: int) -> Outcome | None:
         """A step that needs nothing of its stage; None where it failed, which stops the stage at its turn."""
