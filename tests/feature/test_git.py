@@ -128,6 +128,23 @@ def test_the_users_settings_of_git_do_not_change_a_checkout(project: Project, tm
     assert project.image(context=f"file://{repository}").text("ctx/f") == "a line\n"
 
 
+def test_a_branch_that_moves_while_it_is_fetched_gives_the_commit_that_was_looked_up(
+    project: Project, tmp_path: Path
+) -> None:
+    repository = make(tmp_path / "main.git", f="first")
+    found = shutil.which("git")
+    move = f"cd {repository} && echo second > f && {found} -c user.name=n -c user.email=n@e commit -qam2"
+    wrapper = project.write(
+        "bin/git",
+        f'#!/bin/sh\n[ "$1" != fetch ] || [ -e {tmp_path}/moved ] ||'
+        f' {{ : > {tmp_path}/moved; ({move}); }}\nexec {found} "$@"\n',
+        mode=0o755,
+    )
+    path = f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"
+    image = project.image(context=f"file://{repository}#main", environment={"PATH": path})
+    assert image.text("ctx/f") == "first" and (repository / "f").read_text() == "second\n"
+
+
 def test_a_commit_may_be_named_by_a_query(project: Project, served: tuple[Path, str]) -> None:
     folder, address = served
     repository = make(folder / "main", f="first")

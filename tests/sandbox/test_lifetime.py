@@ -114,6 +114,17 @@ def test_killing_the_holder_ends_its_jobs(client: tuple[subprocess.Popen[str], s
     wait_until(lambda: len(processes(marker)) == 1)  # the client itself
 
 
+def test_a_worker_keeps_nothing_open_of_a_job_that_is_done(tmp_path: Path) -> None:
+    with Sandbox.start() as sandbox:
+
+        def held_after_a_job(number: int) -> int:
+            sandbox.makedirs(tmp_path / str(number), mode=0o755, uid=0, gid=0)
+            (worker,) = [pid for pid in children(sandbox._process.pid) if not children(pid)]
+            return len(os.listdir(f"/proc/{worker}/fd"))
+
+        assert len({held_after_a_job(number) for number in range(5)}) == 1
+
+
 def test_a_sandbox_whose_holder_died_says_so(box: Box) -> None:
     with Sandbox.start() as sandbox:
         rootfs = box.rootfs()
