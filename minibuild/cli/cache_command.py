@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from minibuild.cache.collect import Collected, Policy
     from minibuild.cache.inventory import Inventory, Thing
+    from minibuild.cache.usage import Usage
 
 _FILTERS = ("type", "id", "name", "until", "kept")
 _Texts = list[str] | None
@@ -48,16 +49,22 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="cache", help="Look after the cache.")
 
 
-def du(filters: _Filter = None, as_json: _Json = False) -> None:
+def du(
+    filters: _Filter = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every thing too.")] = False,
+    as_json: _Json = False,
+) -> None:
     from minibuild.cache.inventory import KINDS, Inventory
+    from minibuild.cache.usage import Usage
 
     with reported(), open_store() as store:
-        things = [thing for thing in Inventory(store).things if _matcher(filters)(thing)]
+        inventory = Inventory(store)
+        things = [thing for thing in inventory.things if _matcher(filters)(thing)]
         kinds = [(kind, [thing for thing in things if thing.kind == kind]) for kind in KINDS]
+        usage = Usage(store, inventory)
         if as_json:
-            document = {
-                "total": sum(thing.total for thing in things),
-                "reclaimable": sum(thing.total for thing in things if not thing.kept),
+            document: dict[str, object] = {
+                **_totals(things, usage),
                 "kinds": {
                     kind: {
                         "count": len(found),
@@ -69,11 +76,53 @@ def du(filters: _Filter = None, as_json: _Json = False) -> None:
                     if found
                 },
             }
+            if verbose:
+                document["things"] = [_document(thing, usage) for thing in things]
             print(json.dumps(document, indent=2))
             return
+        if verbose:
+            print(_verbose(sorted(things, key=lambda thing: thing.total, reverse=True), usage) + "\n")
         rows = [_du_row(kind, found) for kind, found in kinds if found]
         rows.append(_du_row("total", things))
         print(table(("KIND", "COUNT", "BLOBS", "UNPACKED", "RECLAIMABLE"), rows))
+        if verbose:
+            print()
+            for name, count in _totals(things, usage).items():
+                print(f"{name.capitalize() + ':':<12} {human_size(count):>8}")
+
+
+def _totals(things: list[Thing], usage: Usage) -> dict[str, int]:
+    """Bytes; `shared` is what more than one image has, `reclaimable` what nothing keeps."""
+    total = sum(thing.total for thing in things)
+    shared = sum(thing.total for thing in things if usage.shared(thing))
+    return {
+        "shared": shared,
+        "private": total - shared,
+        "reclaimable": sum(thing.total for thing in things if not thing.kept),
+        "total": total,
+    }
+
+
+def _verbose(things: list[Thing], usage: Usage) -> str:
+    rows = [
+        (
+            thing.id,
+            thing.kind,
+            human_size(thing.total),
+            "" if thing.kept else "yes",
+            "yes" if usage.shared(thing) else "",
+            ago(thing.used_ns / 1e9) if thing.used_ns else "",
+            _uses(usage, thing),
+            _short(thing.name),
+        )
+        for thing in things
+    ]
+    return table(("ID", "KIND", "SIZE", "RECLAIMABLE", "SHARED", "USED", "USES", "NAME"), rows)
+
+
+def _uses(usage: Usage, thing: Thing) -> str:
+    count = usage.uses(thing)
+    return "" if count is None else str(count)
 
 
 def _du_row(kind: str, things: list[Thing]) -> tuple[str, ...]:
@@ -89,15 +138,18 @@ def _du_row(kind: str, things: list[Thing]) -> tuple[str, ...]:
 def ls(filters: _Filter = None, as_json: _Json = False) -> None:
     from minibuild.cache.collect import worth
     from minibuild.cache.inventory import Inventory
+    from minibuild.cache.usage import Usage
 
     with reported(), open_store() as store:
         now = time.time_ns()
         matches = _matcher(filters)
-        things = [thing for thing in Inventory(store).things if matches(thing)]
+        inventory = Inventory(store)
+        usage = Usage(store, inventory)
+        things = [thing for thing in inventory.things if matches(thing)]
         things.sort(key=lambda thing: worth(thing, now), reverse=True)
         if as_json:
             for thing in things:
-                print(json.dumps(_document(thing)))
+                print(json.dumps(_document(thing, usage)))
             return
         rows = [
             (
@@ -106,16 +158,19 @@ def ls(filters: _Filter = None, as_json: _Json = False) -> None:
                 human_size(thing.total),
                 f"{thing.seconds:.1f}s",
                 ago(thing.used_ns / 1e9) if thing.used_ns else "",
+                _uses(usage, thing),
                 thing.kept,
                 _short(thing.name),
             )
             for thing in things
         ]
-        print(table(("ID", "KIND", "SIZE", "COST", "USED", "KEPT BY", "NAME"), rows))
+        print(table(("ID", "KIND", "SIZE", "COST", "USED", "USES", "KEPT BY", "NAME"), rows))
 
 
-def _document(thing: Thing) -> dict[str, object]:
+def _document(thing: Thing, usage: Usage | None = None) -> dict[str, object]:
+    counted = {} if usage is None else {"uses": usage.uses(thing), "shared": usage.shared(thing)}
     return {
+        **counted,
         "id": thing.id,
         "kind": thing.kind,
         "digest": thing.digest,

@@ -53,6 +53,26 @@ def test_du_adds_up_to_what_ls_lists(built: Project) -> None:
     assert "RECLAIMABLE" in built.command("cache", "du").out
 
 
+def test_uses_are_the_builds_that_made_found_or_built_on_a_thing(built: Project) -> None:
+    built.built()
+    built.write("a.txt", "other")
+    built.built()
+    copies = [one["uses"] for one in things(built) if "COPY a.txt" in str(one["names"])]
+    assert sorted(copies) == [1, 2]  # type: ignore[type-var]
+    lines = built.command("cache", "du", "--verbose").out.splitlines()
+    assert lines[0].split() == ["ID", "KIND", "SIZE", "RECLAIMABLE", "SHARED", "USED", "USES", "NAME"]
+    assert [line.split(":")[0] for line in lines[-4:]] == ["Shared", "Private", "Reclaimable", "Total"]
+
+
+def test_a_layer_of_two_images_is_shared(built: Project) -> None:
+    built.built("-t", "two", "--label", "a=b", text=TEXT)
+    document = json.loads(built.command("cache", "du", "--verbose", "--json").out)
+    assert {one["kind"] for one in document["things"] if one["shared"]} >= {"step"}
+    assert document["shared"] > 0 and document["shared"] + document["private"] == document["total"]
+    alone = json.loads(built.command("cache", "du", "--json", "--filter", "type=mount").out)
+    assert alone["shared"] == alone["total"] == 0
+
+
 def test_a_filter_picks_by_kind_and_name(built: Project) -> None:
     done = built.command("cache", "ls", "--filter", "type=step", "--filter", "name=COPY")
     assert done.out.count("COPY a.txt") == 1 and "urandom" not in done.out
