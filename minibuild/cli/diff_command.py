@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minibuild.cli.exits import reported
 from minibuild.cli.options import open_store, registry_options
 from minibuild.cli.sink import human_size
+from minibuild.errors import UsageError
 from minibuild.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from minibuild_store.store import Store
 
 _MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -20,15 +24,15 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    before: Annotated[str, typer.Argument(help="Name of an image.")],
-    after: Annotated[str, typer.Argument(help="Name of another.")],
+    before: Annotated[str, typer.Argument(help="Name of an image, or a build's id.")],
+    after: Annotated[str, typer.Argument(help="Name or build of another.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     from minibuild.engine.imagediff import diff_images
 
     with reported(), open_store() as store:
         found = diff_images(
-            store, Reference.parse(before), Reference.parse(after), options=registry_options(None, None)
+            store, _image(store, before), _image(store, after), options=registry_options(None, None)
         )
         if as_json:
             document = {
@@ -55,3 +59,27 @@ def command(
             for mark, value in (("-", change.before), ("+", change.after)):
                 if value is not None:
                     print(f"{mark} {change.field}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def _image(store: Store, text: str) -> Reference:
+    """The image called `text`, or else the one that the build `text` made; raises `UsageError`."""
+    from minibuild.cache.builds import Builds
+    from minibuild.engine.images import LocalImages
+
+    images = LocalImages(store)
+    asks_for_build = text == "last" or text.startswith("last~")
+    if not asks_for_build and images.find(Reference.parse(text)) is not None:
+        return Reference.parse(text)
+    try:
+        record = Builds(store).find(text)
+    except UsageError:
+        if asks_for_build:
+            raise
+        return Reference.parse(text)  # the comparison says that there is none
+    for named in images.all():
+        if str(images.config_digest(named)) == record.image:
+            return named.name
+    raise UsageError(
+        f"the image of build {record.id} has no name here",
+        cure="Build it again with -t, or compare the builds' steps: minibuild builds compare.",
+    )

@@ -151,6 +151,17 @@ def test_images_are_compared_by_layers_files_and_configuration(built: Project) -
     assert "rm /sh2" in built.command("diff", "one", "two").out
 
 
+def test_images_are_named_by_the_builds_that_made_them(built: Project) -> None:
+    built.write("a.txt", "b")
+    built.built("-t", "two")
+    by_build = built.command("diff", "last~1", "last", "--json")
+    assert by_build.out == built.command("diff", "one", "two", "--json").out
+    built.write("a.txt", "c")
+    built.built("-t", "two")
+    lost = built.command("diff", "last~1", "last")
+    assert lost.code == 2 and "has no name here" in lost.error
+
+
 def test_files_of_one_size_are_compared_by_content(built: Project) -> None:
     built.write("a.txt", "b")
     built.built("-t", "two")
