@@ -62,6 +62,7 @@ class Solver:
         self._trees: dict[str, TreeFiles] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._devices: Devices | None = None
+        self._reports: dict[tuple[int, int], StepReport] = {}  # by the numbers of stage and step
         self._mutex = threading.Lock()
         jobs = session.request.jobs
         self._slots = threading.BoundedSemaphore(jobs) if jobs else nullcontext()
@@ -80,6 +81,7 @@ class Solver:
             context.save()
         if self._errors:
             raise self._failure()
+        self.session.reports += [self._reports[place] for place in sorted(self._reports)]
         return self._results
 
     def _run_all(self, stages: Sequence[StagePlan]) -> None:
@@ -339,7 +341,7 @@ class Solver:
         )
         self.session.journal.add(row)
         with self._mutex:
-            self.session.reports.append(report)
+            self._reports[place.stage.index, place.number] = report
             self.session.seconds_saved += row.saved
 
     def _note_failure(self, place: Place, step: Step, start: float, error: str) -> None:
