@@ -98,6 +98,9 @@ def command(
         _Texts, typer.Option("--no-cache-step", help="Step to execute: its number, or words in it.")
     ] = None,
     cache_ttl: Annotated[str, typer.Option("--cache-ttl", help="Execute steps with older results.")] = "",
+    squash: Annotated[
+        str, typer.Option("--squash", help="One layer of all since the base: [new], or of everything: all.")
+    ] = "",
     jobs: Annotated[str, typer.Option("--jobs", help="Most steps to execute at once (default: all).")] = "",
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="After a failure, go on with what does not need it.")
@@ -173,6 +176,7 @@ def command(
                 no_cache_stages=tuple(name.lower() for name in no_cache_filter or ()),
                 no_cache_steps=tuple(no_cache_step or ()),
                 cache_ttl=_age(cache_ttl),
+                squash=squash,
                 jobs=_jobs(jobs),
                 keep_going=keep_going,
                 hostname=hostname,

@@ -12,8 +12,15 @@ SHORT = {"-f": "file", "-t": "tag", "-o": "output", "-m": "memory", "-v": "volum
 # Variables by which typer would do something else.
 VARIABLES = ("MINIBUILD_ISOLATION", "MINIBUILD_OCI_RUNTIME", "_MINIBUILD_COMPLETE")
 
-# An option that may stand alone: click would take the word behind it for its value.
-SPELLINGS = {"--pull": "--pull=always", "--pull=true": "--pull=always", "--pull=false": "--pull=missing"}
+# Options that may stand alone: click would take the word behind one for its value.
+SPELLINGS = {
+    "--pull": "--pull=always",
+    "--pull=true": "--pull=always",
+    "--pull=false": "--pull=missing",
+    "--squash": "--squash=new",
+    "--squash=true": "--squash=new",
+    "--squash=false": "--squash=",
+}
 
 
 def completed(words: Sequence[str]) -> list[str]:

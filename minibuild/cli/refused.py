@@ -23,7 +23,6 @@ REFUSED = {
     "--compress": _DAEMON,
     "--builder": _DAEMON,
     "--load": "the image is in minibuild's store; docker gets it with -o type=docker,dest=- | docker load",
-    "--squash": "there is no squashing; copy from the last stage into one FROM scratch",
     "--security-opt": "there are no security profiles to choose; RUN --security=insecure lifts them",
     "--device": "a step asks for a device with RUN --device=NAME, and --allow device=NAME lets it",
     "--provenance": "no attestations are made yet; leave it out",

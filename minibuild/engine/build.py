@@ -82,6 +82,10 @@ def build(
 def _build(session: Session, inputs: Inputs) -> BuildResult:
     request = session.request
     check_outputs(request.outputs)
+    if request.squash:
+        from minibuild.engine.squash import check_mode
+
+        check_mode(request.squash)
     if request.cache_from:
         from minibuild.engine.sharing import open_shared
 
@@ -110,6 +114,10 @@ def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -
     """Configuration, outputs and names of what was solved."""
     config = finished_config(plan, stages, epoch=plan.epoch)
     filesystem = stages[plan.target.index].filesystem
+    if session.request.squash:
+        from minibuild.engine.squash import squashed
+
+        config, filesystem = squashed(session, plan, config, filesystem)
     outputs = session.request.outputs
     if session.request.cache_to or "BUILDKIT_INLINE_CACHE" in session.request.build_args:
         from minibuild.engine.sharing import with_inline

@@ -61,7 +61,7 @@ def merge_to_tar(
         writer.add(Entry(b"", Kind.DIR, 0o755), b"")
     for path, entry in _folders(tree):
         writer.add(entry, path)
-    for paths, entry, body in _contents(tree, layers):
+    for paths, entry, body in contents(tree, layers):
         writer.add(entry, paths[0], body)
         for path in paths[1:]:
             writer.link(entry, path, paths[0])
@@ -91,7 +91,7 @@ def merge_to_folder(
         folders = list(_folders(tree))
         for path, _ in folders:
             writer.add_folder(path)
-        for paths, entry, body in _contents(tree, layers):
+        for paths, entry, body in contents(tree, layers):
             writer.add(entry, paths, body)
         if delete:
             for path in (b"", *(path for path, _ in folders)):
@@ -108,12 +108,17 @@ def _folders(tree: Tree) -> Iterator[tuple[bytes, Entry]]:
             yield path, node.entry
 
 
-def _contents(tree: Tree, layers: Sequence[MergeLayer]) -> Iterator[tuple[list[bytes], Entry, Body]]:
-    """All but directories, in layer and archive order: the paths that are one file, entry and body."""
+def contents(
+    tree: Tree, layers: Sequence[MergeLayer], first: int = 0
+) -> Iterator[tuple[list[bytes], Entry, Body]]:
+    """All but directories, in layer and archive order: the paths that are one file, entry and body.
+
+    `layers` are those of the tree from number `first` on; what is in others is left out.
+    """
     wanted: list[dict[int, list[bytes]]] = [{} for _ in layers]
     for path, node in tree.walk():
-        if node.entry.kind is not Kind.DIR:
-            wanted[node.layer].setdefault(node.position, []).append(path)
+        if node.entry.kind is not Kind.DIR and node.layer >= first:
+            wanted[node.layer - first].setdefault(node.position, []).append(path)
     for layer, positions in zip(layers, wanted, strict=True):
         if not positions:
             continue

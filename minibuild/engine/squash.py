@@ -1,0 +1,104 @@
+"""``--squash``: what a build adds to its base, or all of the image, as one layer."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+
+from minibuild_store.blobs import BlobInfo
+
+from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.engine.lookup import Lookup
+from minibuild.engine.session import Session
+from minibuild.errors import UsageError
+from minibuild.layers.merge import MergeLayer
+from minibuild.oci.config import History, ImageConfig
+from minibuild.oci.descriptor import Descriptor
+from minibuild.plan import steps
+from minibuild.plan.steps import FromImage, FromStage, Plan
+from minibuild.values import replace
+
+MODES = ("new", "all")
+
+
+def check_mode(mode: str) -> None:
+    """Raises `UsageError` for what is no way to squash."""
+    if mode not in MODES:
+        raise UsageError(f"--squash={mode} is none of {', '.join(MODES)}", cure="Write --squash for new.")
+
+
+def squashed(
+    session: Session, plan: Plan, config: ImageConfig, filesystem: Filesystem
+) -> tuple[ImageConfig, Filesystem]:
+    """The image with the layers since its base, or with all of its layers, as one.
+
+    Every line of history stays; of those squashed only the last that made a layer still says so.
+    """
+    kept, lines = (0, 0) if session.request.squash == "all" else _of_base(plan)
+    above = filesystem.layers[kept:]
+    if len(above) < 2:
+        return config, filesystem
+    below = Filesystem()
+    for layer in filesystem.layers[:kept]:
+        below = below.extended(layer)
+    one = _one(session, plan, below, filesystem)
+    whole = below.extended(one)
+    history = (*config.history[:lines], *_history(config.history[lines:]))
+    diff_ids = tuple(layer.diff_id for layer in whole.layers)
+    return replace(config, history=history, diff_ids=diff_ids), whole
+
+
+def _of_base(plan: Plan) -> tuple[int, int]:
+    """How many layers and lines of history come with the base image of the target."""
+    base = plan.target.base
+    while isinstance(base, FromStage):
+        base = plan.stage(base.index).base
+    if not isinstance(base, FromImage):
+        return 0, 0
+    return len(base.image.config.diff_ids), len(base.image.config.history)
+
+
+def _history(lines: tuple[History, ...]) -> list[History]:
+    last = max((number for number, line in enumerate(lines) if not line.empty_layer), default=-1)
+    return [replace(line, empty_layer=number != last) for number, line in enumerate(lines)]
+
+
+def _one(session: Session, plan: Plan, below: Filesystem, whole: Filesystem) -> Layer:
+    """The layer between `below` and `whole`, made once and then found like a step's."""
+    step = steps.CopyStep(
+        name="[internal] squash",
+        instruction="",
+        where=plan.target.where,
+        source=steps.FromScratch(),
+        items=(),
+        dest="/",
+    )
+    parts = {"kind": "squash", "base": below.chain, "layers": whole.chain}
+    with session.step("squashing layers") as running:
+        outcome = Lookup(session).step(step, parts, partial(_written, session, below, whole), running, None)
+        running.cached = outcome.hit
+        running.bytes = 0 if outcome.hit else outcome.record.layer.descriptor.size
+    return outcome.record.layer
+
+
+def _written(session: Session, below: Filesystem, whole: Filesystem) -> Layer:
+    from minibuild.layers.squash import squash
+    from minibuild.layers.writer import LayerWriter
+
+    layers = [
+        MergeLayer(
+            session.layers.index(layer), partial(session.layers.reading, layer), layer.descriptor.media_type
+        )
+        for layer in whole.layers[len(below.layers) :]
+    ]
+    base = [session.layers.index(layer) for layer in below.layers]
+    clamp = None if session.epoch is None else session.epoch * 1_000_000_000
+    with ExitStack() as stack:
+        folder = stack.enter_context(session.store.workspace())
+        blob = stack.enter_context(session.store.blobs.writer())
+        writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
+        squash(base, layers, writer, folder / "content")
+        result = writer.close()
+        blob.commit_hashed(BlobInfo(result.digest, result.size))
+    session.layers.keep_index(result.diff_id, result.index)
+    return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
