@@ -75,6 +75,13 @@ Factory = Callable[[CacheSpec, Services], Backend]
 
 def backend_for(spec: CacheSpec, services: Services) -> Backend:
     """The cache that `spec` names; raises `UsageError` where what it needs is not installed."""
+    backend = _backend(spec, services)
+    if spec.sign_key or spec.verify_key:
+        return cast(Backend, import_module("minibuild.cache.signing").SignedCache(backend, spec))
+    return backend
+
+
+def _backend(spec: CacheSpec, services: Services) -> Backend:
     if spec.factory is not None:
         return cast(Factory, spec.factory)(spec, services)
     module = _BUILT_IN.get(spec.kind)

@@ -44,13 +44,14 @@ class CacheDocument(NamedTuple):
     """All steps of a cache, its cache mounts, and what spares or explains work.
 
     `notes` are what selections of files in stages had as content digests; `build` says what the steps were
-    made of (`cache.lastbuild`), "" for nothing.
+    made of (`cache.lastbuild`), "" for nothing. `signature` is base64, "" for none (`cache.signing`).
     """
 
     steps: tuple[CachedStep, ...]
     notes: Mapping[str, str] = {}
     mounts: tuple[CachedMount, ...] = ()
     build: str = ""
+    signature: str = ""
 
     def layers(self) -> tuple[Descriptor, ...]:
         """The blobs, each once."""
@@ -79,6 +80,7 @@ class CacheDocument(NamedTuple):
             "notes": dict(sorted(self.notes.items())),
             **({"mounts": [_mount_row(one, place) for one in self.mounts]} if self.mounts else {}),
             **({"build": self.build} if self.build else {}),
+            **({"signature": self.signature} if self.signature else {}),
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
@@ -102,12 +104,13 @@ def read_document(data: bytes, layers: Sequence[Descriptor] | None = None) -> Ca
         notes = {str(name): str(content) for name, content in document.get("notes", {}).items()}
         mounts = tuple(_mount(one, layers) for one in document.get("mounts", ()))
         build = str(document.get("build", ""))
+        signature = str(document.get("signature", ""))
     except InvalidCache:
         raise
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, InvalidDigest) as error:
         raise InvalidCache(f"its records are damaged: {type(error).__name__}") from None
     trees = {name: text for name, text in notes.items() if name.startswith("tree-")}
-    return CacheDocument(steps, trees, mounts, build)
+    return CacheDocument(steps, trees, mounts, build, signature)
 
 
 def _descriptor(row: Sequence[Any]) -> Descriptor:

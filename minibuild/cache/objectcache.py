@@ -6,6 +6,7 @@ Below the prefix: ``manifests/NAME`` for each name, ``blobs/sha256/<hex>`` for r
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +17,16 @@ from minibuild_store.digest import Digest
 
 from minibuild.cache.backend import Progress, Saved, Services, Upload
 from minibuild.cache.document import CacheDocument, InvalidCache, cache_manifest, read_document, read_manifest
-from minibuild.cache.spec import CacheSpec
+from minibuild.cache.spec import CacheSpec, seconds
 from minibuild.errors import MinibuildError, UsageError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.registry.parallel import Job, run_all, stop_if
 
 _PARALLEL = 4
-_NAME = "buildkit"  # buildx's default for name=
+_NAME = "buildkit"  # buildx's defaults for name=, touch_refresh= and retry_max_attempts=
+_REFRESH = "24h"
+_ATTEMPTS = 3
+_COPIED = 5 << 30  # S3 copies nothing larger in one request
 
 
 class ObjectStoreError(MinibuildError):
@@ -33,6 +37,7 @@ def open_cache(spec: CacheSpec, services: Services) -> ObjectCache:
     options = spec.options
     names = tuple(name for name in options.get("name", _NAME).split(";") if name)
     parallel = int(options.get("upload_parallelism") or _PARALLEL)
+    refresh = seconds(options.get("touch_refresh") or _REFRESH) if spec.kind == "s3" else None
     return ObjectCache(
         _store(spec),
         options.get("prefix", ""),
@@ -40,6 +45,7 @@ def open_cache(spec: CacheSpec, services: Services) -> ObjectCache:
         manifests=options.get("manifests_prefix", "manifests/"),
         blobs=options.get("blobs_prefix", "blobs/"),
         parallel=parallel,
+        refresh=refresh,
     )
 
 
@@ -54,7 +60,7 @@ def _store(spec: CacheSpec) -> Any:
         ) from None
     options = spec.options
     client: dict[str, Any] = {"timeout": f"{max(spec.timeout, 1):.0f}s"}
-    retry = {"max_retries": 2}
+    retry = {"max_retries": int(options.get("retry_max_attempts") or _ATTEMPTS) - 1}
     try:
         if spec.kind == "s3":
             endpoint = options.get("endpoint_url", "")
@@ -121,12 +127,24 @@ def _account(url: str) -> str:
 
 
 class ObjectCache:
-    """The cache called `names[0]` below `prefix`; a save writes it under every name."""
+    """The cache called `names[0]` below `prefix`; a save writes it under every name.
+
+    A blob that is there and is older than `refresh` seconds is made new by a copy, so that a bucket may
+    expire what no build writes any more.
+    """
 
     reference = None
 
     def __init__(
-        self, store: Any, prefix: str, names: Sequence[str], *, manifests: str, blobs: str, parallel: int
+        self,
+        store: Any,
+        prefix: str,
+        names: Sequence[str],
+        *,
+        manifests: str,
+        blobs: str,
+        parallel: int,
+        refresh: float | None = None,
     ) -> None:
         self._store = store
         self._prefix = f"{prefix.rstrip('/')}/" if prefix else ""
@@ -134,6 +152,7 @@ class ObjectCache:
         self._manifests = manifests
         self._blobs = blobs
         self._parallel = parallel
+        self._refresh = refresh
 
     def load(self) -> CacheDocument | None:
         for name in self._names:
@@ -200,13 +219,27 @@ class ObjectCache:
         obstore: Any = import_module("obstore")
         try:
             meta: Mapping[str, Any] = obstore.head(self._store, self._blob(upload.descriptor.digest))
-            if meta["size"] == upload.descriptor.size:
+            if meta["size"] == upload.descriptor.size and not self._is_old(meta):
+                return
+            if meta["size"] == upload.descriptor.size <= _COPIED:
+                self._touch(self._blob(upload.descriptor.digest))
                 return
         except FileNotFoundError:
             pass
         except Exception as error:
             raise _failed(error) from None
         missing.append(upload)
+
+    def _is_old(self, meta: Mapping[str, Any]) -> bool:
+        return self._refresh is not None and time.time() - meta["last_modified"].timestamp() > self._refresh
+
+    def _touch(self, path: str) -> None:
+        """Give the blob a new time. By way of another name: S3 copies no object to itself."""
+        obstore: Any = import_module("obstore")
+        other = f"{path}.touched"
+        obstore.copy(self._store, path, other)
+        obstore.copy(self._store, other, path)
+        obstore.delete(self._store, other)
 
     def _send(self, upload: Upload, stop: threading.Event, progress: Progress) -> None:
         stop_if(stop)

@@ -7,6 +7,7 @@ lines of existing pipelines work; a type that is not built in is looked for amon
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
 from minibuild.errors import UsageError
@@ -18,17 +19,19 @@ _NO_EFFECT = (
     "compression-level",
     "force-compression",
     "rewrite-timestamp",
-    "touch_refresh",
+    "retry_mode",
     "attributes",
 )
-_COMMON = ("type", "mode", "ignore-error", "timeout", "name", "mounts", "explain", *_NO_EFFECT)
+_OWN = ("type", "mode", "ignore-error", "timeout", "mounts", "explain", "sign-key", "verify-key")
+_COMMON = (*_OWN, "name", *_NO_EFFECT)
 KEYS: Mapping[str, tuple[str, ...]] = {
     "registry": ("ref", "registry.insecure"),
     "local": ("dest", "src", "tag", "digest", "reset"),
     "inline": (),
     "s3": (
         "bucket", "region", "prefix", "endpoint_url", "access_key_id", "secret_access_key", "session_token",
-        "use_path_style", "blobs_prefix", "manifests_prefix", "upload_parallelism",
+        "use_path_style", "blobs_prefix", "manifests_prefix", "upload_parallelism", "touch_refresh",
+        "retry_max_attempts",
     ),
     "gcs": ("bucket", "prefix", "endpoint_url", "service_account", "blobs_prefix", "manifests_prefix"),
     "azblob": (
@@ -46,7 +49,7 @@ class CacheSpec(NamedTuple):
 
     `mounts`: whether cache mounts are written to it, or begin with what it has. `factory`
     (`cache.backend.Factory`) opens it where `kind` is neither built in nor installed. `explain`: whether what
-    the steps were made of is written to it.
+    the steps were made of is written to it. `sign_key` and `verify_key` are PEM files, "" for none.
     """
 
     kind: str
@@ -57,6 +60,8 @@ class CacheSpec(NamedTuple):
     mounts: bool = False
     factory: Callable[..., Any] | None = None
     explain: bool = True
+    sign_key: str = ""
+    verify_key: str = ""
 
     @property
     def shown(self) -> str:
@@ -69,6 +74,9 @@ def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
     """Read one value of `option`; a bare name is a registry's, as for docker. Raises `UsageError`."""
     fields = _fields(text, option)
     kind = fields.get("type", "")
+    _seconds("touch_refresh", fields.get("touch_refresh", ""), text, option)
+    for name in ("upload_parallelism", "retry_max_attempts"):
+        _count(name, fields.get(name, "1"), text, option)
     if kind not in KEYS:
         _check_installed(kind, text, option)
     if kind in KEYS:
@@ -87,14 +95,32 @@ def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
         {
             name: value
             for name, value in fields.items()
-            if name not in ("type", "mode", "mounts", "explain", *_NO_EFFECT)
+            if name not in ("type", "mode", "mounts", "explain", "sign-key", "verify-key", *_NO_EFFECT)
         },
         "max" if mode == "max" else "min",
         _truth("ignore-error", fields.get("ignore-error", "true"), text, option),
-        _seconds(fields.get("timeout", ""), text, option),
+        _seconds("timeout", fields.get("timeout", ""), text, option),
         mounts,
         explain=_truth("explain", fields.get("explain", "true"), text, option),
+        sign_key=_key(fields, "sign-key", kind, text, option) if export else "",
+        verify_key="" if export else _key(fields, "verify-key", kind, text, option),
     )
+
+
+def _key(fields: Mapping[str, str], name: str, kind: str, text: str, option: str) -> str:
+    """A key's file, once it has been read. Raises `UsageError`."""
+    wrong = "verify-key" if name == "sign-key" else "sign-key"
+    if wrong in fields:
+        raise UsageError(f"{option} {text!r}: {wrong} is the other option's", cure=f"Write {name}=FILE.")
+    files = fields.get(name, "")
+    if files:
+        if kind == "inline":
+            raise UsageError(
+                f"{option} {text!r}: an inline cache is not signed", cure="Write it to another type= too."
+            )
+        signing: Any = import_module("minibuild.cache.signing")
+        signing.signing_key(files) if name == "sign-key" else signing.verifying_keys(files)
+    return files
 
 
 def _check_installed(kind: str, text: str, option: str) -> None:
@@ -168,12 +194,21 @@ def _truth(key: str, value: str, text: str, option: str) -> bool:
     raise UsageError(f"{option} {text!r}: {key}={value}", cure="Write true or false.")
 
 
-def _seconds(value: str, text: str, option: str) -> float:
+def _seconds(key: str, value: str, text: str, option: str) -> float:
     if not value:
         return TIMEOUT
-    number = value.removesuffix("s")
-    scale = 60.0 if number.endswith("m") else 1.0
     try:
-        return float(number.removesuffix("m")) * scale
+        return seconds(value)
     except ValueError:
-        raise UsageError(f"{option} {text!r}: timeout={value}", cure="Write it as 20s or 2m.") from None
+        raise UsageError(f"{option} {text!r}: {key}={value}", cure="Write it as 20s, 2m or 24h.") from None
+
+
+def seconds(value: str) -> float:
+    """``20``, ``20s``, ``2m`` or ``24h`` in seconds; raises `ValueError`."""
+    scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(value[-1:])
+    return float(value) if scale is None else float(value[:-1]) * scale
+
+
+def _count(key: str, value: str, text: str, option: str) -> None:
+    if not value.isascii() or not value.isdigit() or not int(value):
+        raise UsageError(f"{option} {text!r}: {key}={value}", cure="Write a whole number from 1 on.")

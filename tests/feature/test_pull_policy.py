@@ -92,13 +92,14 @@ def test_newer_fails_where_neither_has_it(project: Project, registry: FakeRegist
     assert project.build("--pull=newer").code == 4
 
 
-def test_never_builds_on_what_was_pulled_without_a_request(
-    project: Project, registry: FakeRegistry, base: Base
+@pytest.mark.parametrize("option", ["--pull=never", "--pull=missing"])
+def test_what_was_pulled_is_built_on_without_a_request(
+    project: Project, registry: FakeRegistry, base: Base, option: str
 ) -> None:
     project.dockerfile(f"FROM {base.name}\nRUN echo ran > /ran\n")
     assert project.command("pull", base.name).code == 0
     registry.seen.clear()
-    assert project.image("--pull=never").text("ran") == "ran\n"
+    assert project.image(option).text("ran") == "ran\n"
     assert not registry.seen
 
 
