@@ -29,12 +29,7 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
     checksum = expander(node.checksum)
     if chmod:
         check_chmod(chmod, node.where)
-    if node.from_ and expander(node.from_) != node.from_:
-        raise DockerfileError(
-            "variable expansion is not supported for --from",
-            where=node.where,
-            cure="Define a stage with FROM using an ARG from the global scope, and copy from that stage.",
-        )
+    check_from(node, expander)
     items: list[CopyItem] = [remote_item(source, node, checksum) or PathItem(source) for source in sources]
     _check_checksum(checksum, items, node)
     inline = [
@@ -70,6 +65,16 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
         )
     )
     state.record(f"{text} {written_dest} # buildkit", layer=True)
+
+
+def check_from(node: ast.Copy, expander: Callable[[str], str]) -> None:
+    """Raise `DockerfileError` where ``--from`` has a variable."""
+    if node.from_ and expander(node.from_) != node.from_:
+        raise DockerfileError(
+            "variable expansion is not supported for --from",
+            where=node.where,
+            cure="Define a stage with FROM using an ARG from the global scope, and copy from that stage.",
+        )
 
 
 def _file_name(name: str, node: ast.Copy) -> str:

@@ -77,6 +77,11 @@ class _Lowering:
         for stage in self.dockerfile.stages if self.options.all_stages else ():
             self._stage(stage.index)
         self._stage(target)
+        unused = [stage.index for stage in self.dockerfile.stages if stage.index not in self._plans]
+        if unused:
+            from minibuild.plan.unused import check_unused
+
+            check_unused(self.dockerfile, unused, lambda stage: self._origin(stage)[0])
         if self._no_cache_steps is not None and not self.options.all_stages:
             self._no_cache_steps.check()
         last = self._plans.pop(target)
@@ -186,18 +191,7 @@ class _Lowering:
         return plan
 
     def _start(self, stage: ast.Stage) -> tuple[Source, StageState]:
-        origin = stage.origin
-        expander = self._expander(self._globals, origin.where)
-        name = expander(origin.base)
-        if not name:
-            raise DockerfileError(
-                f"base name ({origin.base}) should not be blank",
-                where=origin.where,
-                cure="Give the ARG a default before the first FROM, or pass it with --build-arg.",
-            )
-        platform = self.options.target_platform
-        if origin.platform:
-            platform = self._platform(origin, expander)
+        name, platform = self._origin(stage)
         base = self._base(stage, name, platform)
         scope = Scope()
         config = ImageConfig(platform=platform, working_dir="/")
@@ -229,9 +223,22 @@ class _Lowering:
             scope=scope,
             config=config,
             platform=platform,
-            where=origin.where,
+            where=stage.origin.where,
             cacheable=not self.options.no_cache and stage.name not in self.options.no_cache_stages,
         )
+
+    def _origin(self, stage: ast.Stage) -> tuple[str, Platform]:
+        """What FROM names, and the platform that it is wanted for."""
+        origin = stage.origin
+        expander = self._expander(self._globals, origin.where)
+        name = expander(origin.base)
+        if not name:
+            raise DockerfileError(
+                f"base name ({origin.base}) should not be blank",
+                where=origin.where,
+                cure="Give the ARG a default before the first FROM, or pass it with --build-arg.",
+            )
+        return name, self._platform(origin, expander) if origin.platform else self.options.target_platform
 
     def _platform(self, origin: ast.From, expander: Callable[[str], str]) -> Platform:
         text = expander(origin.platform)
