@@ -177,7 +177,7 @@ class TarReader(Blocks):
         return Entry(
             self._clean(name),
             kind,
-            mode & 0o7777,
+            0o777 if kind is Kind.SYMLINK else mode & 0o7777,  # a link has no mode of its own on Linux
             owner(uid),
             owner(gid),
             0,

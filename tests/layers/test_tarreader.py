@@ -99,7 +99,7 @@ def members(draw: st.DrawFn) -> tuple[Entry, bytes]:
     entry = Entry(
         draw(path),
         kind,
-        draw(st.integers(0, 0o7777)),
+        0o777 if kind is Kind.SYMLINK else draw(st.integers(0, 0o7777)),
         draw(ids),
         draw(ids),
         len(content),
@@ -278,6 +278,10 @@ def test_a_name_that_climbs_above_the_root_is_refused_and_named(name: bytes) -> 
 
 def test_a_symlink_may_point_anywhere() -> None:
     assert entries(raw(flag=b"2", link=b"../../etc"))[0].link == b"../../etc"
+
+
+def test_a_symlink_has_the_mode_that_linux_gives_it() -> None:
+    assert [entry.mode for entry in entries(raw(flag=b"2", link=b"a", mode=b"0000640\0") + END)] == [0o777]
 
 
 def test_names_without_text_are_refused() -> None:
