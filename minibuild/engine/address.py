@@ -16,7 +16,7 @@ def is_remote(text: str) -> bool:
     if _URL.match(text):
         return True
     if text.startswith("file://"):
-        return text.partition("#")[0].endswith(".git")
+        return re.split("[?#]", text, maxsplit=1)[0].endswith(".git")
     return text.startswith("github.com/") and not os.path.lexists(text.partition("#")[0])
 
 

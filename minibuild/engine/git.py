@@ -260,12 +260,22 @@ def _fetch(git: _Git, found: _Found, target: Path) -> None:
     """Fetch the commit; a ref that has moved since it was looked up does not count."""
     by_ref = found.ref and not git.item.fetch_by_commit
     what = f"{found.ref}:{found.ref}" if by_ref else found.commit
-    depth = ("--quiet", "--depth=1", "--no-tags", "--update-head-ok")
-    git("fetch", *depth, "origin", what, at=target)
+    _get(git, what, target)
     if by_ref and git("rev-parse", "FETCH_HEAD", at=target).strip() != found.object:
-        git("fetch", *depth, "origin", found.object, at=target)
+        _get(git, found.object, target)
     if found.ref and not by_ref:
         git("update-ref", found.ref, found.commit, at=target)
+
+
+def _get(git: _Git, what: str, target: Path) -> None:
+    """Fetch `what` alone, or with its history from a server of plain files, which can do no less."""
+    fetch = ("fetch", "--quiet", "--no-tags", "--update-head-ok")
+    try:
+        git(*fetch, "--depth=1", "origin", what, at=target)
+    except DockerfileError as error:
+        if "does not support shallow" not in error.message:
+            raise
+        git(*fetch, "origin", what, at=target)
 
 
 def _tidy(git: _Git, target: Path) -> None:

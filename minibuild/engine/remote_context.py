@@ -27,7 +27,7 @@ from minibuild.engine.sources import ContextTree
 from minibuild.engine.writing import write_layer
 from minibuild.errors import DockerfileError, LayerError, UsageError
 from minibuild.layers.entry import Entry, Kind
-from minibuild.plan.giturl import inside, parse_git_url
+from minibuild.plan.giturl import parse_git_url
 from minibuild.plan.steps import GitItem, UrlItem
 from minibuild.values import replace
 
@@ -116,12 +116,7 @@ def _git(session: Session, address: str) -> GitItem | None:
         head, hash_, fragment = address.partition("#")
         if not head.endswith(".git"):
             address = f"{head}.git{hash_}{fragment}"
-    if address.startswith("file://"):
-        remote, _, fragment = address.partition("#")
-        ref, _, subdir = fragment.partition(":")
-        item: GitItem | None = GitItem(remote, ref=ref, subdir=inside(subdir))
-    else:
-        item = parse_git_url(address)
+    item = parse_git_url(address, local=True)
     keep = session.request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in ("1", "t", "true")
     return replace(item, keep_git_dir=True) if item is not None and keep else item
 

@@ -21,14 +21,18 @@ _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 
-def parse_git_url(text: str, *, where: SourceRange | None = None) -> GitItem | None:
-    """What `text` names, or None where it is no git URL; raises `DockerfileError` on a bad query."""
+def parse_git_url(text: str, *, where: SourceRange | None = None, local: bool = False) -> GitItem | None:
+    """What `text` names, or None where it is no git URL; raises `DockerfileError` on a bad query.
+
+    With `local` a ``file://`` address is one, too.
+    """
     match = _SCP.match(text)
     if match is not None and "://" not in text.partition("@")[0]:
         remote, query, fragment = match.groups(default="")
     else:
         parts = urlsplit(text)
-        if parts.scheme not in ("git", "ssh", "http", "https") or "://" not in text:
+        known = ("git", "ssh", "http", "https", "file") if local else ("git", "ssh", "http", "https")
+        if parts.scheme not in known or "://" not in text:
             return None
         if parts.scheme in ("http", "https") and not parts.path.endswith(".git"):
             return None

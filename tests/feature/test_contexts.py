@@ -290,6 +290,18 @@ def test_a_repository_is_the_context(project: Project, repository: Path) -> None
 def test_a_repository_at_a_ref_and_below_a_folder(project: Project, repository: Path) -> None:
     assert "ctx/second" not in project.image(context=f"file://{repository}#v1").files
     assert project.image(context=f"file://{repository}#main:sub").text("sub") == "text"
+    assert "ctx/second" not in project.image(context=f"file://{repository}?tag=v1").files
+
+
+def test_a_repository_comes_from_a_server_of_plain_files(
+    project: Project, repository: Path, web: Server
+) -> None:
+    subprocess.run(["git", "-C", str(repository), "update-server-info"], check=True)
+    for path in repository.rglob("*"):
+        if path.is_file():
+            web.files[f"/repo.git/{path.relative_to(repository)}"] = path.read_bytes()
+    files = project.image(context=f"{web.url}/repo.git#v1").files
+    assert "ctx/sub/f" in files and "ctx/second" not in files
 
 
 def test_a_repository_keeps_its_git_folder_where_asked(project: Project, repository: Path) -> None:
