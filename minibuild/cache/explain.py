@@ -7,7 +7,7 @@ filesystem below differs, the cause is looked for in the steps and bases that ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from minibuild_store.store import Store
@@ -15,11 +15,12 @@ from minibuild_store.store import Store
 from minibuild.cache.align import aligned
 from minibuild.cache.builds import BuildRecord, Builds
 from minibuild.cache.journal import Cause, Journal, StageRow, StepRow
-from minibuild.cache.parts import Labels, Listing, own_cause
+from minibuild.cache.parts import FindListing, Labels, own_cause
 from minibuild.cache.steps import StepCache
 
 if TYPE_CHECKING:
     from minibuild.cache.lastbuild import SharedBuild
+    from minibuild.cache.listings import Listing
 
 # What a base brings with it: where the base changed, a change of these is its doing.
 _FROM_BASE = ("env", "arg", "user", "workdir")
@@ -47,7 +48,7 @@ class Explainer:
         self,
         store: Store,
         journal: Journal,
-        listing: Callable[[str], Listing | None],
+        listing: FindListing,
         shared: Sequence[str] = (),
     ) -> None:
         """`shared` is what shared caches say of their last builds: of use where this store knows of none."""
@@ -62,7 +63,8 @@ class Explainer:
 
     def _from(self, texts: Sequence[str]) -> SharedBuild | None:
         """Take the last build from a shared cache."""
-        from minibuild.cache.lastbuild import read_build, shortened
+        from minibuild.cache.lastbuild import read_build
+        from minibuild.cache.listings import listing_of
 
         shared = read_build(texts, self._journal.place)
         if shared is None:
@@ -71,10 +73,7 @@ class Explainer:
 
         def listing(content: str) -> Listing | None:
             found = shared.listing(content)
-            if found is not None:
-                return found
-            found = here(content)
-            return None if found is None else shortened(found)
+            return here(content) if found is None else listing_of(found)
 
         self._listing, self._last = listing, shared.record
         return shared

@@ -15,15 +15,18 @@ from typing import Any, NamedTuple
 
 from minibuild.cache.builds import BuildRecord
 from minibuild.cache.journal import Journal, StageRow, StepRow
-from minibuild.cache.parts import UNKNOWN_SECRET, Listing, listings_of
+from minibuild.cache.listings import DIGITS, shortened
+from minibuild.cache.parts import UNKNOWN_SECRET, listings_of
 
 VERSION = 1
 LARGEST = 512 << 10
 """Bytes of the text, at most."""
 
+Files = Mapping[bytes, bytes]
+"""Path to type, mode, owner and content."""
+
 NOT_TOLD = "(not told)"
 _MOST = 32 << 20  # unpacked
-_DIGITS = 12
 
 
 class SharedBuild(NamedTuple):
@@ -46,7 +49,7 @@ class SharedBuild(NamedTuple):
                 parts[name] = new[name] if equal else NOT_TOLD
         return parts
 
-    def listing(self, content: str) -> Listing | None:
+    def listing(self, content: str) -> Files | None:
         text = self.listings.get(content)
         if text is None:
             return None
@@ -54,12 +57,7 @@ class SharedBuild(NamedTuple):
         return {_bytes(name): _bytes(rest) for name, _, rest in lines}
 
 
-def shortened(listing: Listing) -> Listing:
-    """The listing with as much of each digest as `SharedBuild.listing` has."""
-    return {name: _short(rest) for name, rest in listing.items()}
-
-
-def write_build(journal: Journal, listing: Callable[[str], Listing | None], *, most: int = LARGEST) -> str:
+def write_build(journal: Journal, listing: Callable[[str], Files | None], *, most: int = LARGEST) -> str:
     """What `journal` noted, as text of up to `most` bytes; "" for a build without steps."""
     order = {stage.name: number for number, stage in enumerate(journal.stages)}
     rows = sorted(
@@ -147,20 +145,12 @@ def _told(salt: str, parts: Mapping[str, str]) -> dict[str, str]:
 
 def _hidden(salt: str, name: str, value: str) -> str:
     text = f"{salt} {name}={value}".encode("utf-8", "surrogateescape")
-    return hashlib.sha256(text).hexdigest()[:_DIGITS]
+    return hashlib.sha256(text).hexdigest()[:DIGITS]
 
 
-def _text(listing: Listing) -> str:
-    lines = (name + b"\0" + _short(rest) for name, rest in sorted(listing.items()))
+def _text(listing: Files) -> str:
+    lines = (name + b"\0" + shortened(rest) for name, rest in sorted(listing.items()))
     return b"\n".join(lines).decode("utf-8", "surrogateescape")
-
-
-def _short(rest: bytes) -> bytes:
-    """Type, mode, owner and content of a file, its digest cut; of other things as they are."""
-    if not rest.startswith(b"0 "):
-        return rest
-    head, _, digest = rest.rpartition(b" ")
-    return head + b" " + digest[:_DIGITS]
 
 
 def _bytes(text: str) -> bytes:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import shlex
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minibuild.cache.journal import Cause
 
-Listing = Mapping[bytes, bytes]
-"""Path to type, mode, owner and content of each file that a content digest covers (`context.digests`)."""
+if TYPE_CHECKING:
+    from minibuild.cache.listings import Listing
+
+FindListing = Callable[[str], "Listing | None"]
+"""Gives the files that a content digest covers, where they are known."""
 
 UNKNOWN_SECRET = "?"
 """In place of what a secret was hashed to by another store."""
 
 _SHOWN = 60
-_DETAILS = 60
 _PLAIN = {
     "user": "the user",
     "workdir": "the working directory",
@@ -60,9 +61,11 @@ def listings_of(parts: Mapping[str, str]) -> list[str]:
 
 
 def own_cause(
-    old: Mapping[str, str], new: Mapping[str, str], labels: Labels, listing: Callable[[str], Listing | None]
+    old: Mapping[str, str], new: Mapping[str, str], labels: Labels, listing: FindListing
 ) -> Cause | None:
     """What changed in the step itself; None where only what lies below it differs."""
+    from minibuild.cache.listings import DETAILS
+
     changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     found: list[Cause] = []
     if "kind" in changed:
@@ -70,9 +73,12 @@ def own_cause(
         return Cause("instruction", f"the instruction changed: {was.upper()} → {now.upper()}")
     if "command" in changed:
         found.append(_command(old["command"], new["command"]))
-    found += _sources(old, new, changed, labels, listing)
+    causes, left = _sources(old, new, changed, labels, listing)
+    found += causes
     if any(name.startswith("mount ") for name in changed):
-        found += _mounts(old, new, listing)
+        causes, more_left = _mounts(old, new, listing)
+        found += causes
+        left += more_left
     for name in changed:
         cause = _of_part(name, old, new, labels)
         if cause is not None:
@@ -80,8 +86,9 @@ def own_cause(
     if not found:
         return None
     details = tuple(line for cause in found for line in cause.details)
-    if len(details) > _DETAILS:
-        details = (*details[:_DETAILS], f"... and {len(details) - _DETAILS} more")
+    left += max(0, len(details) - DETAILS)
+    if left:
+        details = (*details[:DETAILS], f"... and {left} more")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return Cause(found[0].kind, found[0].reason + more, details)
 
@@ -162,9 +169,12 @@ def _sources(
     new: Mapping[str, str],
     changed: list[str],
     labels: Labels,
-    listing: Callable[[str], Listing | None],
-) -> list[Cause]:
-    """What is copied: the files of all sources together, since a source may have changed its place."""
+    listing: FindListing,
+) -> tuple[list[Cause], int]:
+    """What is copied: the files of all sources together, since a source may have changed its place.
+
+    The number is that of differences between files that are not among the details.
+    """
     names = [name for name in changed if name.startswith("source ") and not name.endswith(" name")]
     fetched = [name for name in names if name in labels.items]
     found = [
@@ -174,84 +184,27 @@ def _sources(
     ]
     names = [name for name in names if name not in fetched or name not in old or name not in new]
     if not names:
-        return found
-    before: dict[bytes, bytes] = {}
-    after: dict[bytes, bytes] = {}
+        return found, 0
+    from minibuild.cache.listings import files_cause
+
+    before: list[Listing] = []
+    after: list[Listing] = []
     for name in names:
         for parts, files in ((old, before), (new, after)):
-            listed = listing(parts[name]) if name in parts else {}
+            if name not in parts:
+                continue
+            listed = listing(parts[name])
             if listed is None:
-                return [*found, Cause("files", "the files it copies changed")]
-            files.update(listed)
-    return [*found, _files(before, after) or Cause("files", "the owners or attributes of its files changed")]
+                return [*found, Cause("files", "the files it copies changed")], 0
+            files.append(listed)
+    cause, left = files_cause(before, after) or (
+        Cause("files", "the owners or attributes of its files changed"),
+        0,
+    )
+    return [*found, cause], left
 
 
-def _files(old: Listing, new: Listing) -> Cause | None:
-    """What differs between two listings, changed files first."""
-    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
-    files = [name for name in changed if not old[name].startswith(b"5")] or changed
-    come, gone = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
-    if len(come) + len(gone) + len(changed) > 1:  # whether the root is listed too is the least of it
-        come, gone = [name for name in come if name], [name for name in gone if name]
-    details = [_file_change(name, old[name], new[name]) for name in changed]
-    details += [f"A {os.fsdecode(name)}" for name in come]
-    details += [f"D {os.fsdecode(name)}" for name in gone]
-    if not details:
-        return None
-    groups = (("changed", files), ("is new", come), ("is gone", gone))
-    verb, names = next(group for group in groups if group[1])
-    count = len(details) - 1
-    more = f" (and {count} more)" if count else ""
-    what = os.fsdecode(names[0]) or "the folder itself"
-    if verb == "changed" and _same_content(old[names[0]], new[names[0]]):
-        verb = _metadata_change(old[names[0]], new[names[0]])
-    return Cause("files", f"{what} {verb}{more}", tuple(details))
-
-
-def _fields(value: bytes) -> tuple[str, str, str, str]:
-    """Type, mode, owner, content of one line of a listing."""
-    kind, mode, owner, content = value.split(b" ", 3)
-    return kind.decode(), mode.decode(), owner.decode(), os.fsdecode(content)
-
-
-def _same_content(old: bytes, new: bytes) -> bool:
-    before, after = _fields(old), _fields(new)
-    return before[0] == after[0] and before[3] == after[3]
-
-
-def _metadata_change(old: bytes, new: bytes) -> str:
-    before, after = _fields(old), _fields(new)
-    if before[1] != after[1]:
-        return f"changed mode: {before[1]} → {after[1]}"
-    return f"changed owner: {before[2]} → {after[2]}"
-
-
-def _file_change(name: bytes, old: bytes, new: bytes) -> str:
-    shown = os.fsdecode(name) or "."
-    before, after = _fields(old), _fields(new)
-    words = []
-    if before[0] != after[0]:
-        words.append(f"type {_TYPES.get(before[0], before[0])} → {_TYPES.get(after[0], after[0])}")
-    elif before[3] != after[3]:
-        what = "" if before[0] == "0" else "link "
-        words.append(f"{what}{_digest(before)} → {_digest(after)}")
-    if before[1] != after[1]:
-        words.append(f"mode {before[1]} → {after[1]}")
-    if before[2] != after[2]:
-        words.append(f"owner {before[2]} → {after[2]}")
-    return f"M {shown}  {', '.join(words)}"
-
-
-_TYPES = {"0": "file", "2": "link", "3": "device", "4": "device", "5": "folder", "6": "fifo"}
-
-
-def _digest(fields: tuple[str, str, str, str]) -> str:
-    return f"sha256:{fields[3][:12]}" if fields[0] == "0" else fields[3]
-
-
-def _mounts(
-    old: Mapping[str, str], new: Mapping[str, str], listing: Callable[[str], Listing | None]
-) -> list[Cause]:
+def _mounts(old: Mapping[str, str], new: Mapping[str, str], listing: FindListing) -> tuple[list[Cause], int]:
     """What changed of the mounts, by the path they are at: their place in the line matters less."""
     before, after = _by_target(old), _by_target(new)
     found = [
@@ -259,25 +212,27 @@ def _mounts(
         for target in sorted({*before, *after})
         if before.get(target) != after.get(target)
     ]
-    return found or [Cause("mount", "the order of the mounts changed")]
+    if not found:
+        return [Cause("mount", "the order of the mounts changed")], 0
+    return [cause for cause, _ in found], sum(left for _, left in found)
 
 
 def _by_target(parts: Mapping[str, str]) -> dict[str, str]:
     return {name.split(" ", 2)[2]: value for name, value in parts.items() if name.startswith("mount ")}
 
 
-def _mount(
-    target: str, before: str | None, after: str | None, listing: Callable[[str], Listing | None]
-) -> Cause:
+def _mount(target: str, before: str | None, after: str | None, listing: FindListing) -> tuple[Cause, int]:
     if before is None or after is None:
-        return Cause("mount", f"the mount at {target} was {'added' if before is None else 'removed'}")
+        return Cause("mount", f"the mount at {target} was {'added' if before is None else 'removed'}"), 0
+    from minibuild.cache.listings import files_cause
+
     was, now = json.loads(before), json.loads(after)
     if was[0] == now[0] == "bind" and was[2:] == now[2:]:
         old, new = (listing(one[1]) for one in (was, now))
-        files = _files(old, new) if old is not None and new is not None else None
+        files = files_cause([old], [new]) if old is not None and new is not None else None
         if files is None:
-            return Cause("mount", f"what is mounted at {target} changed")
-        return Cause("mount", f"mounted at {target}: {files.reason}", files.details)
+            return Cause("mount", f"what is mounted at {target} changed"), 0
+        return Cause("mount", f"mounted at {target}: {files.cause.reason}", files.cause.details), files.left
     if was[0] == now[0] == "script":
-        return Cause("command", "the command changed", _line_diff(was[1], now[1]))
-    return Cause("mount", f"the mount at {target} changed", (f"- {before}", f"+ {after}"))
+        return Cause("command", "the command changed", _line_diff(was[1], now[1])), 0
+    return Cause("mount", f"the mount at {target} changed", (f"- {before}", f"+ {after}")), 0

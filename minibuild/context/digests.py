@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from minibuild.context.rows import Match, Row
@@ -28,6 +28,8 @@ _RACY_NS = 2_000_000_000
 _CHUNK = 1 << 20
 _PARALLEL_BYTES = 8 << 20
 _LITTLE = 1 << 20
+_LISTED = 12  # digits of a digest: as many as are shown
+_PIECE = 16 << 10
 
 Hashing = Callable[[Sequence[Row]], list[str]]
 """Gives the SHA-256 (hex) of files."""
@@ -38,7 +40,7 @@ class Records(Protocol):
 
     def get(self, name: str) -> bytes | None: ...
 
-    def put(self, name: str, data: bytes) -> None: ...
+    def put(self, name: str, data: bytes | bytearray) -> None: ...
 
 
 class FileDigests:
@@ -197,20 +199,33 @@ def listing(matches: Iterable[Match], digests: dict[bytes, str]) -> bytes:
 
 
 def listing_line(name: bytes, row: Row, digest: str) -> bytes:
-    """The line of one row of the match called `name`."""
+    """The line of one row of the match called `name`, with the first digits of a file's SHA-256 (hex)."""
     path, kind, mode, uid, gid, _size, _mtime, link, _device, _xattrs = row.entry
     if name and path:
         path = name + b"/" + path
-    content = digest.encode() if kind is _FILE else link
+    content = digest[:_LISTED].encode() if kind is _FILE else link
     return b"%b\0%b %o %d:%d %b" % (path or name, kind.encode(), mode, uid, gid, content)
 
 
-def read_listing(data: bytes) -> dict[bytes, bytes]:
-    """Path to what stood behind it, as `listing` wrote it down."""
+def read_listing(data: bytes) -> Iterator[bytes]:
+    """The lines that `listing` wrote down, with few of them in memory."""
     import zlib
 
-    lines = (line.rpartition(b"\0") for line in zlib.decompress(data).split(b"\n") if line)
-    return {name: rest for name, _, rest in lines}
+    unpacker = zlib.decompressobj()
+    begun = b""
+    for start in range(0, len(data), _PIECE):
+        lines = (begun + unpacker.decompress(data[start : start + _PIECE])).split(b"\n")
+        begun = lines.pop()
+        head = b""
+        for line in lines:
+            if b"\0" in line:
+                yield head + line
+                head = b""
+            elif line or head:  # a name may hold a line end
+                head += line + b"\n"
+        begun = head + begun
+    if b"\0" in begun:
+        yield begun
 
 
 def _newest(row: Row) -> int:

@@ -9,72 +9,106 @@ A later row of a path takes the place of an earlier one.
 from __future__ import annotations
 
 import struct
+import threading
+from array import array
 from typing import Final
 
 import xxhash
 
 _HEAD: Final = b"mbft\2\0\0\0"
 _SIZE: Final = 56
+_START: Final = len(_HEAD)
 _KEY: Final = struct.Struct("<Q48x")
-_MARK: Final = slice(8, 24)
-_DIGEST: Final = slice(24, _SIZE)
+_MARK: Final = 8
+_DIGEST: Final = 24
 
 
 class FileTable:
-    """SHA-256 by path and stamp (see `Row`); about 150 bytes of memory a file."""
+    """SHA-256 by path and stamp (see `Row`); about 65 bytes of memory a file."""
 
     def __init__(self, data: bytes | None = None) -> None:
-        known = data is not None and data.startswith(_HEAD) and not (len(data) - len(_HEAD)) % _SIZE
-        self._rows = bytearray(data[len(_HEAD) :] if known and data is not None else b"")
-        self._loaded = len(self._rows)  # what follows was noted since
-        self._numbers: dict[int, int] = {}
+        known = data is not None and data.startswith(_HEAD) and not (len(data) - _START) % _SIZE
+        self._data = bytearray(data if known and data is not None else _HEAD)
+        self._loaded = b"" if data is None or not self else xxhash.xxh3_128_digest(data)
+        self._noted = bytearray()  # the rows that are not as they were loaded, in a table that was not empty
+        self._slots = array("I")  # by the hash of a path, at its place or behind: number of its row, from 1
         self._numbered = 0
+        self._mutex = threading.Lock()
 
-    def _number(self, path: bytes) -> int | None:
-        """The latest row of `path`."""
-        if self._numbered < len(self._rows):  # not at once: one who only notes needs no numbers
-            first = self._numbered // _SIZE
-            with memoryview(self._rows) as rows, rows[self._numbered :] as new:
-                self._numbers.update((key, row) for row, (key,) in enumerate(_KEY.iter_unpack(new), first))
-            self._numbered = len(self._rows)
-        return self._numbers.get(xxhash.xxh3_64_intdigest(path))
+    def _at(self, key: int) -> int:
+        """Where the latest row of a path's hash is, 0 for nowhere."""
+        rows = (len(self._data) - _START) // _SIZE
+        if self._numbered < rows:  # not at once: one who only notes needs no numbers
+            self._number(rows)
+        number = self._slots[self._slot(key)] if rows else 0
+        return number and _START + (number - 1) * _SIZE
+
+    def _number(self, rows: int) -> None:
+        """Put the new rows into slots, two thirds of which are used at most."""
+        if rows * 3 > len(self._slots) * 2:
+            self._slots = array("I", bytes(4 << (rows * 3).bit_length()))
+            self._numbered = 0
+        slots, slot = self._slots, self._slot
+        with memoryview(self._data) as whole, whole[_START + self._numbered * _SIZE :] as new:
+            for number, (key,) in enumerate(_KEY.iter_unpack(new), self._numbered + 1):
+                slots[slot(key)] = number
+        self._numbered = rows
+
+    def _slot(self, key: int) -> int:
+        """The slot of a path's hash: the one it is in, or a free one."""
+        slots, data = self._slots, self._data
+        last = len(slots) - 1
+        slot = key & last
+        packed = key.to_bytes(8, "little")
+        while (number := slots[slot]) and not data.startswith(packed, _START + (number - 1) * _SIZE):
+            slot = (slot + 1) & last
+        return slot
 
     def __bool__(self) -> bool:
-        return bool(self._rows)
+        return len(self._data) > _START
 
     def __contains__(self, path: bytes) -> bool:
-        return self._number(path) is not None
+        with self._mutex:
+            return self._at(xxhash.xxh3_64_intdigest(path)) > 0
 
     @property
     def fresh(self) -> bool:
         """Whether anything was noted since it was loaded."""
-        return len(self._rows) > self._loaded
+        return bool(self._noted) if self._loaded else bool(self)
 
     def get(self, path: bytes, stamp: bytes) -> str | None:
         """The SHA-256 (hex) of the file at `path`, if it was hashed when its stamp was this one."""
-        number = self._number(path)
-        if number is None:
-            return None
-        found = self._rows[number * _SIZE : (number + 1) * _SIZE]
-        return found[_DIGEST].hex() if found[_MARK] == _mark(path, stamp) else None
+        with self._mutex:
+            at = self._at(xxhash.xxh3_64_intdigest(path))
+            if not at or not self._data.startswith(_mark(path, stamp), at + _MARK):
+                return None
+            return self._data[at + _DIGEST : at + _SIZE].hex()
 
     def note(self, path: bytes, stamp: bytes, digest: str) -> None:
         """The file at `path` had this SHA-256 (hex) when its stamp was this one."""
-        key = xxhash.xxh3_64_intdigest(path).to_bytes(8, "little")
-        self._rows += key + _mark(path, stamp) + bytes.fromhex(digest)
+        key = xxhash.xxh3_64_intdigest(path)
+        row = key.to_bytes(8, "little") + _mark(path, stamp) + bytes.fromhex(digest)
+        with self._mutex:
+            if self._loaded:
+                self._set(row)
+                self._noted += row
+            else:
+                self._data += row
 
-    def merged(self, data: bytes | None) -> bytes:
+    def _set(self, row: bytes) -> None:
+        """Put `row` where that of the same path is, or behind all."""
+        at = self._at(int.from_bytes(row[:8], "little")) or len(self._data)
+        self._data[at : at + _SIZE] = row
+
+    def merged(self, data: bytes | None) -> bytes | bytearray:
         """The table `data` with what was noted here."""
+        if self._loaded == (xxhash.xxh3_128_digest(data) if data else b""):
+            return self._data
         other = FileTable(data)
-        with memoryview(self._rows) as whole, whole[self._loaded :] as noted:
-            if not other:
-                return b"".join((_HEAD, noted))
-            other._rows += noted
-        other._number(b"")
-        rows = other._rows
-        return _HEAD + b"".join(
-            [rows[row * _SIZE : (row + 1) * _SIZE] for row in sorted(other._numbers.values())]
-        )
+        noted = self._noted if self._loaded else self._data[_START:]
+        for start in range(0, len(noted), _SIZE):
+            other._set(bytes(noted[start : start + _SIZE]))
+        return other._data
 
 
 def _mark(path: bytes, stamp: bytes) -> bytes:

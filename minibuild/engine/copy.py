@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _LITTLE = 1 << 20
 _FEW = 5_000
-_MANY = 50_000  # more rows than that are not held: each is over a kilobyte
+_MANY = 25_000  # more rows than that are not held: each is over a kilobyte
 _ANY = 1 << 62
 _INLINE_MODE = 0o644
 _FETCHED_MODE = 0o600

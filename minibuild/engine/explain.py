@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from minibuild_store.store import Store
 
 from minibuild.cache.explain import NO_CACHE as NO_CACHE
 from minibuild.cache.explain import Explainer, Step
 from minibuild.cache.journal import Cause
-from minibuild.cache.parts import Labels, Listing
+from minibuild.cache.parts import FindListing, Labels
 from minibuild.context.digests import read_listing
 from minibuild.engine.session import Session
 from minibuild.plan import steps
 from minibuild.plan.steps import StagePlan
 
+if TYPE_CHECKING:
+    from minibuild.cache.listings import Listing
 
-def listings(store: Store) -> Callable[[str], Listing | None]:
+
+def listings(store: Store) -> FindListing:
     """Gives the files behind a content digest, where this store knows them."""
     records = store.records("listings")
 
     def listing(content: str) -> Listing | None:
         if not content:
-            return {}
+            return lambda: iter(())
         data = records.get(content)
-        return None if data is None else read_listing(data)
+        return None if data is None else lambda: read_listing(data)
 
     return listing
 

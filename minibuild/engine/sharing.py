@@ -22,7 +22,7 @@ from minibuild.registry.client import Registry
 from minibuild.registry.options import HostOptions, RegistryOptions
 
 if TYPE_CHECKING:
-    from minibuild.cache.parts import Listing
+    from minibuild.cache.lastbuild import Files
     from minibuild.engine.mountexport import MountExport
 
 _ATTEMPTS = 2
@@ -138,15 +138,18 @@ def _export(session: Session, plan: Plan, spec: CacheSpec, mounts: MountExport |
 
 def _described(session: Session) -> str:
     """What this build's steps were made of; lists of files may come from the caches that were read."""
-    from minibuild.cache.lastbuild import read_build, write_build
+    from minibuild.cache.lastbuild import LARGEST, read_build, write_build
+    from minibuild.cache.listings import files_of
     from minibuild.engine.explain import listings
 
     here = listings(session.store)
     earlier = read_build(session.shared.builds(), session.journal.place) if session.shared else None
 
-    def listing(content: str) -> Listing | None:
+    def listing(content: str) -> Files | None:
         found = here(content)
-        return earlier.listing(content) if found is None and earlier is not None else found
+        if found is not None:
+            return files_of(found, LARGEST // 8)  # a digest of each takes eight characters: more do not fit
+        return None if earlier is None else earlier.listing(content)
 
     return write_build(session.journal, listing)
 

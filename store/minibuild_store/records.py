@@ -18,6 +18,7 @@ from minibuild_store.session import Session
 
 _HEAD = struct.Struct("<4sIQ16s")
 _MAGIC = b"mbr1"
+_SMALL = 1 << 16
 
 
 class RecordInfo(NamedTuple):
@@ -46,20 +47,28 @@ class Records:
             return None
         except OSError as error:
             raise store_error(error, self._session.root) from error
+        encoded = name.encode("utf-8", "surrogatepass")
+        length = _HEAD.size + len(encoded)
         try:
-            content = os.read(fd, os.fstat(fd).st_size)
+            # in two reads: nothing large is copied
+            head, data = os.read(fd, length), os.read(fd, max(os.fstat(fd).st_size - length, 0))
         finally:
             os.close(fd)
-        return _unpack(content, name)
+        return data if _whole(head, data) == encoded else None
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | bytearray) -> None:
         """Set the data of `name`, at once and as a whole; raises `StoreFull`."""
         target = self._path(name)
         try:
             fd, path = self._session.new_file()
             try:
                 try:
-                    write_all(fd, _pack(name, data))
+                    head = _head(name.encode("utf-8", "surrogatepass"), data)
+                    if len(data) < _SMALL:
+                        write_all(fd, head + data)
+                    else:
+                        write_all(fd, head)
+                        write_all(fd, data)
                     if self._session.durable:
                         os.fdatasync(fd)
                 finally:
@@ -134,29 +143,31 @@ def record_path(folder: str, name: str) -> str:
     return f"{folder}/{key[:2]}/{key[2:40]}"
 
 
-def _pack(name: str, data: bytes) -> bytes:
-    encoded = name.encode("utf-8", "surrogatepass")
-    check = hashlib.sha256(encoded + data).digest()[:16]
-    return _HEAD.pack(_MAGIC, len(encoded), len(data), check) + encoded + data
+def _head(name: bytes, data: bytes | bytearray) -> bytes:
+    """What comes before the data."""
+    return _HEAD.pack(_MAGIC, len(name), len(data), _check(name, data)) + name
 
 
-def _split(content: bytes) -> tuple[bytes, bytes] | None:
-    if len(content) < _HEAD.size:
+def _check(name: bytes, data: bytes | bytearray | memoryview) -> bytes:
+    total = hashlib.sha256(name)
+    total.update(data)
+    return total.digest()[:16]
+
+
+def _whole(head: bytes, data: bytes | memoryview) -> bytes | None:
+    """The name of a record, if it is what was put."""
+    if len(head) < _HEAD.size:
         return None
-    magic, name_length, data_length, check = _HEAD.unpack_from(content)
-    if magic != _MAGIC or len(content) != _HEAD.size + name_length + data_length:
+    magic, name_length, data_length, check = _HEAD.unpack_from(head)
+    name = head[_HEAD.size :]
+    if magic != _MAGIC or (len(name), len(data)) != (name_length, data_length) or _check(name, data) != check:
         return None
-    if hashlib.sha256(memoryview(content)[_HEAD.size :]).digest()[:16] != check:
-        return None
-    start = _HEAD.size + name_length
-    return content[_HEAD.size : start], content[start:]
-
-
-def _unpack(content: bytes, name: str) -> bytes | None:
-    parts = _split(content)
-    return parts[1] if parts and parts[0] == name.encode("utf-8", "surrogatepass") else None
+    return name
 
 
 def _name(content: bytes) -> str | None:
-    parts = _split(content)
-    return parts[0].decode("utf-8", "surrogatepass") if parts else None
+    if len(content) < _HEAD.size:
+        return None
+    end = _HEAD.size + _HEAD.unpack_from(content)[1]
+    name = _whole(content[:end], memoryview(content)[end:])
+    return None if name is None else name.decode("utf-8", "surrogatepass")

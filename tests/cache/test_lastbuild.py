@@ -15,7 +15,8 @@ from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
 from minibuild.cache.journal import Journal, StageRow, StepRow
-from minibuild.cache.lastbuild import LARGEST, NOT_TOLD, read_build, shortened, write_build
+from minibuild.cache.lastbuild import LARGEST, NOT_TOLD, read_build, write_build
+from minibuild.cache.listings import shortened
 from tests.cache.edits import EDITS, Edit
 from tests.cache.test_explain import last, reset, wrong
 from tests.feature.project import Project
@@ -197,7 +198,7 @@ def test_its_size_is_bounded_and_the_shortest_lists_stay(tmp_path: Path) -> None
     build = read_build([text], "/other\nDockerfile\n")
     assert build is not None and 0 < len(build.listings) < 4
     first = f"{0:064x}"
-    assert build.listing(first) == shortened(listings[first])
+    assert build.listing(first) == {name: shortened(rest) for name, rest in listings[first].items()}
 
 
 def test_a_build_of_ten_thousand_files_takes_less_than_twenty_bytes_a_file(tmp_path: Path) -> None:
