@@ -98,6 +98,9 @@ def command(
         _Texts, typer.Option("--no-cache-step", help="Step to execute: its number, or words in it.")
     ] = None,
     cache_ttl: Annotated[str, typer.Option("--cache-ttl", help="Execute steps with older results.")] = "",
+    save_stages: Annotated[
+        bool, typer.Option("--save-stages", help="Keep the other stages as images NAME:TAG-STAGE.")
+    ] = False,
     squash: Annotated[
         str, typer.Option("--squash", help="One layer of all since the base: [new], or of everything: all.")
     ] = "",
@@ -176,6 +179,7 @@ def command(
                 no_cache_stages=tuple(name.lower() for name in no_cache_filter or ()),
                 no_cache_steps=tuple(no_cache_step or ()),
                 cache_ttl=_age(cache_ttl),
+                save_stages=save_stages,
                 squash=squash,
                 jobs=_jobs(jobs),
                 keep_going=keep_going,

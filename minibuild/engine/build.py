@@ -82,6 +82,10 @@ def build(
 def _build(session: Session, inputs: Inputs) -> BuildResult:
     request = session.request
     check_outputs(request.outputs)
+    if request.save_stages:
+        from minibuild.engine.savestages import check_names
+
+        check_names(request.tags)
     if request.squash:
         from minibuild.engine.squash import check_mode
 
@@ -114,6 +118,10 @@ def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -
     """Configuration, outputs and names of what was solved."""
     config = finished_config(plan, stages, epoch=plan.epoch)
     filesystem = stages[plan.target.index].filesystem
+    if session.request.save_stages:
+        from minibuild.engine.savestages import save_stages
+
+        save_stages(session, plan, stages)
     if session.request.squash:
         from minibuild.engine.squash import squashed
 

@@ -22,6 +22,7 @@ from minibuild.exporters.image import ExportResult, Image, ImageLayer
 from minibuild.exporters.spec import OutputSpec
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.image import ResolvedImage
+from minibuild.oci.reference import Reference
 from minibuild.values import replace
 
 if TYPE_CHECKING:
@@ -35,6 +36,20 @@ def export_all(
 
     Returns the manifest's digest, the configuration's digest and what was written.
     """
+    named = [name for spec in session.request.outputs if spec.kind == "image" for name in spec.names]
+    tags = dict.fromkeys([*session.request.tags, *named])
+    image, manifest, image_id = keep(session, config, filesystem, list(tags))
+    results = tuple(_export(session, image, spec) for spec in outputs)
+    return manifest, image_id, results
+
+
+def keep(
+    session: Session, config: ImageConfig, filesystem: Filesystem, tags: Sequence[Reference]
+) -> tuple[Image, Digest, Digest]:
+    """Put the image's documents into the store and let `tags` stand for it.
+
+    Returns the image, its manifest's digest and its configuration's.
+    """
     image = Image(
         config,
         tuple(
@@ -47,21 +62,24 @@ def export_all(
         session.store.blobs.put(document.data)
     assert assembly.config is not None
     manifest = assembly.manifests[0]
-    _keep_names(
-        session, ResolvedImage("", manifest.digest, config, manifest.layers), filesystem, assembly.config
-    )
-    results = tuple(_export(session, image, spec) for spec in outputs)
-    return manifest.digest, assembly.config, results
+    resolved = ResolvedImage("", manifest.digest, config, manifest.layers)
+    _keep_names(session, resolved, filesystem, assembly.config, tags)
+    return image, manifest.digest, assembly.config
 
 
-def _keep_names(session: Session, image: ResolvedImage, filesystem: Filesystem, config: Digest) -> None:
+def _keep_names(
+    session: Session,
+    image: ResolvedImage,
+    filesystem: Filesystem,
+    config: Digest,
+    tags: Sequence[Reference],
+) -> None:
     base = [layer.descriptor for layer in filesystem.layers if session.layers.of_base(layer.descriptor)]
     origin = session.layers.origin(base[0]) if base else None
     images = LocalImages(session.store)
-    named = [name for spec in session.request.outputs if spec.kind == "image" for name in spec.names]
-    if session.shared is not None and (session.request.tags or named):
+    if session.shared is not None and tags:
         session.layers.settle(filesystem)
-    for tag in dict.fromkeys([*session.request.tags, *named]):
+    for tag in tags:
         images.tag(tag, ResolvedImage(str(tag), image.digest, image.config, image.layers, origin), config)
 
 

@@ -84,6 +84,7 @@ class BuildRequest:
     sandbox.
     `cache_ttl` is how old (in seconds) a result may be to be used again, where a step says nothing of it.
     `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
+    With `save_stages` the stages before the target are images too, each called like it, with -STAGE behind.
     `squash` makes one layer of all since the base ("new") or of the whole image ("all").
     At most `jobs` steps execute at once, 0 for no limit. With `keep_going` a step that fails stops only what
     needs it; the further errors are in `others` of the first.
@@ -107,6 +108,7 @@ class BuildRequest:
     no_cache_stages: tuple[str, ...] = ()
     no_cache_steps: tuple[str, ...] = ()
     cache_ttl: float | None = None
+    save_stages: bool = False
     squash: str = ""
     jobs: int = 0
     keep_going: bool = False
