@@ -50,9 +50,15 @@ class Begun(Generic[T]):
 
 
 def independent(stage: StagePlan) -> list[int]:
-    """The steps that can be made while others of the stage, or its base, are."""
+    """The steps that can be made while others of the stage, or its base, are.
+
+    Of two that say the same, the second waits for its turn and finds what the first one made.
+    """
     first = 0 if isinstance(stage.base, FromStage) else 1
-    return [number for number, step in enumerate(stage.steps) if number >= first and is_linked(step)]
+    numbers = {step.instruction: number for number, step in reversed([*enumerate(stage.steps)])}
+    return [
+        number for number in sorted(numbers.values()) if number >= first and is_linked(stage.steps[number])
+    ]
 
 
 def remote(stage: StagePlan) -> list[UrlItem | GitItem]:

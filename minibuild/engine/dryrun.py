@@ -151,7 +151,7 @@ class _DryRun(Solver):
             row = PlannedStep(step.name, "hit", step.instruction, outcome.key, seconds=record.seconds)
             rows.append(row)
             filesystem = None if filesystem is None else filesystem.extended(record.layer)
-            self._note(Place(stage, number), step, outcome, 0.0, 0.0)
+            self._notes.outcome(Place(stage, number), outcome, 0.0, 0.0)
         if filesystem is not None:
             self._results[stage.index] = StageResult(filesystem, ())
         self._done[stage.index].set()

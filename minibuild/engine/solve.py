@@ -13,17 +13,17 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from minibuild.cache.journal import StepRow
-from minibuild.engine import copy
+from minibuild.engine import copy, loading
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
 from minibuild.engine.inputs import Inputs
 from minibuild.engine.lookup import Lookup, Outcome, Place
-from minibuild.engine.request import StepReport
+from minibuild.engine.notes import Notes
 from minibuild.engine.session import Running, Session
 from minibuild.engine.sources import ContextFiles, ContextTree, Files, NoFiles, TreeFiles
 from minibuild.engine.stagerows import stage_sources
 from minibuild.errors import Cancelled, MinibuildError, UsageError
+from minibuild.exporters.assemble import whole_seconds
 from minibuild.plan import keys, steps
 from minibuild.plan.steps import FromContext, FromImage, FromScratch, FromStage, Plan, Source, StagePlan, Step
 from minibuild.values import dataclass
@@ -54,6 +54,7 @@ class Solver:
         self._bases = bases
         self._inputs = inputs
         self._lookup = self._new_lookup()
+        self._notes = Notes(session, plan)
         self._platform = str(plan.target.config.platform)
         self._results: dict[int, StageResult] = {}
         self._done = {stage.index: threading.Event() for stage in plan.stages}
@@ -62,7 +63,6 @@ class Solver:
         self._trees: dict[str, TreeFiles] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._devices: Devices | None = None
-        self._reports: dict[tuple[int, int], StepReport] = {}  # by the numbers of stage and step
         self._mutex = threading.Lock()
         jobs = session.request.jobs
         self._slots = threading.BoundedSemaphore(jobs) if jobs else nullcontext()
@@ -81,7 +81,7 @@ class Solver:
             context.save()
         if self._errors:
             raise self._failure()
-        self.session.reports += [self._reports[place] for place in sorted(self._reports)]
+        self.session.reports += self._notes.reports()
         return self._results
 
     def _run_all(self, stages: Sequence[StagePlan]) -> None:
@@ -268,16 +268,7 @@ class Solver:
 
     def _context_layer(self, name: str) -> Filesystem:
         """A build context as a filesystem of one layer, for ``FROM context`` and for bind mounts."""
-        where = self.plan.target.where
-        step = steps.CopyStep(
-            name=f"[internal] load context {name or 'files'}",
-            instruction="COPY . /",
-            where=where,
-            source=FromContext(name),
-            items=(steps.PathItem("/"),),
-            dest="/",
-            link=True,
-        )
+        step = loading.whole_context(name, self.plan.target.where)
         with self._mutex_for(f"context {name}"):
             outcome = self._copy(step, Filesystem(), _NO_TIME_NS, None)
         return Filesystem().extended(outcome.record.layer)
@@ -311,48 +302,10 @@ class Solver:
                 seconds = running.seconds
         except MinibuildError as error:
             if not isinstance(error, Cancelled):
-                self._note_failure(place, step, start, error.message)
+                self._notes.failure(place, start, error.message)
             raise
-        self._note(place, step, outcome, start, seconds)
+        self._notes.outcome(place, outcome, start, seconds)
         return outcome
-
-    def _note(self, place: Place, step: Step, outcome: Outcome, start: float, seconds: float) -> None:
-        """Report the step to the caller and to the build's record."""
-        record, hit, cause = outcome.record, outcome.hit, outcome.cause
-        size = record.layer.descriptor.size
-        kind, reason, details = cause if cause is not None else ("", "", ())
-        report = StepReport(step.name, hit, seconds, 0 if hit else size, reason, details, kind)
-        row = StepRow(
-            stage=place.stage.name,
-            number=place.number,
-            name=step.name,
-            instruction=step.instruction,
-            key=outcome.key,
-            hit=hit,
-            start=start,
-            seconds=seconds,
-            saved=record.seconds if hit else 0.0,
-            bytes=size,
-            diff_id=record.layer.diff_id,
-            cause=cause,
-            origin=outcome.origin,
-            parts=outcome.parts,
-            waits=self._waits(step),
-        )
-        self.session.journal.add(row)
-        with self._mutex:
-            self._reports[place.stage.index, place.number] = report
-            self.session.seconds_saved += row.saved
-
-    def _note_failure(self, place: Place, step: Step, start: float, error: str) -> None:
-        seconds = self.session.journal.now() - start
-        row = StepRow(
-            place.stage.name, place.number, step.name, step.instruction, "", False, start, seconds, 0.0, 0, ""
-        )
-        self.session.journal.add(row._replace(waits=self._waits(step), error=error))
-
-    def _waits(self, step: Step) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.plan.stage(one.index).name for one in stage_sources(step)))
 
     def _run(self, step: steps.RunStep, parent: Filesystem, running: Running, place: Place) -> Outcome:
         mounted: dict[int, Filesystem] = {}
@@ -413,36 +366,15 @@ class Solver:
 
     def _context_mount(self, mount: steps.BindMount) -> tuple[Filesystem, str]:
         """The part of a context that a bind mount shows, at its own path, as a layer; and its content."""
-        source = mount.source
-        assert isinstance(source, FromContext)
-        pattern = mount.subpath.strip("/")
-        step = steps.CopyStep(
-            name="[internal] load files to mount",
-            instruction="COPY",
-            where=self.plan.target.where,
-            source=source,
-            items=(steps.PathItem(pattern or "/"),),
-            dest=f"/{pattern}",
-            link=True,
-        )
-        with self._mutex_for(f"mount {source.name} {pattern}"):
+        step = loading.mounted_part(mount, self.plan.target.where)
+        with self._mutex_for(f"mount {step.source} {step.dest}"):
             outcome = self._copy(step, Filesystem(), _NO_TIME_NS, None)
         # not the layer: that has the times of the files, which are others in each check-out
         return Filesystem().extended(outcome.record.layer), outcome.parts["source 0"]
 
     def _seed(self, mount: steps.CacheMount) -> Filesystem:
         """What a cache mount begins with, as a layer."""
-        folder, _, name = mount.subpath.rpartition("/")
-        step = steps.CopyStep(
-            name="[internal] load files for cache",
-            instruction="COPY",
-            where=self.plan.target.where,
-            source=mount.source,
-            items=(steps.PathItem(f"{folder}/./{name}" if name else "/"),),
-            dest="/",
-            link=True,
-            parents=bool(name),
-        )
+        step = loading.cache_seed(mount, self.plan.target.where)
         outcome = self._copy(step, Filesystem(), _NO_TIME_NS, None)
         return Filesystem().extended(outcome.record.layer)
 
@@ -514,10 +446,10 @@ def _may_begin(step: Step) -> bool:
 
 def _created_ns(created: str) -> int:
     """An image's creation time in whole seconds, as nanoseconds; a usable stand-in where it has none."""
-    import datetime
+    from datetime import datetime
 
     try:
-        moment = datetime.datetime.fromisoformat(created[:19]).replace(tzinfo=datetime.UTC)
+        moment = datetime.fromisoformat(whole_seconds(created))
     except ValueError:
         return _NO_TIME_NS
     return max(int(moment.timestamp()) * 1_000_000_000, _NO_TIME_NS)

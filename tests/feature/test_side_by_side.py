@@ -214,3 +214,14 @@ def test_without_keep_going_the_first_failure_ends_the_build(project: Project) -
     done = project.build(text=FAILING.replace("sleep 1;", "sleep 300;"))
     assert done.code == 1
     assert "exit code: 7" in done.error
+
+
+def test_of_linked_copies_that_say_the_same_the_first_is_made(project: Project) -> None:
+    for number in range(5):
+        project.write("a.txt", str(number))
+        copies = "COPY --link a.txt /l/\n" * 3
+        done = project.built("--progress=plain", text=f"FROM busybox\n{copies}")
+        numbers = [line.split()[0] for line in done.err.splitlines() if "COPY --link a.txt /l/" in line]
+        first, *others = dict.fromkeys(numbers)
+        assert f"{first} CACHED" not in done.err
+        assert all(f"{other} CACHED" in done.err for other in others) and len(others) == 2

@@ -1,0 +1,48 @@
+"""Steps of our own that bring files in as a layer: a context for FROM, what a mount shows or begins with."""
+
+from __future__ import annotations
+
+from minibuild.errors import SourceRange
+from minibuild.plan.steps import BindMount, CacheMount, CopyStep, FromContext, PathItem
+
+
+def whole_context(name: str, where: SourceRange) -> CopyStep:
+    """All of a build context, for ``FROM context``."""
+    return CopyStep(
+        name=f"[internal] load context {name or 'files'}",
+        instruction="COPY . /",
+        where=where,
+        source=FromContext(name),
+        items=(PathItem("/"),),
+        dest="/",
+        link=True,
+    )
+
+
+def mounted_part(mount: BindMount, where: SourceRange) -> CopyStep:
+    """The part of a context that a bind mount shows, at its own path."""
+    pattern = mount.subpath.strip("/")
+    return CopyStep(
+        name="[internal] load files to mount",
+        instruction="COPY",
+        where=where,
+        source=mount.source,
+        items=(PathItem(pattern or "/"),),
+        dest=f"/{pattern}",
+        link=True,
+    )
+
+
+def cache_seed(mount: CacheMount, where: SourceRange) -> CopyStep:
+    """What a cache mount begins with."""
+    folder, _, name = mount.subpath.rpartition("/")
+    return CopyStep(
+        name="[internal] load files for cache",
+        instruction="COPY",
+        where=where,
+        source=mount.source,
+        items=(PathItem(f"{folder}/./{name}" if name else "/"),),
+        dest="/",
+        link=True,
+        parents=bool(name),
+    )
