@@ -6,6 +6,7 @@ import email.utils
 import hashlib
 import json
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from minibuild_store.digest import Digest
@@ -17,6 +18,9 @@ from minibuild.engine.session import Session
 from minibuild.errors import DockerfileError
 from minibuild.plan.steps import UrlItem
 from minibuild.values import dataclass
+
+if TYPE_CHECKING:
+    from urllib3.exceptions import HTTPError
 
 _CHUNK = 1 << 20
 
@@ -127,9 +131,17 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
             return _Download(info.digest, size, _time_ns(modified), answer.headers.get("ETag", ""), modified)
     except urllib3.exceptions.HTTPError as error:
         raise DockerfileError(
-            f"cannot fetch {redacted(url)}: {error}",
+            f"cannot fetch {redacted(url)}: {_reason(error)}",
             cure="Check the address, the network and the proxy settings.",
         ) from None
+
+
+def _reason(error: HTTPError) -> str:
+    """What went wrong last, without the names of Python objects that urllib3 puts before it."""
+    from urllib3.exceptions import MaxRetryError
+
+    last = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    return str(last).rpartition("): ")[2]
 
 
 def _authorization(session: Session, url: str) -> dict[str, str]:

@@ -310,7 +310,10 @@ def _parse(ref: Reference, data: bytes, media_type: str) -> Manifest | Index:
     try:
         return parse_document(data, media_type if media_type in (*MANIFESTS, *INDEXES, *SCHEMA_1) else "")
     except InvalidManifest as error:
-        raise BadAnswer(f"{ref.familiar}: {error.message}", cure=error.cure) from error
+        cure = error.cure
+        if data.lstrip().startswith(b"<"):  # a page of a proxy, say
+            cure = f"Check that {ref.registry} is a registry and that no login page answers for it."
+        raise BadAnswer(f"{ref.familiar}: {error.message}", cure=cure) from error
 
 
 def _digest_header(response: Response) -> Digest | None:

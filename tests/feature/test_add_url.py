@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -94,6 +96,15 @@ def test_an_address_that_is_not_there_is_named(project: Project, site: Site) -> 
     done = project.build(text=f"FROM scratch\nADD {site.address} /got\n")
     assert done.code == 1
     assert f"{site.address} answered 404" in done.error
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line(project: Project) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    done = project.build(text=f"FROM scratch\nADD http://127.0.0.1:{port}/file /got\n")
+    assert done.code == 1
+    assert f"cannot fetch http://127.0.0.1:{port}/file: Failed to establish a new connection: [" in done.error
+    assert "HTTPConnection" not in done.err
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,13 @@ def test_an_artifact_is_not_taken_for_an_image(server: FakeRegistry, connect: Co
         connect().resolve(Reference.parse(f"{server.host}/chart"), AMD64)
 
 
+def test_a_page_is_not_taken_for_a_manifest(server: FakeRegistry, ref: Reference, connect: Connect) -> None:
+    server.fault(status(200, b"<html>log in</html>"), path="/manifests/")
+    with pytest.raises(BadAnswer, match="manifest is not JSON") as caught:
+        connect().resolve(ref, AMD64)
+    assert "login page" in caught.value.cure
+
+
 def test_a_manifest_sent_under_another_type_is_refused(server: FakeRegistry, connect: Connect) -> None:
     server.add_manifest("odd", DOCKER_MANIFEST, small_image().manifest.raw, "latest")
     with pytest.raises(BadAnswer, match="was sent as"):
