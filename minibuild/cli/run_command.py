@@ -63,7 +63,7 @@ def command(
             image=Reference.parse(image),
             args=tuple(args or ()),
             entrypoint=entrypoint,
-            env=tuple(options.pairs(env, "--env", from_environment=True).items()),
+            env=(*_terminal(tty), *options.pairs(env, "--env", from_environment=True).items()),
             user=user,
             workdir=workdir,
             hostname=hostname,
@@ -73,6 +73,10 @@ def command(
             oci_runtime=oci_runtime,
         )
         raise SystemExit(_run(request, interactive or tty))
+
+
+def _terminal(tty: bool) -> tuple[tuple[str, str], ...]:
+    return (("TERM", os.environ.get("TERM", "xterm")),) if tty else ()
 
 
 def _note_port(port: str, network: str) -> None:

@@ -43,6 +43,12 @@ def test_arguments_replace_the_command_and_options_the_rest(image: Project) -> N
     assert image.process("run", "--entrypoint", "/bin/echo", "app", "-n", "only").out == "only"
 
 
+def test_a_program_on_a_terminal_learns_its_kind(image: Project) -> None:
+    done = image.process("run", "-t", "app", "echo $TERM", environment={"TERM": "vt100"})
+    assert done.out == "vt100\n"
+    assert image.process("run", "-t", "-e", "TERM=mine", "app", "echo $TERM").out == "mine\n"
+
+
 def test_the_exit_code_is_the_programs(image: Project) -> None:
     assert image.process("run", "app", "exit 42").code == 42
     assert image.process("run", "--entrypoint", "/no/such", "app").code == 127
