@@ -29,9 +29,16 @@ def excerpt(text: str, where: SourceRange) -> str:
     rows = [f"{where.file}:{start}", _RULE]
     for place in range(first, last + 1):
         mark = ">>>" if start <= place <= end else "   "
-        rows.append(f" {place:3} | {mark} {lines[place - 1].rstrip(chr(13))}")
+        rows.append(f" {place:3} | {mark} {_printable(lines[place - 1].rstrip(chr(13)))}")
     rows.append(_RULE)
     return "\n".join(rows) + "\n"
+
+
+def _printable(line: str) -> str:
+    """A line that does nothing to a terminal; bytes that are no text may stand in it."""
+    return (
+        line if line.isprintable() else "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
+    )
 
 
 def describe(error: MinibuildError, text: str) -> str:

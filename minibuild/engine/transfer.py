@@ -129,7 +129,7 @@ def _export(
 
 
 def load(store: Store, path: Path, name: Reference | None = None) -> list[tuple[Reference, Digest]]:
-    """Read an OCI layout (folder or archive) or docker archive; returns the names it brought."""
+    """Read an OCI layout (folder or archive) or docker archive; the names it brought, and image ids."""
     import tarfile
 
     if path.is_dir():
@@ -154,8 +154,9 @@ def _load_layout(store: Store, folder: Path, name: Reference | None) -> tuple[Re
     found = name or _written_name(folder)
     if found is None:
         raise UsageError("the image has no name", cure="Give it one with -t.")
-    LocalImages(store).tag(found, image, store.blobs.put(_config(store, image)).digest)
-    return found, image.digest
+    image_id = store.blobs.put(_config(store, image)).digest
+    LocalImages(store).tag(found, image, image_id)
+    return found, image_id
 
 
 def _written_name(folder: Path) -> Reference | None:

@@ -5,7 +5,7 @@ Only the documents of base images are asked for (through `Bases`); nothing is ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from minibuild.dockerfile import instruction as ast
@@ -84,6 +84,8 @@ class _Lowering:
             check_unused(self.dockerfile, unused, lambda stage: self._origin(stage)[0])
         if self._no_cache_steps is not None and not self.options.all_stages:
             self._no_cache_steps.check()
+        if self.options.no_cache_stages:
+            self._check_no_cache_stages(self.options.no_cache_stages)
         last = self._plans.pop(target)
         config = last.config
         if self.options.labels:
@@ -126,6 +128,15 @@ class _Lowering:
         if index is None:
             raise unknown_stage(stages, self.options.target, what="target stage")
         return index
+
+    def _check_no_cache_stages(self, wanted: Sequence[str]) -> None:
+        """As BuildKit, go on where there is no such stage; unlike it, say so."""
+        names = [stage.name for stage in self.dockerfile.stages if stage.name]
+        for name in wanted:
+            if name not in names:
+                self.notes.append(
+                    f"--no-cache-filter {name}: there is no such stage{did_you_mean(name, names)}"
+                )
 
     def _without(self, config: ImageConfig, unset: Unset) -> ImageConfig:
         from minibuild.plan.unset import without

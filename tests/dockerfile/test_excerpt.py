@@ -34,3 +34,8 @@ def test_a_fault_ends_with_its_message_and_its_cure() -> None:
     error = DockerfileError("it broke", cure="Mend it.", where=SourceRange("f", 1, 1))
     assert describe(error, "x") == f"f:1\n{RULE}\n   1 | >>> x\n{RULE}\nit broke\nMend it.\n"
     assert describe(DockerfileError("it broke"), "x") == "it broke\n"
+
+
+def test_what_is_no_text_is_not_sent_to_the_terminal() -> None:
+    shown = excerpt("a\x1b[2J\x07\té", SourceRange("f", 1, 1))
+    assert shown.splitlines()[2] == "   1 | >>> a\ufffd[2J\ufffd\té"

@@ -95,6 +95,11 @@ def test_no_cache_executes_every_step(project: Project) -> None:
     assert project.image().text("stamp") != first.text("stamp")
 
 
+def test_a_stage_of_no_cache_filter_that_is_not_there_is_told(project: Project) -> None:
+    done = project.built("--no-cache-filter", "onne", text="FROM busybox AS one\nCOPY <<E /e\nx\nE\n")
+    assert "--no-cache-filter onne: there is no such stage (did you mean one?)" in done.err
+
+
 def test_no_cache_filter_executes_the_steps_of_a_stage(project: Project) -> None:
     text = "FROM busybox AS one\nRUN echo 1 > /1\nFROM busybox AS two\nRUN echo 2 > /2\n"
     text += "FROM scratch\nCOPY --from=one /1 /\nCOPY --from=two /2 /\n"

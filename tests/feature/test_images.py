@@ -68,7 +68,8 @@ def test_a_saved_image_can_be_loaded_into_another_store(built: Project, form: st
     other = {"MINIBUILD_ROOT": str(built.root / "other")}
     done = built.command("load", "-i", str(archive), environment=other)
     assert done.code == 0, done.err
-    assert done.out.startswith("Loaded image: team/app:1.0 ")
+    loaded = json.loads(built.command("images", "--json", environment=other).out)["id"]
+    assert done.out == f"Loaded image: team/app:1.0 ({loaded})\n"
     here = json.loads(ok(built, "inspect", "app"))["config"]
     there = json.loads(built.command("inspect", "team/app:1.0", environment=other).out)["config"]
     assert there == here
