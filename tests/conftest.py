@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 
 import pytest
 
@@ -10,6 +12,9 @@ from minibuild.sandbox import probe
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if threading.current_thread() is threading.main_thread():
+        # a shell's background jobs ignore interrupts, and so would every program that a test starts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "many_ids: sees owners other than one; root or /etc/subuid is needed")
 
 

@@ -139,7 +139,9 @@ class Store:
                 report = collector.sweep(keep)
             except OSError as error:
                 raise store_error(error, root) from error
-        return report._replace(left=(*left, *report.left))
+        # sessions that ended meanwhile have left themselves to us
+        left += reap(f"{root}/{RUNNING}", None if dry_run else remove)
+        return report._replace(left=(*dict.fromkeys(left), *report.left))
 
     def close(self) -> None:
         """End what this store holds: leases, unfinished files. It may be used again, and begins anew then."""

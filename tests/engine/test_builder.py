@@ -272,9 +272,13 @@ def test_an_interrupt_ends_a_program_and_its_build(project: Project) -> None:
             stderr=subprocess.PIPE,
             env=project.variables(),
         )
-        assert process.stdout is not None and process.stdout.readline() == b"begun\n"
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=WAIT)
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=WAIT)
+        finally:
+            process.kill()
+            process.wait()
         assert b"KeyboardInterrupt" in err and process.returncode == -signal.SIGINT
 
 

@@ -445,3 +445,16 @@ def test_gc_and_threads_of_the_same_process_exclude_each_other(store: Store, roo
         thread.join()
     assert lost == []
     assert removed > 0
+
+
+def test_a_store_that_is_closed_while_a_gc_runs_leaves_nothing(filled: Store, root: Path) -> None:
+    other = Store.open(root)
+    other.blobs.put(b"of another process")
+
+    def roots() -> Roots:
+        other.close()
+        return NOTHING
+
+    filled.gc(roots)
+    filled.close()
+    assert [name for name in os.listdir(root / "running-v1") if name[0] != "."] == []
