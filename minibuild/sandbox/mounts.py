@@ -8,13 +8,11 @@ back. A target is a descriptor resolved inside the root, never a path: images ar
 
 from __future__ import annotations
 
-import _socket
 import errno
-import fcntl
 import os
 import stat
 
-from minibuild.sandbox import overlay, paths, singleid, syscalls
+from minibuild.sandbox import devfs, overlay, paths, singleid, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,31 +25,8 @@ if TYPE_CHECKING:
         SocketRequest,
     )
 
-_SAFE = syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV | syscalls.ATTR_NOEXEC
+_SAFE = syscalls.ATTR_SAFE
 
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_DEVICE_LINKS = (
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-)
-# File system, its folder under /dev, mode, options (tried in order until one is accepted), attributes.
-_DEV_MOUNTS = (
-    (
-        "devpts",
-        "pts",
-        0o755,
-        (
-            (("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")),
-            (("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")),  # group 5 is not mapped
-        ),
-        syscalls.ATTR_NOSUID | syscalls.ATTR_NOEXEC,
-    ),
-    ("tmpfs", "shm", 0o1777, ((("mode", "1777"), ("size", "67108864")),), _SAFE),
-    ("mqueue", "mqueue", 0o1777, ((),), _SAFE),
-)
 MASKED_PROC = (
     "acpi",
     "asound",
@@ -69,10 +44,6 @@ READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 if TYPE_CHECKING:
     # A device node that was made: a descriptor, and whom it belongs to, None for the process's user.
     Node = tuple[int, int | None, int | None]
-
-_IFF_UP = 1
-_SIOCGIFFLAGS = 0x8913
-_SIOCSIFFLAGS = 0x8914
 
 
 class Table:
@@ -204,52 +175,8 @@ class Table:
         target = self._system_folder("dev")
         syscalls.move_mount(fd, target, "mount on /dev")
         os.close(target)
-        for name in _DEVICES:
-            self._bind_device(fd, f"/dev/{name}", name)
-        if terminal:
-            self._bind_device(fd, terminal, "console")
-        core = (("/proc/kcore", "core"),) if os.path.exists("/proc/kcore") else ()
-        for source, name in (*_DEVICE_LINKS, *core):
-            os.symlink(source, name, dir_fd=fd)
-        for fstype, name, mode, choices, attributes in _DEV_MOUNTS:
-            os.mkdir(name, mode, dir_fd=fd)
-            if name == "shm" and self._request["shm_size"]:
-                choices = ((("mode", "1777"), ("size", str(self._request["shm_size"]))),)
-            self._dev_mount(fd, fstype, name, choices, attributes)
+        devfs.fill(fd, terminal=terminal, shm_size=self._request["shm_size"])
         os.close(fd)
-
-    def _bind_device(self, dev_fd: int, source: str, name: str) -> None:
-        try:
-            tree = syscalls.open_tree(syscalls.AT_FDCWD, source, f"bind {source}")
-        except FileNotFoundError:
-            return
-        target = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=dev_fd)
-        syscalls.move_mount(tree, target, f"mount on /dev/{name}")
-        os.close(target)
-        os.close(tree)
-
-    def _dev_mount(
-        self,
-        dev_fd: int,
-        fstype: str,
-        name: str,
-        choices: tuple[tuple[tuple[str, str], ...], ...],
-        attributes: int,
-    ) -> None:
-        failure: OSError | None = None
-        for options in choices:
-            try:
-                fd = syscalls.new_mount(fstype, options, attributes, f"mount /dev/{name}")
-            except OSError as error:
-                failure = error
-                continue
-            target = paths.open_exact(dev_fd, name)
-            syscalls.move_mount(fd, target, f"mount on /dev/{name}")
-            os.close(target)
-            os.close(fd)
-            return
-        if failure is not None and name != "mqueue":  # message queues may be left out of a kernel
-            raise failure
 
     def sys(self, unified_cgroup: bool) -> None:
         """sysfs, read-only; the host's /sys bound where this user may not mount one."""
@@ -429,13 +356,3 @@ def make_folder(path: str, mode: int, uid: int, gid: int) -> None:
         syscalls.rename_exclusive(temporary, path)
     except FileExistsError:
         os.rmdir(temporary)
-
-
-def raise_loopback() -> None:
-    """Bring up lo, the one interface of a new network namespace."""
-    handle = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    name = b"lo".ljust(16, b"\0")
-    answer = fcntl.ioctl(handle.fileno(), _SIOCGIFFLAGS, name + bytes(24))
-    flags = int.from_bytes(answer[16:18], "little") | _IFF_UP
-    fcntl.ioctl(handle.fileno(), _SIOCSIFFLAGS, name + flags.to_bytes(2, "little") + bytes(22))
-    handle.close()

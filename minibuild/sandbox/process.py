@@ -101,7 +101,7 @@ class Launch:
             flags |= syscalls.CLONE_NEWCGROUP
         syscalls.unshare(flags, "make namespaces")
         if flags & syscalls.CLONE_NEWNET:
-            mounts.raise_loopback()
+            syscalls.raise_loopback()
         syscalls.set_hostname(request["hostname"])
         if request["insecure"]:
             syscalls.new_session_keyring()  # the others cannot make a call that uses one

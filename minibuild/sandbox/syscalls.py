@@ -3,13 +3,15 @@
 Only modules that load in about a millisecond are imported here and in everything the holder
 imports: the holder's start is paid by every build that runs a process (`typing`, `enum`,
 `socket`, `pathlib` and `dataclasses` would double it). Constants: linux/mount.h, linux/openat2.h,
-linux/sched.h, linux/prctl.h, linux/close_range.h. The system call numbers are those of every
-architecture since Linux 5.1 (the "common" part of the tables).
+linux/sched.h, linux/prctl.h, linux/close_range.h, linux/sockios.h. The system call numbers are those of
+every architecture since Linux 5.1 (the "common" part of the tables).
 """
 
 from __future__ import annotations
 
+import _socket
 import ctypes
+import fcntl
 import os
 
 TYPE_CHECKING = False
@@ -35,6 +37,7 @@ ATTR_NOSUID = 0x2
 ATTR_NODEV = 0x4
 ATTR_NOEXEC = 0x8
 ATTR_STRICTATIME = 0x20
+ATTR_SAFE = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -63,6 +66,10 @@ _CLOSE_RANGE = 436
 _OPENAT2 = 437
 _MOUNT_SETATTR = 442
 _KEYCTL = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+
+_IFF_UP = 1
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
 
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
@@ -302,3 +309,13 @@ def load_seccomp(program_address: int) -> None:
 def capset(header_address: int, data_address: int) -> None:
     """capset(2) with prebuilt structures."""
     check(_libc.capset(_ptr(header_address), _ptr(data_address)), "set capabilities")
+
+
+def raise_loopback() -> None:
+    """Bring up lo, the one interface of a new network namespace."""
+    handle = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    name = b"lo".ljust(16, b"\0")
+    answer = fcntl.ioctl(handle.fileno(), _SIOCGIFFLAGS, name + bytes(24))
+    flags = int.from_bytes(answer[16:18], "little") | _IFF_UP
+    fcntl.ioctl(handle.fileno(), _SIOCSIFFLAGS, name + flags.to_bytes(2, "little") + bytes(22))
+    handle.close()
