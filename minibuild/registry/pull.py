@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from minibuild_store.blobs import Blobs
-from minibuild_store.errors import BlobDamaged
 from minibuild_store.partial import Partial
 
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.manifest import ForeignDescriptor
 from minibuild.oci.reference import Reference
 from minibuild.registry.challenge import pull_scope
-from minibuild.registry.errors import BadAnswer, DigestMismatch, NotFound, RegistryError, Unreachable, redact
+from minibuild.registry.download import Download
+from minibuild.registry.errors import NotFound, RegistryError
 from minibuild.registry.mirrors import Place
 from minibuild.registry.parallel import run_all, stop_if
 from minibuild.registry.places import first_of
 from minibuild.registry.progress import Progress, silent
 from minibuild.registry.session import Session
 from minibuild.registry.transport import Response
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
 
 
 def fetch_blobs(
@@ -82,82 +79,12 @@ class _Puller:
         raise failure or NotFound(f"layer {self._descriptor.digest} names no address to get it from")
 
     def _verified(self, place: Place, url: str, partial: Partial) -> None:
-        """Get the rest and commit; bytes of an earlier process that prove wrong are got once more."""
-        resumed = partial.size > 0
-        self._download(place, url, partial)
-        try:
-            partial.commit(size=self._descriptor.size)
-        except BlobDamaged as damage:
-            if resumed:
-                return self._verified(place, url, partial)
-            raise self._lied(place, url, str(damage.got), str(damage.want)) from None
+        backoff = self._session.transport.backoff
+        download = Download(self._descriptor, place.registry, backoff, self._progress, self._stop)
+        download.into(partial, lambda headers: self._ask(place, url, headers))
 
-    def _download(self, place: Place, url: str, partial: Partial) -> None:
-        size = self._descriptor.size
-        backoff = self._session.transport.backoff()
-        while partial.size < size:
-            before = partial.size
-            try:
-                self._read(self._request(place, url, partial), place, partial)
-            except Unreachable as error:
-                if partial.size > before:
-                    backoff.progressed()
-                if not error.temporary or not backoff.again():
-                    raise
-
-    def _request(self, place: Place, url: str, partial: Partial) -> Response:
-        """The answer with the bytes from ``partial.size`` on; the partial starts over if the server does."""
-        headers = {"Range": f"bytes={partial.size}-"} if partial.size else {}
+    def _ask(self, place: Place, url: str, headers: Mapping[str, str]) -> Response:
         response = self._session.send(place, "GET", url, pull_scope(place.repository), headers=headers)
-        if response.status == 416 and partial.size:
-            response.close()
-            partial.restart()
-            return self._request(place, url, partial)
-        if response.status == 200:
-            if partial.size:
-                partial.restart()
-        elif response.status == 206 and partial.size:
-            match = _CONTENT_RANGE.match(response.header("Content-Range"))
-            if match is None or int(match[1]) != partial.size:
-                response.close()
-                raise BadAnswer(
-                    f"GET {redact(url)}: asked for bytes from {partial.size}, got "
-                    f"{response.header('Content-Range') or 'no Content-Range'}",
-                    method="GET",
-                    url=url,
-                    status=206,
-                )
-        else:
+        if response.status not in (200, 206, 416) or (response.status == 416 and not headers):
             raise self._session.refused(place, response, what=f"blob {self._descriptor.digest}")
         return response
-
-    def _read(self, response: Response, place: Place, partial: Partial) -> None:
-        size = self._descriptor.size
-        expected = partial.size + response.size if response.size is not None else size
-        if expected != size:
-            response.close()
-            raise self._lied(place, response.url, f"{expected} bytes", f"{size} bytes")
-        for chunk in response.chunks():
-            stop_if(self._stop)
-            if partial.size + len(chunk) > size:
-                response.close()
-                partial.restart()
-                raise self._lied(place, response.url, f"more than {size} bytes", f"{size} bytes")
-            partial.write(chunk)
-            self._progress(self._descriptor, partial.size)
-        if partial.size < size:  # an answer without a length that just stopped
-            raise Unreachable(
-                f"cannot reach {place.registry}: the connection was cut (GET {redact(response.url)})",
-                cure="Try again, or use a --registry-mirror.",
-                method="GET",
-                url=response.url,
-                temporary=True,
-            )
-
-    def _lied(self, place: Place, url: str, got: str, want: str) -> DigestMismatch:
-        return DigestMismatch(
-            f"{place.registry} sent wrong data for blob {self._descriptor.digest}",
-            got=got,
-            want=want,
-            url=url,
-        )
