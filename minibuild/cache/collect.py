@@ -17,11 +17,13 @@ from minibuild_store.digest import Digest
 from minibuild_store.errors import StoreBusy
 from minibuild_store.files import Remove, remove_tree
 from minibuild_store.gc import GcReport, Roots
+from minibuild_store.records import record_path
 from minibuild_store.store import Store
 
 from minibuild.cache.inventory import UNPACK_RATE, Inventory, Thing
 from minibuild.cache.journal import KEPT
 from minibuild.cache.parts import listings_of
+from minibuild.cache.steps import Eviction, Evictor, StepCache
 from minibuild.layers.form import base_of
 from minibuild.values import dataclass, field
 
@@ -30,6 +32,9 @@ _ANY_STEP = 0.5  # seconds that a miss costs whatever the step does; without it,
 _ONE_BUILD = 60.0  # seconds
 _MEMO_NS = 30 * 86_400 * 10**9  # notes on a folder that no build names stay this long
 _OTHER_SNAPSHOT_NS = _WEEK_NS
+MOST_EVICTIONS = 2000
+"""How many evicted steps are remembered, the last ones, and no longer than `_EVICTION_NS`."""
+_EVICTION_NS = 90 * 86_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +54,23 @@ class Policy:
 
 @dataclass(slots=True)
 class Plan:
-    """The things that go, whole or only in their unpacked form, and what is left in bytes."""
+    """The things that go, whole or only in their unpacked form, and what is left in bytes.
+
+    `steps` are the keys that are forgotten, each with the rule that takes it.
+    """
 
     things: list[Thing] = field(default_factory=list)
     unpacked: list[Thing] = field(default_factory=list)
     left: int = 0
+    steps: dict[str, Evictor] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         return sum(thing.total for thing in self.things) + sum(thing.unpacked for thing in self.unpacked)
+
+    def take(self, thing: Thing, by: Evictor) -> None:
+        self.things.append(thing)
+        self.steps.update(dict.fromkeys(thing.steps, by))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,7 @@ def plan_for(inventory: Inventory, policy: Policy, now_ns: int) -> Plan:
     for thing in chosen:
         old = policy.max_age is not None and now_ns - thing.used_ns > policy.max_age * 1e9
         if thing.kind == "unused" or policy.everything or old:
-            plan.things.append(thing)
+            plan.take(thing, "max-age" if old and not policy.everything else "prune")
             plan.left -= thing.total
     if policy.keep_bytes is None:
         return plan
@@ -98,7 +111,7 @@ def plan_for(inventory: Inventory, policy: Policy, now_ns: int) -> Plan:
         thing = chosen[number]
         if whole:
             plan.left -= thing.total if number not in folded else thing.bytes
-            plan.things.append(thing)
+            plan.take(thing, "cap")
         else:
             plan.left -= thing.unpacked
             folded.add(number)
@@ -150,13 +163,36 @@ def collect(
         now = time.time_ns() if now_ns is None else now_ns
         inventory = Inventory(store)
         plan = plan_for(inventory, policy, now)
-        return _Kept(store, inventory, plan, policy, now).roots()
+        kept = _Kept(store, inventory, plan, policy, now).roots()
+        if not dry_run:
+            _note(store, plan, now)
+        return kept
 
     report = store.gc(roots, dry_run=dry_run, remove=remove, timeout=timeout)
+    if not dry_run:
+        _unnote(store, plan, report)
     mounts = tuple(thing.folder for thing in plan.things if thing.kind == "mount")
     if not dry_run:
         mounts = tuple(folder for folder in mounts if remove_mount(store, folder, remove))
     return Collected(plan, report, mounts)
+
+
+def _note(store: Store, plan: Plan, now_ns: int) -> None:
+    """Remember what takes each step, before it is taken: who misses it then can say why."""
+    cache = StepCache(store)
+    for key in list(plan.steps)[-MOST_EVICTIONS:]:
+        known = cache.eviction(key) if plan.steps[key] == "damage" else None
+        if known is None:  # what `cache verify` has said of a damaged one stays
+            cache.evict(key, Eviction(plan.steps[key], now_ns / 1e9))
+
+
+def _unnote(store: Store, plan: Plan, report: GcReport) -> None:
+    """Forget it of steps that a build has used meanwhile, which stay for that."""
+    taken = {item.name for item in report.removed if item.kind == "record"}
+    cache = StepCache(store)
+    for key in plan.steps:
+        if record_path("steps", key) not in taken and cache.get(key) is not None:
+            cache.spared(key)
 
 
 def remove_mount(store: Store, folder: str, remove: Remove) -> bool:
@@ -183,18 +219,20 @@ class _Kept:
         doomed = {id(thing) for thing in plan.things}
         self._things = [thing for thing in inventory.things if id(thing) not in doomed]
         self._folded = {Digest(thing.diff_id).hex for thing in plan.unpacked if thing.diff_id}
-        gone = {key for thing in plan.things for key in thing.steps}
         if policy.tagged:
-            gone |= {key for thing in self._things if thing.kept != "pin" for key in thing.steps}
+            forgotten = (key for thing in self._things if thing.kept != "pin" for key in thing.steps)
+            plan.steps.update(dict.fromkeys(forgotten, "prune"))
         origins = frozenset(store.records("origins").names())
         self._steps = {
             key: record
             for key, (record, _) in inventory.steps.items()
-            if key not in gone
+            if key not in plan.steps
             and (
                 record.layer.descriptor.digest in inventory.blobs or record.layer.descriptor.digest in origins
             )
         }
+        lost = (key for key in inventory.steps if key not in self._steps)
+        plan.steps = {**dict.fromkeys(lost, "damage"), **plan.steps}
 
     def roots(self) -> Roots:
         blobs = {thing.digest for thing in self._things if thing.digest is not None}
@@ -241,6 +279,7 @@ class _Kept:
             "files": roots | self._recent("files", _MEMO_NS),
             "checks": self._recent("checks", _MEMO_NS),
             "trials": self._recent("trials", _MEMO_NS),
+            "evictions": self._evictions(),
             "origins": digests | {str(d) for root in self._inventory.roots for d in root.layers},
             "packed-mounts": os.listdir(self._store.caches),
             "urls": self._pointing("urls", blobs),
@@ -287,6 +326,11 @@ class _Kept:
             data = records.get(key)
             found.update(listings_of(json.loads(data) if data else {}))
         return found
+
+    def _evictions(self) -> list[str]:
+        found = sorted(self._store.records("evictions").entries(), key=lambda entry: entry.used_ns)
+        recent = [entry.name for entry in found if self._now - entry.used_ns < _EVICTION_NS]
+        return recent[-MOST_EVICTIONS:]
 
     def _pointing(self, kind: str, blobs: set[Digest]) -> set[str]:
         records = self._store.records(kind)

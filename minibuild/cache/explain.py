@@ -3,10 +3,13 @@
 The step that is compared with is the same instruction of the same stage (`align`) in the last build of this
 Dockerfile and target. What a step missed for itself comes before what came from below; where only the
 filesystem below differs, the cause is looked for in the steps and bases that made it.
+
+Where the very key had a result that was taken away, that is the cause, whatever the last build was made of.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +19,7 @@ from minibuild.cache.align import aligned
 from minibuild.cache.builds import BuildRecord, Builds
 from minibuild.cache.journal import Cause, Journal, StageRow, StepRow
 from minibuild.cache.parts import FindListing, Labels, own_cause
-from minibuild.cache.steps import StepCache
+from minibuild.cache.steps import Evictor, StepCache
 
 if TYPE_CHECKING:
     from minibuild.cache.lastbuild import SharedBuild
@@ -27,8 +30,19 @@ _FROM_BASE = ("env", "arg", "user", "workdir")
 
 NO_CACHE = Cause("no-cache", "not to be cached")
 _NEVER = Cause("never-built", "never built here")
-_EVICTED = Cause("evicted", "its result is no longer in the cache")
+_GONE = "its result is no longer in the cache"
+_EVICTED = Cause("evicted", _GONE)
+_DAMAGED = Cause("evicted", f"{_GONE}: its layer was damaged or deleted")
 _NOT_SHARED = Cause("evicted", "its result is not in the shared cache")
+
+
+_TAKEN_BY: Mapping[Evictor, str] = {
+    "cap": "evicted to keep the cap",
+    "prune": "removed by cache prune",
+    "max-age": "not used for longer than --max-age",
+    "verify": "damaged, and removed by cache verify",
+    "damage": "its layer was found damaged or deleted",
+}
 
 
 class Step(NamedTuple):
@@ -85,20 +99,32 @@ class Explainer:
 
     def explain(self, step: Step) -> Cause:
         """The cause of a miss; never raises for want of records."""
+        lost = self._lost(step.key)
         if self._last is None:
-            return self._built_elsewhere(step, _NEVER)
+            return lost or self._built_elsewhere(step, _NEVER)
         old = self._old(step.stage, step.number)
         if old is None:
             if self._old_stage(step.stage) is None:
-                return self._built_elsewhere(step, Cause("new", f"stage {step.stage} is new"))
-            return self._built_elsewhere(step, Cause("new", "the instruction is new"))
+                return lost or self._built_elsewhere(step, Cause("new", f"stage {step.stage} is new"))
+            return lost or self._built_elsewhere(step, Cause("new", "the instruction is new"))
         if old.key == step.key:
-            return _EVICTED if self._shared is None else _NOT_SHARED
+            return lost or (_EVICTED if self._shared is None else _NOT_SHARED)
         cause = self._difference(step, old)
+        if lost is not None:
+            return lost._replace(details=(f"other than in the last build: {cause.reason}", *cause.details))
         if self._cache.parts(step.key) is not None:
-            more = "it was built like this before, but that result is no longer in the cache"
+            more = f"it was built like this before, but {_GONE.replace('its', 'that')}"
             cause = cause._replace(details=(*cause.details, more))
         return cause
+
+    def _lost(self, key: str) -> Cause | None:
+        """That the very key had a result here, and what took it; None where nothing says so."""
+        eviction = self._cache.eviction(key)
+        if eviction is not None:
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(eviction.when))
+            by = _TAKEN_BY.get(eviction.by, f"taken by {eviction.by}")
+            return Cause("evicted", f"{_GONE}: {by}, {when}")
+        return _DAMAGED if self._cache.get(key) is not None else None
 
     def _built_elsewhere(self, step: Step, cause: Cause) -> Cause:
         return _EVICTED if self._cache.parts(step.key) is not None else cause

@@ -1,14 +1,15 @@
 """The step cache: what a key led to, and of what parts a key was made.
 
-Two kinds of records. *steps*: key to layer, dropped when the layer is evicted. *parts*: key to the named
+Three kinds of records. *steps*: key to layer, dropped when the layer is evicted. *parts*: key to the named
 parts it is a digest of, kept while a build record names the key, so that a later miss can be explained.
+*evictions*: key to when and why its step was dropped, until it is built again; `cache.collect` bounds them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from minibuild_store.digest import Digest
 from minibuild_store.store import Store
@@ -31,12 +32,23 @@ class StepRecord(NamedTuple):
     stamp: int = 0
 
 
+Evictor = Literal["cap", "prune", "max-age", "verify", "damage"]
+
+
+class Eviction(NamedTuple):
+    """That a step's result was taken away: by what, and when in seconds since the epoch."""
+
+    by: Evictor
+    when: float
+
+
 class StepCache:
     """The records of one store."""
 
     def __init__(self, store: Store) -> None:
         self._steps = store.records("steps")
         self._parts = store.records("parts")
+        self._evictions = store.records("evictions")
 
     def get(self, key: str) -> StepRecord | None:
         data = self._steps.get(key)
@@ -44,6 +56,7 @@ class StepCache:
 
     def put(self, key: str, record: StepRecord) -> None:
         self._steps.put(key, write_step(record))
+        self._evictions.delete(key)
 
     def touch(self, key: str) -> None:
         """Note that the step was used now; eviction asks."""
@@ -51,6 +64,22 @@ class StepCache:
 
     def delete(self, key: str) -> None:
         self._steps.delete(key)
+
+    def evict(self, key: str, eviction: Eviction) -> None:
+        """Remember that the step was taken away; its record may still be there, without a layer."""
+        self._evictions.put(key, json.dumps(eviction._asdict(), separators=(",", ":")).encode())
+
+    def eviction(self, key: str) -> Eviction | None:
+        """What took the step away; None where nothing did, it was built since, or it is long ago."""
+        data = self._evictions.get(key)
+        try:
+            return None if data is None else Eviction(**json.loads(data))
+        except (ValueError, TypeError):
+            return None
+
+    def spared(self, key: str) -> None:
+        """Take `evict` back."""
+        self._evictions.delete(key)
 
     def put_parts(self, key: str, parts: Mapping[str, str]) -> None:
         self._parts.put(key, json.dumps(dict(parts), separators=(",", ":")).encode())

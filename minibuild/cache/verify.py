@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged, BlobNotFound
 from minibuild_store.store import Store
+
+from minibuild.cache.steps import Eviction, StepCache
 
 _THREADS = 4
 _CHUNK = 1 << 20
@@ -40,6 +43,7 @@ def verify(store: Store, *, check: Callable[[], None] = lambda: None, repair: bo
     queue = sorted(inventory.blobs.items(), key=lambda item: item[1])
     found: list[Damaged] = []
     errors: list[BaseException] = []
+    steps = {thing.digest: thing.steps for thing in inventory.things}
 
     def work() -> None:
         while queue and not errors:
@@ -48,6 +52,8 @@ def verify(store: Store, *, check: Callable[[], None] = lambda: None, repair: bo
                 check()
                 if not whole(store, digest, repair=repair):
                     found.append(Damaged(digest, size, users.get(digest, ())))
+                    if repair:
+                        _note(store, digest, steps.get(digest, ()))
             except IndexError:
                 return
             except BaseException as error:
@@ -61,6 +67,15 @@ def verify(store: Store, *, check: Callable[[], None] = lambda: None, repair: bo
     if errors:
         raise errors[0]
     return Verified(len(inventory.blobs), sum(inventory.blobs.values()), tuple(sorted(found)))
+
+
+def _note(store: Store, digest: Digest, steps: Iterable[str]) -> None:
+    """Remember why the steps of a removed blob have no result, unless one was built again already."""
+    cache = StepCache(store)
+    for key in steps:
+        cache.evict(key, Eviction("verify", time.time()))
+        if store.blobs.has(digest):
+            cache.spared(key)
 
 
 def whole(store: Store, digest: Digest, *, repair: bool) -> bool:

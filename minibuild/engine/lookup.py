@@ -127,7 +127,8 @@ class Lookup:
 
         if not step.cacheable:
             return NO_CACHE
-        if self._ttl(step) is not None and self._session.cache.get(key) is not None:
+        record = self._session.cache.get(key)
+        if record is not None and self._expired(step, record):
             return Cause("expired", "its result is older than its ttl")
         with self._mutex:
             if self._explainer is None:

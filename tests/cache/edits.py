@@ -426,7 +426,7 @@ EDITS = [
     Edit(
         "all steps evicted",
         evict,
-        {"echo tools": ("evicted", "no longer in the cache"), "COPY docs": ("evicted", "no longer")},
+        {"echo tools": ("evicted", "removed by cache prune"), "COPY docs": ("evicted", "removed by")},
         here=True,
     ),
     Edit("a store that never built", fresh_store, {"echo tools": ("never-built", "never built")}, here=True),
