@@ -13,6 +13,7 @@ MinibuildError            message says what happened and what to do
 
 from __future__ import annotations
 
+from minibuild.credentials import redacted
 from minibuild.values import dataclass
 
 
@@ -29,15 +30,15 @@ class MinibuildError(Exception):
     """Base of all errors; `cure` is one sentence on what to do, `where` the lines at fault.
 
     `source` is the text that `where` points into, where whoever raised it had it. `others` are what else
-    failed in a build that kept going.
+    failed in a build that kept going. Addresses in the message lose their passwords.
     """
 
     source: str | None = None
     others: tuple[MinibuildError, ...] = ()
 
     def __init__(self, message: str, *, cure: str = "", where: SourceRange | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(redacted(message))
+        self.message = redacted(message)
         self.cure = cure
         self.where = where
 

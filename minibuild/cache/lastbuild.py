@@ -1,7 +1,8 @@
 """What the steps of a build were made of, for a shared cache: a machine that never built says what changed.
 
-Values of arguments and variables go along as hashes only, and of the hashes of files the first digits. The
-text is bounded: where it gets too long, the longest lists of files are left out.
+Values of arguments and variables go along as hashes only, addresses without their passwords, and of the
+hashes of files the first digits. The text is bounded: where it gets too long, the longest lists of files are
+left out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from minibuild.cache.builds import BuildRecord
 from minibuild.cache.journal import Journal, StageRow, StepRow
 from minibuild.cache.listings import DIGITS, shortened
 from minibuild.cache.parts import UNKNOWN_SECRET, listings_of
+from minibuild.credentials import redacted
 
 VERSION = 1
 LARGEST = 512 << 10
@@ -47,6 +49,8 @@ class SharedBuild(NamedTuple):
             if name.startswith("env "):
                 equal = name in new and known[name] == _hidden(self.salt, name, new[name])
                 parts[name] = new[name] if equal else NOT_TOLD
+            elif known[name] == redacted(new.get(name, "")):
+                parts[name] = new[name]
         return parts
 
     def listing(self, content: str) -> Files | None:
@@ -140,6 +144,8 @@ def _told(salt: str, parts: Mapping[str, str]) -> dict[str, str]:
             told[name] = _hidden(salt, name, value)
         elif name.startswith("secret "):
             told[name] = UNKNOWN_SECRET
+        else:
+            told[name] = redacted(value)
     return told
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from minibuild.cache.journal import Cause
+from minibuild.credentials import redacted
 
 if TYPE_CHECKING:
     from minibuild.cache.listings import Listing
@@ -85,12 +86,12 @@ def own_cause(
             found.append(cause)
     if not found:
         return None
-    details = tuple(line for cause in found for line in cause.details)
+    details = tuple(redacted(line) for cause in found for line in cause.details)
     left += max(0, len(details) - DETAILS)
     if left:
         details = (*details[:DETAILS], f"... and {left} more")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return Cause(found[0].kind, found[0].reason + more, details)
+    return Cause(found[0].kind, redacted(found[0].reason) + more, details)
 
 
 def _of_part(name: str, old: Mapping[str, str], new: Mapping[str, str], labels: Labels) -> Cause | None:

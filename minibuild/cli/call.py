@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from minibuild_store.store import Store
 
 from minibuild.cli.sink import Sink
+from minibuild.credentials import redacted
 from minibuild.engine.request import BuildRequest
 from minibuild.errors import UsageError
 
@@ -73,6 +74,8 @@ def answer(call: Call, request: BuildRequest, store: Store, sink: Sink) -> int:
 def _print(call: Call, text: str, document: dict[str, Any]) -> None:
     if call.format == "json":
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = redacted(text)
     sys.stdout.write(text)
 
 

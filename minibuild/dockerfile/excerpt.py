@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minibuild.credentials import redacted
 from minibuild.errors import MinibuildError, SourceRange
 
 _RULE = "--------------------"
@@ -10,7 +11,7 @@ _RULE = "--------------------"
 def excerpt(text: str, where: SourceRange) -> str:
     """``file:line`` and the lines around `where` in `text`, those at fault marked ``>>>``.
 
-    Ends with a line end; empty where the place is not in the text.
+    Ends with a line end; empty where the place is not in the text. Addresses lose their passwords.
     """
     lines = text.split("\n")
     start, end = where.first, min(max(where.first, where.last), len(lines))
@@ -29,7 +30,7 @@ def excerpt(text: str, where: SourceRange) -> str:
     rows = [f"{where.file}:{start}", _RULE]
     for place in range(first, last + 1):
         mark = ">>>" if start <= place <= end else "   "
-        rows.append(f" {place:3} | {mark} {_printable(lines[place - 1].rstrip(chr(13)))}")
+        rows.append(f" {place:3} | {mark} {_printable(redacted(lines[place - 1]).rstrip(chr(13)))}")
     rows.append(_RULE)
     return "\n".join(rows) + "\n"
 

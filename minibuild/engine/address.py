@@ -7,9 +7,6 @@ import re
 
 _URL = re.compile(r"(?:https?|git|ssh)://|[A-Za-z0-9_][\w.-]*@[A-Za-z0-9][\w.-]*:(?!//)")
 
-# What stands before a host: with https all of it, where tokens stand for users, else what follows a colon.
-_CREDENTIALS = re.compile(r"(https?://|[a-z+]+://[^/@:\s]*:)[^/\s'\"]*@", re.IGNORECASE)
-
 
 def is_remote(text: str) -> bool:
     """Whether `text` names something to fetch; ``github.com/USER/REPO`` does where no such folder is here."""
@@ -18,11 +15,6 @@ def is_remote(text: str) -> bool:
     if text.startswith("file://"):
         return re.split("[?#]", text, maxsplit=1)[0].endswith(".git")
     return text.startswith("github.com/") and not os.path.lexists(text.partition("#")[0])
-
-
-def redacted(text: str) -> str:
-    """`text` without the passwords and tokens of addresses in it."""
-    return _CREDENTIALS.sub(r"\1xxxxx@", text)
 
 
 def is_url(text: str) -> bool:

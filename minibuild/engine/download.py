@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import hashlib
 import json
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from minibuild_store.digest import Digest
 
-from minibuild.engine.address import redacted
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.secrets import secret_value
 from minibuild.engine.session import Session
@@ -40,7 +40,7 @@ def fetch_url(session: Session, item: UrlItem) -> Fetched:
     assert answer is not None
     if item.checksum.startswith("sha256:") and item.checksum != answer.digest:
         raise DockerfileError(
-            f"digest mismatch of {redacted(item.url)}: got {answer.digest}, want {item.checksum}",
+            f"digest mismatch of {item.url}: got {answer.digest}, want {item.checksum}",
             cure="The file has changed, or the --checksum is another file's.",
         )
     _check_other(session, item, answer)
@@ -118,7 +118,7 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
                 return None
             if answer.status != 200:
                 raise DockerfileError(
-                    f"{redacted(url)} answered {answer.status} {answer.reason or ''}".rstrip(),
+                    f"{url} answered {answer.status} {answer.reason or ''}".rstrip(),
                     cure="Check it; a private file needs --secret id=HTTP_AUTH_TOKEN_<host>,src=FILE.",
                 )
             size = 0
@@ -131,7 +131,7 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
             return _Download(info.digest, size, _time_ns(modified), answer.headers.get("ETag", ""), modified)
     except urllib3.exceptions.HTTPError as error:
         raise DockerfileError(
-            f"cannot fetch {redacted(url)}: {_reason(error)}",
+            f"cannot fetch {url}: {_reason(error)}",
             cure="Check the address, the network and the proxy settings.",
         ) from None
 
@@ -145,13 +145,17 @@ def _reason(error: HTTPError) -> str:
 
 
 def _authorization(session: Session, url: str) -> dict[str, str]:
-    """The header of the secret for the host of `url`; urllib3 drops it on the way to another host."""
-    host = urlsplit(url).hostname or ""
+    """The header of the host's secret, or of the user in `url`; dropped on the way to another host."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
     for name, scheme in ((f"HTTP_AUTH_HEADER_{host}", ""), (f"HTTP_AUTH_TOKEN_{host}", "Bearer ")):
         value = secret_value(session.request.secrets, name)
         if value is not None:
             return {"Authorization": scheme + value.decode("latin-1").strip()}
-    return {}
+    if parts.username is None:
+        return {}
+    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
 
 
 def _time_ns(modified: str) -> int:
@@ -171,7 +175,6 @@ def _check_other(session: Session, item: UrlItem, download: _Download) -> None:
             digest.update(chunk)
     if digest.hexdigest() != wanted:
         raise DockerfileError(
-            f"digest mismatch of {redacted(item.url)}:"
-            f" got {algorithm}:{digest.hexdigest()}, want {item.checksum}",
+            f"digest mismatch of {item.url}: got {algorithm}:{digest.hexdigest()}, want {item.checksum}",
             cure="The file has changed, or the --checksum is another file's.",
         )

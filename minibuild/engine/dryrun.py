@@ -13,8 +13,8 @@ from minibuild_store.store import Store
 
 from minibuild.cache.journal import Cause
 from minibuild.context.rows import View
+from minibuild.credentials import redacted
 from minibuild.dockerfile.parse import parse
-from minibuild.engine.address import redacted
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.inputs import read_inputs

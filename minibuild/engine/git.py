@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from minibuild.context.folder import FolderView
-from minibuild.engine.address import redacted
+from minibuild.credentials import redacted
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.secrets import secret_value
 from minibuild.engine.session import Session
@@ -72,9 +72,7 @@ def _check(item: GitItem) -> None:
     elif item.fetch_by_commit and not _COMMIT.match(checksum) and not _COMMIT.match(ref):
         problem = "fetch-by-commit requires a full commit SHA checksum"
     if problem:
-        raise DockerfileError(
-            f"{redacted(item.remote)}: {problem}", cure="Name a branch, a tag or a whole commit."
-        )
+        raise DockerfileError(f"{item.remote}: {problem}", cure="Name a branch, a tag or a whole commit.")
 
 
 def _part(folder: Path, item: GitItem) -> Path:
@@ -84,8 +82,7 @@ def _part(folder: Path, item: GitItem) -> Path:
         path /= name
         if path.is_symlink() or not path.is_dir():
             raise DockerfileError(
-                f"{redacted(item.remote)} has no folder {item.subdir!r}"
-                f" at {item.ref or 'its default branch'}",
+                f"{item.remote} has no folder {item.subdir!r} at {item.ref or 'its default branch'}",
                 cure="Name a folder of the repository, not a link or a file.",
             )
     return path
@@ -129,7 +126,7 @@ class _Git:
         out, err = self._output(process)
         if process.returncode:
             raise DockerfileError(
-                f"cannot fetch {redacted(self.item.remote)}: {_reason(err)}",
+                f"cannot fetch {self.item.remote}: {_reason(err)}",
                 cure="Check the address and your rights to it; a token goes in --secret id=GIT_AUTH_TOKEN.",
             )
         return out
@@ -149,7 +146,7 @@ class _Git:
 
 def _reason(said: str) -> str:
     """The line that says most of what git says."""
-    lines = redacted(said).strip().splitlines() or ["git failed"]
+    lines = said.strip().splitlines() or ["git failed"]
     fatal = next((n for n, line in enumerate(lines) if line.startswith("fatal: ")), len(lines) - 1)
     if "Could not read from remote repository" in lines[fatal] and fatal:
         fatal -= 1  # what ssh says
@@ -203,7 +200,7 @@ def _resolve(git: _Git) -> _Found:
         if name in found:
             return _checked(item, _Found(found.get(f"{name}^{{}}", found[name]), name, found[name]))
     raise DockerfileError(
-        f"{redacted(remote)} has no ref {ref!r}",
+        f"{remote} has no ref {ref!r}",
         cure="Name a branch, a tag or a whole commit; without one it is the default branch.",
     )
 
@@ -218,9 +215,7 @@ def _default(git: _Git) -> _Found:
         elif name == "HEAD":
             commit = value
     if not commit:
-        raise DockerfileError(
-            f"{redacted(git.item.remote)} has no default branch", cure="Name one, as in #main."
-        )
+        raise DockerfileError(f"{git.item.remote} has no default branch", cure="Name one, as in #main.")
     return _Found(commit, ref, commit)
 
 
@@ -228,7 +223,7 @@ def _checked(item: GitItem, found: _Found) -> _Found:
     if not item.checksum or found.commit.startswith(item.checksum) or found.object.startswith(item.checksum):
         return found
     raise DockerfileError(
-        f"{redacted(item.remote)} at {found.ref} is commit {found.commit}, want {item.checksum}",
+        f"{item.remote} at {found.ref} is commit {found.commit}, want {item.checksum}",
         cure="Pin another commit or ref.",
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from minibuild.credentials import redacted
 from minibuild.dockerfile.ignorefile import IgnoreFile
-from minibuild.engine.address import redacted
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session

@@ -18,7 +18,7 @@ from minibuild.cache.steps import StepRecord
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Nothing, Placement
 from minibuild.context.veil import veiled
-from minibuild.engine.address import redacted
+from minibuild.credentials import redacted
 from minibuild.engine.fetch import fetch
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer

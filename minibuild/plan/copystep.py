@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
+from minibuild.credentials import redacted
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.words import expand_raw
 from minibuild.errors import DockerfileError
@@ -49,8 +50,8 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
     )
     state.steps.append(
         CopyStep(
-            name=state.prefix() + shown,
-            instruction=node.code,
+            name=state.prefix() + redacted(shown),
+            instruction=redacted(node.code),
             where=node.where,
             cacheable=state.cacheable,
             source=lookup(node.from_, state, node.where) if node.from_ else FromContext(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from contextlib import suppress
 
+from minibuild.credentials import redacted
 from minibuild.dockerfile import heredoc
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile import mounts as dockerfile_mounts
@@ -43,8 +44,8 @@ def apply(node: ast.Run, state: StageState, lookup: Lookup, options: RunOptions)
     masked = {**state.scope.variables, **dict.fromkeys(secret_names, "****")}
     state.steps.append(
         steps.RunStep(
-            name=state.prefix() + _shown(node, masked, options.escape),
-            instruction=node.code,
+            name=state.prefix() + redacted(_shown(node, masked, options.escape)),
+            instruction=redacted(node.code),
             where=node.where,
             cacheable=state.cacheable,
             args=args,

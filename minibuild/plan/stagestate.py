@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from minibuild.credentials import redacted
 from minibuild.errors import SourceRange
 from minibuild.oci.config import History, ImageConfig
 from minibuild.oci.platform import Platform
@@ -41,8 +42,11 @@ class StageState:
         return f"[{name}{self.done:>{width}}/{self.total}] {mark}"
 
     def record(self, text: str, *, layer: bool = False) -> None:
-        """Add a history line; with `layer` it belongs to the step added last."""
-        line = History(created_by=text, comment=HISTORY_COMMENT, empty_layer=not layer)
+        """Add a history line; with `layer` it belongs to the step added last.
+
+        It goes wherever the image goes: the passwords of addresses stay out of it.
+        """
+        line = History(created_by=redacted(text), comment=HISTORY_COMMENT, empty_layer=not layer)
         self.history.append(HistoryLine(line, len(self.steps) - 1 if layer else None))
 
 

@@ -95,6 +95,16 @@ def test_no_value_of_an_argument_is_in_the_cache(exported: Project) -> None:
     assert Digest.of(b"easily guessed").split(":")[1][:12] not in repr(build)
 
 
+def test_no_password_of_an_address_is_in_the_cache(project: Project) -> None:
+    text = "FROM busybox\nARG A=1\nRUN echo https://me:s3same@example.com/$A > /got\n"
+    project.built("--cache-to", f"type=local,dest={project.root / 'cache'},mode=max", text=text)
+    told = document(project.root / "cache")
+    assert "s3same" not in repr(told) + repr(read_build([told["build"]], "anywhere\nDockerfile\n"))
+    freed(project, 1)
+    done = project.built(*source(project), "--build-arg", "A=2")
+    assert "ARG A changed" in done.step("RUN echo") and "command" not in done.step("RUN echo")
+
+
 def test_a_folder_of_another_name_is_the_same_project(exported: Project) -> None:
     elsewhere = exported.root / "elsewhere"
     shutil.copytree(exported.context, elsewhere)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.server
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -121,3 +123,35 @@ def test_a_secret_for_the_host_opens_a_private_file(
     (project.root / "token").write_text("s3same\n")
     done = project.build("--secret", f"id={secret},src={project.root / 'token'}", text=text)
     assert done.code == 0, done.err
+
+
+def test_a_user_in_the_address_opens_a_private_file(project: Project, site: Site) -> None:
+    site.password = "Basic " + base64.b64encode(b"somebody:s3s@me").decode()
+    address = site.address.replace("//", "//somebody:s3s%40me@")
+    done = project.build(text=f"FROM scratch\nADD {address} /got/\n")
+    assert done.code == 0, done.err
+
+
+def test_a_password_in_an_address_is_shown_nowhere(project: Project, site: Site) -> None:
+    address = site.address.replace("//", "//somebody:s3same@")
+    text = f"FROM scratch\nARG FROM_THERE={address}\nADD {address} $FROM_THERE.2 /got/\n"
+    plan = project.build("--dry-run", "--json", text=text)
+    first = project.build(text=text)
+    assert first.code == 0, first.err
+    assert f"ADD {address.replace('somebody:s3same', 'xxxxx')} " in first.err
+    again = project.build(text=text)
+    assert again.summary == (1, 1)
+    site.content = b"second"
+    changed = project.build("--explain", text=text)
+    assert changed.summary == (1, 0)
+    assert "xxxxx@127.0.0.1" in changed.err
+    outline = project.build("--call=outline", text=text)
+    bad = project.build(text=text + "ADD --chmod=wrong $FROM_THERE /\n")
+    assert bad.code == 1
+    record = project.command("builds", "show")
+    page = project.command("builds", "report")
+    for said in (plan, first, again, changed, outline, bad, record, page):
+        assert "s3same" not in said.out + said.err
+    site.content = b"first"
+    image = project.image(text=text)
+    assert "xxxxx@" in str(image.history) and "s3same" not in json.dumps(image.document)

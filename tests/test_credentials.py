@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minibuild.engine.address import redacted
+from minibuild.credentials import redacted
 
 
 @pytest.mark.parametrize(
