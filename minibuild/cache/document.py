@@ -45,6 +45,8 @@ class CacheDocument(NamedTuple):
 
     `notes` are what selections of files in stages had as content digests; `build` says what the steps were
     made of (`cache.lastbuild`), "" for nothing. `signature` is base64, "" for none (`cache.signing`).
+    `bare` are, stage by stage, steps whose layers the cache does not hold: hits for as long as no step
+    that is executed needs their files.
     """
 
     steps: tuple[CachedStep, ...]
@@ -52,6 +54,7 @@ class CacheDocument(NamedTuple):
     mounts: tuple[CachedMount, ...] = ()
     build: str = ""
     signature: str = ""
+    bare: tuple[tuple[CachedStep, ...], ...] = ()
 
     def layers(self) -> tuple[Descriptor, ...]:
         """The blobs, each once."""
@@ -77,6 +80,7 @@ class CacheDocument(NamedTuple):
                 ]
                 for step in self.steps
             ],
+            **_bare_rows(self.bare),
             "notes": dict(sorted(self.notes.items())),
             **({"mounts": [_mount_row(one, place) for one in self.mounts]} if self.mounts else {}),
             **({"build": self.build} if self.build else {}),
@@ -105,12 +109,13 @@ def read_document(data: bytes, layers: Sequence[Descriptor] | None = None) -> Ca
         mounts = tuple(_mount(one, layers) for one in document.get("mounts", ()))
         build = str(document.get("build", ""))
         signature = str(document.get("signature", ""))
+        bare = tuple(tuple(map(_bare_step, stage)) for stage in document.get("bare", ()))
     except InvalidCache:
         raise
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, InvalidDigest) as error:
         raise InvalidCache(f"its records are damaged: {type(error).__name__}") from None
     trees = {name: text for name, text in notes.items() if name.startswith("tree-")}
-    return CacheDocument(steps, trees, mounts, build, signature)
+    return CacheDocument(steps, trees, mounts, build, signature, bare)
 
 
 def _descriptor(row: Sequence[Any]) -> Descriptor:
@@ -123,6 +128,23 @@ def _descriptor(row: Sequence[Any]) -> Descriptor:
 def _step(row: Sequence[Any], layers: Sequence[Descriptor]) -> CachedStep:
     key, number, diff_id, created, seconds, name = row
     layer = _placed(number, diff_id, layers)
+    return CachedStep(str(key), layer, float(created), float(seconds), str(name))
+
+
+def _bare_rows(stages: Sequence[Sequence[CachedStep]]) -> dict[str, Any]:
+    """The rows of steps without layers, for a document; nothing where there are none."""
+    rows = [[_bare_row(step) for step in stage] for stage in stages]
+    return {"bare": rows} if rows else {}
+
+
+def _bare_row(step: CachedStep) -> list[Any]:
+    diff_id, one = step.layer
+    return [step.key, one.media_type, one.digest, one.size, diff_id, step.created, step.seconds, step.name]
+
+
+def _bare_step(row: Sequence[Any]) -> CachedStep:
+    key, media_type, digest, size, diff_id, created, seconds, name = row
+    layer = Layer(Digest.parse(diff_id), _descriptor((media_type, digest, size)))
     return CachedStep(str(key), layer, float(created), float(seconds), str(name))
 
 
@@ -142,15 +164,22 @@ def _mount(row: Sequence[Any], layers: Sequence[Descriptor]) -> CachedMount:
     return CachedMount(read_identity(identity), str(sharing), _placed(number, diff_id, layers))
 
 
-def inline_document(steps: Sequence[CachedStep], diff_ids: Sequence[str]) -> bytes:
+def inline_document(held: CacheDocument, diff_ids: Sequence[str]) -> bytes:
     """The document for an image's own steps, for an annotation of its manifest."""
     place = {diff_id: number for number, diff_id in enumerate(diff_ids)}
     rows = [
         [step.key, place[step.layer.diff_id], step.layer.diff_id, step.created, step.seconds, step.name]
-        for step in steps
+        for step in held.steps
         if step.layer.diff_id in place
     ]
-    document = {"format": FORMAT, "version": VERSION, "steps": rows}
+    notes = dict(sorted(held.notes.items()))
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "steps": rows,
+        **_bare_rows(held.bare),
+        **({"notes": notes} if notes else {}),
+    }
     return json.dumps(document, separators=(",", ":")).encode()
 
 

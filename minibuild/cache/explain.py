@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FROM_BASE = ("env", "arg", "user", "workdir")
 
 NO_CACHE = Cause("no-cache", "not to be cached")
+NOT_HELD = Cause("not-held", "the shared cache has its key, not its layer, which is needed now (mode=min)")
 _NEVER = Cause("never-built", "never built here")
 _GONE = "its result is no longer in the cache"
 _EVICTED = Cause("evicted", _GONE)

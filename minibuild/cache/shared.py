@@ -24,21 +24,25 @@ from minibuild.oci.reference import Reference
 
 
 class SharedLayer:
-    """A layer that a shared cache holds (`engine.filesystem.RemoteLayer`)."""
+    """A layer that a shared cache told of (`engine.filesystem.RemoteLayer`); `held` where it holds it too."""
 
-    def __init__(self, source: Source, descriptor: Descriptor) -> None:
+    def __init__(self, source: Source, descriptor: Descriptor, *, held: bool = True) -> None:
         self._source = source
         self._descriptor = descriptor
+        self.held = held
 
     @property
     def reference(self) -> Reference | None:
-        return self._source.reference
+        return self._source.reference if self.held else None
 
     def fetch(self, blobs: Blobs, progress: Progress) -> None:
         self._source.fetch(self._descriptor, blobs, progress)
 
     def forget(self, why: str) -> None:
-        self._source.distrust(self._descriptor.digest, why)
+        if self.held:
+            self._source.distrust(self._descriptor.digest, why)
+        else:
+            self._source.forget_stage(self._descriptor.digest)
 
 
 class SharedHit(NamedTuple):
@@ -68,6 +72,7 @@ class Source:
         self.notes: Mapping[str, str] = {}
         self.build = ""
         self._mounts: Mapping[str, CachedMount] = {}
+        self._bare: Mapping[Digest, Sequence[CachedStep]] = {}
         self._distrusted: set[Digest] = set()
         self._backend: Backend | None = None
         self._given_up = False
@@ -93,7 +98,14 @@ class Source:
             self.build = document.build
             if self._spec.mounts:
                 self._mounts = {mount.identity.folder: mount for mount in document.mounts}
-            self._steps = {step.key: step for step in document.steps}
+            held = {descriptor.digest for descriptor in document.layers()}
+            self._bare = {
+                step.layer.descriptor.digest: stage
+                for stage in document.bare
+                for step in stage
+                if step.layer.descriptor.digest not in held
+            }
+            self._steps = {step.key: step for stage in (*document.bare, document.steps) for step in stage}
 
     def wait(self) -> None:
         """Wait until the records are here, or until the cache's time is up."""
@@ -107,7 +119,13 @@ class Source:
         step = self._steps.get(key)
         if step is None or step.layer.descriptor.digest in self._distrusted:
             return None
-        return SharedHit(step, SharedLayer(self, step.layer.descriptor), self._spec.shown)
+        held = step.layer.descriptor.digest not in self._bare
+        return SharedHit(step, SharedLayer(self, step.layer.descriptor, held=held), self._spec.shown)
+
+    def withholds(self, key: str) -> bool:
+        """Whether `key` is known and its layer was needed, which the cache does not hold."""
+        step = self._steps.get(key)
+        return step is not None and step.layer.descriptor.digest in self._bare and self.find(key) is None
 
     def mount(self, folder: str) -> SharedMount | None:
         self.wait()
@@ -131,6 +149,11 @@ class Source:
             self._distrusted.add(digest)
             self._warn(f"cache {self._spec.shown}: layer {digest.short} is not used: {why}")
 
+    def forget_stage(self, digest: Digest) -> None:
+        """Hand out none of the steps of a stage whose layers are not here: what needs one needs those below."""
+        digests = (step.layer.descriptor.digest for step in self._bare[digest])
+        self._distrusted.update(one for one in digests if one in self._bare)
+
     def close(self) -> None:
         self._given_up = True
         if self._backend is not None:
@@ -145,6 +168,10 @@ class SharedCaches:
 
     def find(self, key: str) -> SharedHit | None:
         return next((hit for source in self._sources if (hit := source.find(key)) is not None), None)
+
+    def withholds(self, key: str) -> bool:
+        """Whether a cache knows `key`, and none holds its layer, which is needed."""
+        return self.find(key) is None and any(source.withholds(key) for source in self._sources)
 
     def mount(self, folder: str) -> SharedMount | None:
         """The files of a cache mount, by the name of its folder (`MountIdentity.folder`)."""

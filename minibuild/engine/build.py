@@ -91,10 +91,9 @@ def _build(session: Session, inputs: Inputs) -> BuildResult:
 
         check_mode(request.squash)
     if request.cache_from:
-        from minibuild.engine.sharing import open_shared
+        from minibuild.engine.sharing import use_shared
 
-        session.shared = open_shared(session)
-        session.layers.shared_note = session.shared.note
+        use_shared(session)
     dockerfile = parse(inputs.text, inputs.name)
     bases = ImageBases(session)
     notes: list[str] = []

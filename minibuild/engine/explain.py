@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from minibuild_store.store import Store
 
 from minibuild.cache.explain import NO_CACHE as NO_CACHE
+from minibuild.cache.explain import NOT_HELD as NOT_HELD
 from minibuild.cache.explain import Explainer, Step
 from minibuild.cache.journal import Cause
 from minibuild.cache.parts import FindListing, Labels

@@ -40,16 +40,22 @@ if TYPE_CHECKING:
 class LayerLost(LayerError):
     """The blob of `layer` is gone or damaged: what made it has to run again, or to be pulled again."""
 
-    def __init__(self, digest: Digest, why: str) -> None:
+    def __init__(self, digest: Digest, why: str, *, expected: bool = False) -> None:
+        """`expected` where the layer was known not to be anywhere."""
         super().__init__(
             f"layer {digest} {why}",
             cure="Build again with --no-cache, or with --pull if it came with a base image.",
         )
         self.digest = digest
+        self.expected = expected
 
 
 class RemoteLayer(Protocol):
-    """A layer that a shared cache holds: pulled when its bytes are needed, and no sooner."""
+    """A layer that a shared cache told of: pulled when its bytes are needed, and no sooner."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it can be pulled at all; the step that made it has to run otherwise."""
 
     @property
     def reference(self) -> Reference | None:
@@ -221,6 +227,13 @@ class Layers:
             return self.whole(digest) or digest in self._origins or digest in self._remote
         return True
 
+    def within_reach(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is here or can be pulled."""
+        digest = descriptor.digest
+        if digest in self._remote and not self._remote[digest][1].held:
+            return self._store.blobs.has(digest, descriptor.size) or digest in self._origins
+        return True
+
     def stamp(self, digest: Digest) -> int:
         """The blob's modification time in nanoseconds, 0 where it is not here."""
         try:
@@ -271,6 +284,10 @@ class Layers:
         """Bring a shared cache's layer here, and make sure that it is what the cache said it is."""
         digest = layer.descriptor.digest
         blobs = self._store.blobs
+        if not remote.held:
+            self._remote.pop(digest, None)
+            remote.forget("")
+            raise LayerLost(digest, "is not in the shared cache", expected=True)
         try:
             with self._store.lock(f"fetch {digest}"):
                 if not blobs.has(digest, layer.descriptor.size):

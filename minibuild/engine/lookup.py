@@ -79,6 +79,7 @@ class Lookup:
             stamp = session.layers.stamp(layer.descriptor.digest)
             record = StepRecord(layer, self.now, seconds, step.name, stamp)
             session.cache.put(key, record)
+            session.from_shared.pop(key, None)  # what a shared cache had, but not its layer
             if place is not None:
                 session.cache.put_parts(key, parts)
         return Outcome(record, False, key, parts, cause)
@@ -123,13 +124,15 @@ class Lookup:
         return ttl is not None and time.time() - record.created > ttl
 
     def _explain(self, place: Place, step: Step, key: str, parts: keys.Parts) -> Cause:
-        from minibuild.engine.explain import NO_CACHE, explain, explainer
+        from minibuild.engine.explain import NO_CACHE, NOT_HELD, explain, explainer
 
         if not step.cacheable:
             return NO_CACHE
         record = self._session.cache.get(key)
         if record is not None and self._expired(step, record):
             return Cause("expired", "its result is older than its ttl")
+        if self._session.shared is not None and self._session.shared.withholds(key):
+            return NOT_HELD
         with self._mutex:
             if self._explainer is None:
                 self._explainer = explainer(self._session)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from minibuild_store.errors import BlobDamaged, BlobNotFound
 
+from minibuild.engine.filesystem import LayerLost
 from minibuild.engine.session import Session
 from minibuild.errors import LayerError
 
@@ -24,5 +25,6 @@ def repaired(session: Session, attempt: Callable[[], T]) -> T:
             if digest is None or digest in lost:
                 raise
             lost.add(digest)
-            session.notice("warning", f"layer {digest.short} is gone or damaged; what made it runs again")
+            if not (isinstance(error, LayerLost) and error.expected):
+                session.notice("warning", f"layer {digest.short} is gone or damaged; what made it runs again")
         session.begin_again()

@@ -15,7 +15,7 @@ from minibuild_store.store import Store
 
 from minibuild.cache.journal import Cause, Journal
 from minibuild.cache.steps import StepCache, StepRecord
-from minibuild.engine.filesystem import Layers
+from minibuild.engine.filesystem import LayerLost, Layers
 from minibuild.engine.request import BuildRequest, StepReport
 from minibuild.errors import Cancelled, MinibuildError
 from minibuild.events import (
@@ -294,7 +294,9 @@ class Running:
             if rest := masker.end():
                 self._session.emit(StepOutput(self.id, stream, rest))
         self._session._current.step = None
-        if error is not None:
+        if isinstance(error, LayerLost) and error.expected:
+            self.output(1, b"needs files that no cache holds: what makes them runs first\n")
+        elif error is not None:
             self._session.emit(StepFailed(self.id, seconds, _said(error)))
             return
         self._session.emit(StepFinished(self.id, seconds, self.cached, self.bytes))

@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 _ATTEMPTS = 2
 
 
-def open_shared(session: Session) -> SharedCaches:
-    """Begin to read every ``--cache-from``."""
+def use_shared(session: Session) -> None:
+    """Begin to read every ``--cache-from`` of the request."""
     request = session.request
 
     def warn(text: str) -> None:
         session.notice("warning", text)
 
     sources = [(spec, services_for(request.registry, spec)) for spec in request.cache_from]
-    return SharedCaches(sources, warn)
+    session.shared = SharedCaches(sources, warn)
+    session.layers.shared_note = session.shared.note
 
 
 def services_for(options: RegistryOptions, spec: CacheSpec) -> Services:
@@ -63,7 +64,7 @@ def with_inline(
     asked = any(spec.kind == "inline" for spec in session.request.cache_to)
     if not asked and session.request.build_args.get("BUILDKIT_INLINE_CACHE") not in ("1", "true"):
         return tuple(outputs)
-    text = inline_document(_steps(session, plan, whole=False), diff_ids).decode()
+    text = inline_document(_document(session, plan, whole=False), diff_ids).decode()
     note = Annotation(Level.MANIFEST, ANNOTATION, text)
     return tuple(
         replace(spec, annotations=(*spec.annotations, note))
@@ -115,11 +116,10 @@ def keep_checked(session: Session) -> None:
 
 
 def _export(session: Session, plan: Plan, spec: CacheSpec, mounts: MountExport | None) -> None:
-    steps = _steps(session, plan, whole=spec.mode == "max")
-    notes = session.layers.notes if spec.mode == "max" else {}
     packed = [] if mounts is None else mounts.packed()
-    build = _described(session) if spec.explain else ""
-    document = CacheDocument(steps, dict(notes), tuple(one.mount for one in packed), build)
+    document = _document(session, plan, whole=spec.mode == "max")._replace(
+        mounts=tuple(one.mount for one in packed), build=_described(session) if spec.explain else ""
+    )
     theirs = {one.upload.descriptor.digest: one.upload for one in packed}
     uploads = [
         theirs.get(descriptor.digest)
@@ -158,17 +158,25 @@ def _opener(session: Session, descriptor: Descriptor) -> Callable[[], IO[bytes]]
     return lambda: session.layers.path(descriptor).open("rb")
 
 
-def _steps(session: Session, plan: Plan, *, whole: bool) -> tuple[CachedStep, ...]:
-    """The steps of this build with what they gave; unless `whole` only those that the image is made of."""
+def _document(session: Session, plan: Plan, *, whole: bool) -> CacheDocument:
+    """The steps of this build with what they gave: those that the image is made of, or the `whole` build's.
+
+    Of the others only the keys: with them an unchanged build executes nothing.
+    """
     stages = _chain(plan)
-    found: dict[str, CachedStep] = {}
+    held: dict[str, CachedStep] = {}
+    bare: dict[str, dict[str, CachedStep]] = {}
     for row in session.journal.steps:
-        record = None
-        if whole or row.stage in stages:
-            record = session.from_shared.get(row.key) or session.cache.get(row.key)
-        if record is not None:
-            found[row.key] = CachedStep(row.key, record.layer, record.created, record.seconds, row.name)
-    return tuple(found.values())
+        record = session.from_shared.get(row.key) or session.cache.get(row.key)
+        if record is None:
+            continue
+        step = CachedStep(row.key, record.layer, record.created, record.seconds, row.name)
+        if (whole or row.stage in stages) and session.layers.within_reach(record.layer.descriptor):
+            held[row.key] = step
+        else:
+            bare.setdefault(row.stage, {})[row.key] = step
+    without = tuple(tuple(steps.values()) for steps in bare.values())
+    return CacheDocument(tuple(held.values()), dict(session.layers.notes), bare=without)
 
 
 def _chain(plan: Plan) -> set[str]:
