@@ -71,10 +71,14 @@ def dry_run(
 ) -> list[PlannedStage]:
     """The stages that `request` needs, in order, and what is known of their steps.
 
-    The documents of bases, and a context that is elsewhere, are fetched. Raises a `MinibuildError`.
+    The documents of bases and shared caches, and a context that is elsewhere, are fetched. Raises a `MinibuildError`.
     """
     with Session(store, request, sink, cancel) as session:
         inputs = read_inputs(session)
+        if request.cache_from:
+            from minibuild.engine.sharing import use_shared
+
+            use_shared(session)
         try:
             bases = ImageBases(session)
             plan = lower(parse(inputs.text, inputs.name), lower_options(request, inputs), bases)
