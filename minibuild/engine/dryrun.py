@@ -17,19 +17,20 @@ from minibuild.credentials import redacted
 from minibuild.dockerfile.parse import parse
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer
-from minibuild.engine.inputs import read_inputs
+from minibuild.engine.inputs import Inputs, read_inputs
+from minibuild.engine.keyedsteps import KeyedSteps
 from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.lowering import lower_options
+from minibuild.engine.notes import Notes
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Running, Session
-from minibuild.engine.solve import Solver, StageResult
 from minibuild.engine.sources import Files, TreeFiles
 from minibuild.engine.stagerows import base_text, stage_rows, stage_sources
 from minibuild.errors import MinibuildError
 from minibuild.events import EventSink, silent
 from minibuild.plan import keys, steps
 from minibuild.plan.lower import lower
-from minibuild.plan.steps import Source, StagePlan, Step
+from minibuild.plan.steps import Plan, Source, StagePlan, Step
 
 
 class PlannedStep(NamedTuple):
@@ -71,7 +72,8 @@ def dry_run(
 ) -> list[PlannedStage]:
     """The stages that `request` needs, in order, and what is known of their steps.
 
-    The documents of bases and shared caches, and a context that is elsewhere, are fetched. Raises a `MinibuildError`.
+    The documents of bases and shared caches, and a context that is elsewhere, are fetched. Raises a
+    `MinibuildError`.
     """
     with Session(store, request, sink, cancel) as session:
         inputs = read_inputs(session)
@@ -120,8 +122,13 @@ class _Remote(TreeFiles):
         raise _Missed("", "what it copies is in an image that is not here yet")
 
 
-class _DryRun(Solver):
-    """Goes through the stages one by one; `_results` holds those whose every step hits."""
+class _DryRun(KeyedSteps):
+    """Goes through the stages one by one; `_found` holds those whose every step hits."""
+
+    def __init__(self, session: Session, plan: Plan, bases: ImageBases, inputs: Inputs) -> None:
+        super().__init__(session, plan, bases, inputs)
+        self._notes = Notes(session, plan)
+        self._found: dict[int, Filesystem] = {}
 
     def planned(self) -> list[PlannedStage]:
         found = [self._planned(stage) for stage in self.plan.stages]
@@ -157,14 +164,13 @@ class _DryRun(Solver):
             filesystem = None if filesystem is None else filesystem.extended(record.layer)
             self._notes.outcome(Place(stage, number), outcome, 0.0, 0.0)
         if filesystem is not None:
-            self._results[stage.index] = StageResult(filesystem, ())
-        self._done[stage.index].set()
+            self._found[stage.index] = filesystem
         return PlannedStage(stage.name, base_text(self.plan, stage), tuple(rows))
 
     def _origin(self, stage: StagePlan) -> tuple[Filesystem | None, str]:
         """What the stage starts from; None, and why, where that is not known."""
         base = stage.base
-        if isinstance(base, steps.FromStage) and base.index not in self._results:
+        if isinstance(base, steps.FromStage) and base.index not in self._found:
             return None, f"stage {self.plan.stage(base.index).name} comes first"
         try:
             return self._filesystem(base), ""
@@ -173,7 +179,7 @@ class _DryRun(Solver):
 
     def _check_sources(self, step: Step) -> None:
         for source in stage_sources(step):
-            if source.index not in self._results:
+            if source.index not in self._found:
                 raise _Missed("", f"stage {self.plan.stage(source.index).name} comes first")
         for item in step.items if isinstance(step, steps.CopyStep) else ():
             if isinstance(item, steps.UrlItem | steps.GitItem):
@@ -182,13 +188,10 @@ class _DryRun(Solver):
 
     def _looked_up(self, place: Place, step: Step, parent: Filesystem, made_ns: int) -> Outcome:
         running = self.session.step(step.name)  # never entered, so nothing is told of it
-        match step:
-            case steps.RunStep():
-                return self._run(step, parent, running, place)
-            case steps.CopyStep():
-                return self._copy(step, parent, made_ns, running, place)
-            case steps.WorkdirStep():
-                return self._workdir(step, parent, made_ns, running, place)
+        return self._keyed(place, step, parent, made_ns, running)
+
+    def _finished(self, index: int) -> Filesystem:
+        return self._found[index]
 
     def _files(self, source: Source) -> Files:
         files = super()._files(source)
