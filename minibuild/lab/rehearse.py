@@ -1,7 +1,7 @@
-"""One commit's build gone through by keys alone: the product's own solver, with nothing executed.
+"""One commit's build gone through by keys alone: with the product's own steps, and nothing executed.
 
-Planning, selection, content digests and keys are those of a build (`engine.solve`, `plan.keys`). What differs
-is the look-up: results are on a `Shelf`, and a step that misses gets a layer that nobody wrote.
+Planning, selection, content digests and keys are those of a build (`engine.keyedsteps`, `plan.keys`). What
+differs is the look-up: results are on a `Shelf`, and a step that misses gets a layer that nobody wrote.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from minibuild.cache.steps import StepRecord
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.inputs import Inputs
+from minibuild.engine.keyedsteps import KeyedSteps
 from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.session import Running, Session
-from minibuild.engine.solve import Solver, StageResult
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
 from minibuild.errors import MinibuildError
 from minibuild.lab.costs import Cost, Costs
@@ -83,7 +83,7 @@ class Memory:
     assumed: bool = False
 
 
-class Rehearsal(Solver):
+class Rehearsal(KeyedSteps):
     """Goes through one plan at one commit. `now` is the commit's time in seconds."""
 
     def __init__(
@@ -107,6 +107,7 @@ class Rehearsal(Solver):
         self.rows: list[StepRow] = []
         self._layers = layers
         self._here: set[str] = set()
+        self._done: dict[int, Filesystem] = {}
         self._assumed = False
         self.lost = ""
         super().__init__(session, plan, bases, inputs)
@@ -139,8 +140,7 @@ class Rehearsal(Solver):
                 seen[slot] = outcome.parts
                 self._add(place, step, outcome, cause, pulled)
                 filesystem = filesystem.extended(outcome.record.layer)
-            self._results[stage.index] = StageResult(filesystem, ())
-            self._done[stage.index].set()
+            self._done[stage.index] = filesystem
         memory.parts = seen
         if memory.shared:
             memory.shelf.keep_only({row.key for row in self.rows})
@@ -152,19 +152,16 @@ class Rehearsal(Solver):
         running = self.session.step(step.name)  # never entered: nothing is told of it
         self.files.bytes = 0
         self._assumed = False
-        match step:
-            case steps.RunStep():
-                outcome = self._run(step, parent, running, place)
-            case steps.CopyStep():
-                outcome = self._copy(step, parent, made_ns, running, place)
-            case steps.WorkdirStep():
-                outcome = self._workdir(step, parent, made_ns, running, place)
+        outcome = self._keyed(place, step, parent, made_ns, running)
         pulled = 0
         if self.memory.shared and not outcome.hit:
             needed = [parent, *(self._filesystem(source) for source in _sources(step))]
             pulled = self._pull(needed)
             self._here.add(outcome.record.layer.diff_id)
         return outcome, pulled
+
+    def _finished(self, index: int) -> Filesystem:
+        return self._done[index]
 
     def _pull(self, filesystems: list[Filesystem]) -> int:
         """Bytes of the layers that are not on this machine yet; from now on they are."""
