@@ -145,7 +145,7 @@ class FileDigests:
 
     def note(self, row: Row, digest: str, now: int) -> None:
         """A file of this SHA-256 (hex) was looked at from the time `now` on."""
-        if _newest(row) < now - _RACY_NS:
+        if row.newest < now - _RACY_NS:
             self.table.note(row.where, row.stamp, digest)
 
 
@@ -170,7 +170,8 @@ def content_head(name: bytes) -> bytes:
 
 def content_line(row: Row, digest: str, inodes: dict[bytes, bytes], *, modes: bool) -> bytes:
     """What one row adds, with the SHA-256 (hex) of a file; `inodes` are the match's names of linked files."""
-    (path, kind, mode, uid, gid, _size, _mtime, link, device, xattrs), _where, _stamp, inode, leads = row
+    entry, _where, _stamp, inode, leads, _newest = row
+    path, kind, mode, uid, gid, _size, _mtime, link, device, xattrs = entry
     if kind is _FILE:
         content = digest.encode()
         if inode:
@@ -226,11 +227,6 @@ def read_listing(data: bytes) -> Iterator[bytes]:
         begun = head + begun
     if b"\0" in begun:
         yield begun
-
-
-def _newest(row: Row) -> int:
-    _size, mtime, ctime, _inode = row.stamp.split(b" ")
-    return max(int(mtime), int(ctime))
 
 
 def _hash_files(rows: Sequence[Row]) -> list[str]:

@@ -20,6 +20,10 @@ _KINDS = {
     stat.S_IFCHR: Kind.CHAR,
     stat.S_IFBLK: Kind.BLOCK,
 }
+_FILE = Kind.FILE  # a member read from its class is slow, and so is a named tuple's own constructor
+_NO_DEVICE = (0, 0)
+_entry = Entry._make
+_row = Row._make
 
 
 class FolderView:
@@ -131,22 +135,23 @@ class FolderView:
 
 
 def _row_of(relative: bytes, path: bytes, status: os.stat_result) -> Row | None:
-    mode = status.st_mode
-    kind = _KINDS.get(stat.S_IFMT(mode))
+    mode, mtime, ctime = status.st_mode, status.st_mtime_ns, status.st_ctime_ns
+    kind = _KINDS.get(mode & 0o170000)
     if kind is None:
         return None
-    size, link, device, inode = 0, b"", (0, 0), b""
-    if kind is Kind.FILE:
+    size, link, device, inode, newest = 0, b"", _NO_DEVICE, b"", 0
+    if kind is _FILE:
         size = status.st_size
+        newest = mtime if mtime > ctime else ctime
         if status.st_nlink > 1:
             inode = b"%d:%d" % (status.st_dev, status.st_ino)
     elif kind is Kind.SYMLINK:
         link = os.readlink(path)
     elif kind is Kind.CHAR or kind is Kind.BLOCK:
         device = (os.major(status.st_rdev), os.minor(status.st_rdev))
-    mtime = status.st_mtime_ns
-    stamp = b"%d %d %d %d" % (size, mtime, status.st_ctime_ns, status.st_ino)
-    return Row(Entry(relative, kind, mode & 0o7777, 0, 0, size, mtime, link, device), path, stamp, inode)
+    stamp = b"%d %d %d %d" % (size, mtime, ctime, status.st_ino)
+    entry = _entry((relative, kind, mode & 0o7777, 0, 0, size, mtime, link, device, ()))
+    return _row((entry, path, stamp, inode, False, newest))
 
 
 def _name(item: os.DirEntry[bytes]) -> bytes:

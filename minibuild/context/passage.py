@@ -5,7 +5,7 @@ What comes out is what `Placement.copy` and `finish` make of the same folder, in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from minibuild.context.place import Placed, Placement
 from minibuild.context.rows import Match, Row
@@ -24,6 +24,8 @@ class Passage:
         self._waiting: list[Placed] = []  # folders that are written once something in them is
         target = placement.copy(root, dest)
         self._prefix = target + b"/" if target else b""
+        self._free: bytes | None = None  # a folder below which nothing was, with its slash
+        self._note_free(target)
         self._begin = list(self._way(target))
 
     def _way(self, target: bytes) -> Iterator[Placed]:
@@ -32,26 +34,39 @@ class Passage:
         for depth in range(1, len(parts) + 1):
             yield from self._due(self._placement.folder(b"/".join(parts[:depth])))
 
+    def _note_free(self, folder: bytes) -> None:
+        if not self._placement.covers(folder):
+            self._free = folder + b"/"
+
     def begin(self) -> list[Placed]:
         """What is due before the first row."""
         return self._begin
 
-    def place(self, row: Row) -> Iterator[Placed]:
+    def place(self, row: Row) -> Sequence[Placed]:
         """What is due with a row below the folder."""
         path = self._prefix + row.entry.path
         waiting = self._waiting
         while waiting and not path.startswith(waiting[-1].entry.path + b"/"):
             waiting.pop()
+        if self._free is not None and path.startswith(self._free):
+            placed = self._placement.at(row, path, free=True)
+            return self._now(placed) if waiting or placed.inode else (placed,)
+        if row.entry.kind is Kind.DIR:
+            self._note_free(path)
         return self._due(self._placement.at(row, path))
 
-    def _due(self, placed: Placed) -> Iterator[Placed]:
+    def _due(self, placed: Placed) -> Sequence[Placed]:
         if self._placement.untouched(placed.entry):
             self._waiting.append(placed)
-            return
-        yield from self._waiting
-        self._waiting.clear()
+            return ()
+        return self._now(placed)
+
+    def _now(self, placed: Placed) -> Sequence[Placed]:
+        """`placed` behind the folders that waited for it."""
         if placed.inode:
             first = self._linked.setdefault(placed.inode, placed.entry.path)
             if first != placed.entry.path:
                 placed = Placed(placed.entry._replace(kind=Kind.HARDLINK, link=first, size=0))
-        yield placed
+        due = (*self._waiting, placed)
+        self._waiting.clear()
+        return due

@@ -14,7 +14,8 @@ class Row(NamedTuple):
     `where` names the content of a regular file to whoever gave the row (for a folder: the path to open).
     `stamp` changes whenever the file may have changed since (size, times, inode); empty for known content.
     Rows of one match that share a non-empty `inode` are names of one file (hard links). `leads` says that
-    the folder was not selected itself, and only leads to something that was.
+    the folder was not selected itself, and only leads to something that was. `newest` is the later of the
+    two times (ns) in the stamp of a regular file.
     """
 
     entry: Entry
@@ -22,6 +23,7 @@ class Row(NamedTuple):
     stamp: bytes = b""
     inode: bytes = b""
     leads: bool = False
+    newest: int = 0
 
 
 class Match(NamedTuple):

@@ -19,7 +19,6 @@ from minibuild.layers.entry import Kind
 
 _FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 _KINDS = {stat.S_IFIFO: Kind.FIFO, stat.S_IFCHR: Kind.CHAR, stat.S_IFBLK: Kind.BLOCK}
-_FILE_KIND = Kind.FILE
 _by_name = attrgetter("name")
 
 
@@ -50,14 +49,15 @@ class Stamping:
         self._total.update(b"match %b\n" % name)
         self._newest = 0
 
-    def add(self, row: Row) -> None:
-        """The next row."""
-        path, kind, mode, _uid, _gid, _size, mtime, link, _device, _xattrs = row.entry
-        self._total.update(b"%b\0%b %o %b %b\n" % (path, kind.encode(), mode, row.stamp, link))
-        if kind is _FILE_KIND:
-            ctime = int(row.stamp.split(b" ", 3)[2])
-            if ctime > self._newest or mtime > self._newest:
-                self._newest = max(mtime, ctime)
+    def add(self, *rows: Row) -> None:
+        """The next rows."""
+        lines = []
+        for entry, _where, stamp, _inode, _leads, newest in rows:
+            path, kind, mode, _uid, _gid, _size, _mtime, link, _device, _xattrs = entry
+            lines.append(b"%b\0%b %o %b %b\n" % (path, kind.encode(), mode, stamp, link))
+            if newest > self._newest:
+                self._newest = newest
+        self._total.update(b"".join(lines))
 
     def done(self) -> Stamp:
         return Stamp(self._total.digest(), self._newest)

@@ -15,6 +15,8 @@ from minibuild.engine.sources import ContextFiles, Files
 from minibuild.layers.entry import Entry, Kind
 from minibuild.oci.descriptor import Descriptor
 
+_FILE = Kind.FILE  # a member read from its class is slow
+
 
 def write_layer(
     session: Session,
@@ -45,7 +47,7 @@ def write_layer(
         for number, item in enumerate(placed):
             if not number % 1000:
                 check()
-            if item.entry.kind is not Kind.FILE:
+            if item.entry.kind is not _FILE:
                 writer.add(item.entry)
             elif item.data is not None:
                 writer.add(item.entry, item.data)

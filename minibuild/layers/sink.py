@@ -83,6 +83,25 @@ class LayerSink:
             self._advance(count)
             taken += count
 
+    def member(self, head: bytes, fd: int, size: int, tail: bytes, seen: Seen | None = None) -> int:
+        """`head`, then as `copy`, then `tail` where there were `size` bytes."""
+        start = self._filled + len(head)
+        end = start + size
+        if end + len(tail) < CHUNK:
+            self._slot[self._filled : start] = head
+            got = os.readv(fd, (self._slot[start : end + 1],))
+            if seen is not None:
+                seen(self._slot[start : start + got])
+            self._filled = start + got
+            if got < size:
+                got += self.copy(fd, size - got, seen)
+        else:  # the end of the slot comes first
+            self.write(head)
+            got = self.copy(fd, size, seen)
+        if got == size:
+            self.write(tail)
+        return got
+
     def copy(self, fd: int, size: int, seen: Seen | None = None) -> int:
         """Take `size` bytes from `fd`'s offset on; returns how many there were: at most `size` + 1.
 

@@ -96,10 +96,11 @@ class LayerWriter:
         entry = _entry((path, kind, mode, uid, gid, size, mtime, link, device, xattrs))
         if path in KEPT_FILES and kind is _FILE and size <= KEPT_SIZE:
             source = self._keep(entry, source)
-        self._sink.write(header(entry))
         self._index.add(entry)
         if kind is _FILE:
-            self._content(entry, source, seen)
+            self._file(entry, source, seen)
+        else:
+            self._sink.write(header(entry))
 
     def close(self) -> LayerResult:
         """End the archive and the blob."""
@@ -122,28 +123,25 @@ class LayerWriter:
         """Give up the layer. Harmless after `close`."""
         self._sink.abort()
 
-    def _content(self, entry: Entry, source: Source | None, seen: Seen | None) -> None:
+    def _file(self, entry: Entry, source: Source | None, seen: Seen | None) -> None:
         size = entry.size
-        if isinstance(source, bytes):
-            got = len(source)
-            if got == size:
-                self._sink.write(source)
-                if seen is not None:
-                    seen(source)
-        elif isinstance(source, int):
-            got = self._sink.copy(source, size, seen)
-        elif source is None:
-            got = 0
+        head, tail = header(entry), _ZEROS[-size % BLOCK]
+        if isinstance(source, int):
+            got = self._sink.member(head, source, size, tail, seen)
+        elif source is None or isinstance(source, bytes):
+            content = source or b""
+            got = len(content)
+            if seen is not None:
+                seen(content)
+            self._sink.write(head + content + tail)
         else:
             fd = self._open(source)
             try:
-                got = self._sink.copy(fd, size, seen)
+                got = self._sink.member(head, fd, size, tail, seen)
             finally:
                 os.close(fd)
         if got != size:
             raise _changed(entry)
-        if tail := -size % BLOCK:
-            self._sink.write(_ZEROS[tail])
 
     def _open(self, source: FileAt | os.PathLike[bytes] | os.PathLike[str]) -> int:
         path, dir_fd = source if isinstance(source, FileAt) else (source, None)

@@ -92,6 +92,46 @@ def test_a_copy_says_how_much_there_was(size: int, before: int, target: int, tmp
             assert sink.copy(reader.fileno(), size - 1) == size
 
 
+@pytest.mark.parametrize("size", [0, 10, 511, 512, CHUNK - 1, CHUNK, 3 * CHUNK + 7])
+@pytest.mark.parametrize("before", [0, 5, CHUNK - 10])
+def test_a_member_is_its_head_its_content_and_its_tail(
+    size: int, before: int, target: int, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(NOISE[:size])
+    seen = hashlib.sha256()
+    with LayerSink(target, COMPRESSIONS[2]) as sink, source.open("rb", buffering=0) as reader:
+        sink.write(bytes(before))
+        assert sink.member(b"head", reader.fileno(), size, b"tail", seen.update) == size
+        assert sink.position == before + 4 + size + 4
+        done = sink.close()
+    assert seen.digest() == hashlib.sha256(NOISE[:size]).digest()
+    whole = bytes(before) + b"head" + NOISE[:size] + b"tail"
+    assert done.diff_id == "sha256:" + hashlib.sha256(whole).hexdigest()
+
+
+def test_a_member_that_comes_in_parts_is_whole(target: int) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"first ")
+    later = threading.Timer(0.05, lambda: (os.write(writer, b"second"), os.close(writer)))
+    later.start()
+    with LayerSink(target, COMPRESSIONS[2]) as sink:
+        assert sink.member(b"<", reader, 12, b">") == 12
+        assert sink.close().diff_id == "sha256:" + hashlib.sha256(b"<first second>").hexdigest()
+    later.join()
+    os.close(reader)
+
+
+@pytest.mark.parametrize("size", [10, CHUNK])
+def test_a_member_whose_source_has_another_length_says_so(size: int, target: int, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(NOISE[:size])
+    with LayerSink(target, COMPRESSIONS[2]) as sink, source.open("rb", buffering=0) as reader:
+        assert sink.member(b"", reader.fileno(), size + 5, b"") == size
+        reader.seek(0)
+        assert sink.member(b"", reader.fileno(), size - 1, b"") == size
+
+
 def test_a_small_blob_starts_no_thread(target: int) -> None:
     with LayerSink(target, COMPRESSIONS[0]) as sink:
         sink.write(bytes(CHUNK - 1))
