@@ -75,6 +75,15 @@ class Store:
             self._records[kind] = found
         return found
 
+    def folder_times(self) -> tuple[int, ...]:
+        """Times (ns), of which one moves whenever a blob, snapshot or cache mount comes or goes.
+
+        What is written within a cache mount does not show.
+        """
+        root = self._session.root
+        folders = (f"{root}/{BLOBS}/sha256", f"{root}/{SNAPSHOTS}", f"{root}/{CACHES}")
+        return tuple(os.stat(folder).st_mtime_ns if os.path.isdir(folder) else 0 for folder in folders)
+
     def lock(
         self,
         name: str,

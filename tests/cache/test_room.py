@@ -14,7 +14,7 @@ from minibuild_store.store import Store
 from minibuild.cache.collect import Policy, collect, plan_for
 from minibuild.cache.inventory import Inventory, Thing
 from minibuild.cache.verify import verify
-from minibuild.engine.upkeep import cap_from, parse_age, parse_size, remover
+from minibuild.engine.upkeep import cap_from, keep_cap, parse_age, parse_size, remover
 from minibuild.errors import UsageError
 from tests.feature.project import Project
 
@@ -138,6 +138,34 @@ def test_the_cap_is_kept_after_every_build(project: Project) -> None:
         held = json.loads(project.command("cache", "du", "--filter", "kept=0", "--json").out)
         base = sum(int(one["bytes"]) for one in things(project) if one["kind"] == "base")  # type: ignore[call-overload]
         assert held["total"] + base <= 700_000
+
+
+def test_a_count_that_found_room_holds_until_something_comes_or_goes(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("a.txt", "a")
+    project.built(text=TEXT)
+    counts = []
+    monkeypatch.setattr(
+        "minibuild.cache.inventory.Inventory", lambda store: counts.append(1) or Inventory(store)
+    )
+    with Store.open(project.store) as store:
+        age(store)
+        for _ in range(3):
+            keep_cap(store, 10**9, "auto")
+        assert len(counts) == 1
+        keep_cap(store, 2 * 10**9, "auto")
+        assert len(counts) == 2
+        store.blobs.put(b"another")
+        keep_cap(store, 2 * 10**9, "auto")
+        assert len(counts) == 3
+
+
+def age(store: Store) -> None:
+    """Let the store look as if nothing had come or gone for a minute."""
+    for folder in ("blobs/sha256", "snapshots-v1", "caches-v1"):
+        if (store.root / folder).is_dir():
+            os.utime(store.root / folder, (time.time() - 60,) * 2)
 
 
 def test_the_cap_of_the_config_file_counts_where_the_environment_has_none(tmp_path: Path) -> None:
