@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
-from minibuild_store.errors import StoreBusy
+from minibuild_store.errors import StoreBusy, StoreFull
 from minibuild_store.store import Store
 
 from minibuild.cache.backend import Backend, backend_for
@@ -122,19 +124,21 @@ def import_mounts(
     A mount that holds something here is left alone unless `replace`. Raises a `MinibuildError`.
     """
     with store.workspace() as work:
-        backend = _opened(source, work / "layout", registry or RegistryOptions())
         try:
-            document = backend.load()
-            mounts = () if document is None else document.mounts
-            if not mounts:
-                raise UsageError(
-                    "there are no cache mounts in it", cure="Name a file that cache mounts export wrote."
-                )
-            wanted = _matching(mounts, [mount.identity for mount in mounts], names)
-            with Store.open(work / "fetched") as fetched:
-                return [_imported(store, sandbox, backend, fetched, one, replace=replace) for one in wanted]
-        finally:
-            backend.close()
+            with closing(_opened(source, work / "layout", registry or RegistryOptions())) as backend:
+                document = backend.load()
+                mounts = () if document is None else document.mounts
+                if not mounts:
+                    raise UsageError(
+                        "there are no cache mounts in it", cure="Name a file that cache mounts export wrote."
+                    )
+                wanted = _matching(mounts, [mount.identity for mount in mounts], names)
+                with Store.open(work / "fetched") as fetched:
+                    return [
+                        _imported(store, sandbox, backend, fetched, one, replace=replace) for one in wanted
+                    ]
+        except StoreFull:  # which names a folder of the workspace
+            raise StoreFull(str(store.root)) from None
 
 
 def _opened(source: str | BinaryIO, work: Path, registry: RegistryOptions) -> Backend:
@@ -171,7 +175,10 @@ def _unpack(source: str | BinaryIO, work: Path) -> None:
         why = str(error).partition("\n")[0].rstrip(":")
         raise UsageError(f"not a complete tar archive: {why}", cure="Export it again.") from None
     except OSError as error:
-        raise UsageError(f"cannot read {source}: {error.strerror}", cure="Check the path.") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # said of what is written
+            raise StoreFull(str(work)) from None
+        name = source if isinstance(source, str) else "standard input"
+        raise UsageError(f"cannot read {name}: {error.strerror}", cure="Check the path.") from None
 
 
 def _imported(

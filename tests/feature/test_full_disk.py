@@ -30,15 +30,22 @@ done > "$SAID/damaged"
 
 def twice(project: Project, *options: str, left: int, store: bool = True) -> tuple[Done, Done]:
     """Build on a disk with `left` MiB, that holds the store or the outputs, then with more."""
+    return run_twice(
+        project, "build", *project.base(), *options, str(project.context), left=left, store=store
+    )
+
+
+def run_twice(project: Project, *arguments: str, left: int, store: bool = True) -> tuple[Done, Done]:
+    """The same with any command."""
     disk, said = project.root / "disk", project.root / "said"
     disk.mkdir()
     said.mkdir()
     enter = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-Urm"]
-    build = [sys.executable, "-m", "minibuild", "build", *project.base(), *options, str(project.context)]
+    command = [sys.executable, "-m", "minibuild", *arguments]
     variables = project.variables({"FILLED": str(96 - left), "DISK": str(disk), "SAID": str(said)})
     if store:
         variables["MINIBUILD_ROOT"] = str(disk / "store")
-    done = subprocess.run([*enter, "sh", "-c", SCRIPT, "sh", *build], env=variables, check=False)
+    done = subprocess.run([*enter, "sh", "-c", SCRIPT, "sh", *command], env=variables, check=False)
     assert done.returncode != 99, "tmpfs cannot be mounted"
     for name in ("left", "damaged", "written"):
         assert (said / name).read_text() == "", name
@@ -99,3 +106,16 @@ def test_no_space_for_an_output(project: Project, large: Path, kind: str) -> Non
     first, _ = twice(project, "-o", f"{kind}dest={dest}", left=8, store=False)
     assert first.code == 5
     assert f"cannot write {dest}: no space left on device" in first.error
+
+
+@pytest.mark.parametrize("left", [12, 30, 50])
+def test_no_space_for_cache_mounts_that_are_imported(project: Project, left: int) -> None:
+    """There is room for part of the file, for it alone, or for its layer as well."""
+    run = "RUN --mount=type=cache,target=/cache head -c 20000000 /dev/urandom > /cache/large\n"
+    project.built(text=f"FROM busybox\n{run}")
+    archive = str(project.root / "mounts.tar")
+    assert project.command("cache", "mounts", "export", archive).code == 0
+    first, _second = run_twice(project, "cache", "mounts", "import", archive, left=left)
+    assert first.code == 5
+    assert "no space left" in first.error
+    assert not {"mounts.tar", "running-v1"} & set(first.error.replace(":", "/").split("/"))
