@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from minibuild_store.digest import Digest
 
-from minibuild.errors import SandboxError
+from minibuild.errors import MinibuildError, SandboxError
 from minibuild.sandbox.client import Sandbox
 from minibuild.sandbox.spec import ProcessSpec
 from tests.sandbox.conftest import Box
@@ -90,7 +92,7 @@ def client(box: Box) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_killing_the_client_leaves_no_process(client: tuple[subprocess.Popen[str], str]) -> None:
     process, marker = client
     below = children(process.pid)
-    assert len(processes(marker)) >= 5
+    wait_until(lambda: len(processes(marker)) >= 5)
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: not processes(marker))
@@ -123,6 +125,36 @@ def test_a_worker_keeps_nothing_open_of_a_job_that_is_done(tmp_path: Path) -> No
             return len(os.listdir(f"/proc/{worker}/fd"))
 
         assert len({held_after_a_job(number) for number in range(5)}) == 1
+
+
+def sockets(pid: int) -> set[str]:
+    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    return {link for link in links if link.startswith("socket:")}
+
+
+def test_a_worker_does_not_hold_the_line_to_another(tmp_path: Path) -> None:
+    blob, folder = tmp_path / "blob", tmp_path / "layer"
+    folder.mkdir()
+    os.mkfifo(blob)
+    writer = os.open(blob, os.O_RDWR)  # what reads from it waits until this is closed
+    with Sandbox.start() as sandbox:
+
+        def unpack() -> None:
+            with suppress(MinibuildError):
+                sandbox.unpack(blob, "", folder, Digest.of(b""))
+
+        (holder,) = [pid for pid in children(sandbox._process.pid) if not children(pid)]
+        thread = threading.Thread(target=unpack)
+        thread.start()
+        try:
+            wait_until(lambda: children(holder))
+            sandbox.makedirs(tmp_path / "made", mode=0o755, uid=0, gid=0)
+            first, second = sorted(children(holder))
+        finally:
+            os.close(writer)
+            thread.join(10)
+        wait_until(lambda: len(sockets(holder)) == 3)  # to the client, and a line to each worker
+        assert sockets(first) & sockets(holder) == sockets(second) & sockets(holder)
 
 
 def test_a_sandbox_whose_holder_died_says_so(box: Box) -> None:
