@@ -128,7 +128,10 @@ def test_a_worker_keeps_nothing_open_of_a_job_that_is_done(tmp_path: Path) -> No
 
 
 def sockets(pid: int) -> set[str]:
-    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    links = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
     return {link for link in links if link.startswith("socket:")}
 
 
@@ -153,8 +156,7 @@ def test_a_worker_does_not_hold_the_line_to_another(tmp_path: Path) -> None:
         finally:
             os.close(writer)
             thread.join(10)
-        wait_until(lambda: len(sockets(holder)) == 3)  # to the client, and a line to each worker
-        assert sockets(first) & sockets(holder) == sockets(second) & sockets(holder)
+        wait_until(lambda: sockets(first) & sockets(holder) == sockets(second) & sockets(holder))
 
 
 def test_a_sandbox_whose_holder_died_says_so(box: Box) -> None:
