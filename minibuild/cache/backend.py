@@ -21,6 +21,7 @@ _BUILT_IN: Mapping[str, str] = {
     "s3": "minibuild.cache.objectcache",
     "gcs": "minibuild.cache.objectcache",
     "azblob": "minibuild.cache.objectcache",
+    "gha": "minibuild.cache.ghacache",
 }
 
 Progress = Callable[[Descriptor, int], None]
@@ -76,6 +77,12 @@ Factory = Callable[[CacheSpec, Services], Backend]
 def backend_for(spec: CacheSpec, services: Services) -> Backend:
     """The cache that `spec` names; raises `UsageError` where what it needs is not installed."""
     backend = _backend(spec, services)
+    # one that reads the records of several refs has each of them signed
+    return backend if spec.kind == "gha" else with_signature(backend, spec)
+
+
+def with_signature(backend: Backend, spec: CacheSpec) -> Backend:
+    """`backend` as it is, or what signs and verifies its records where `spec` has keys."""
     if spec.sign_key or spec.verify_key:
         return cast(Backend, import_module("minibuild.cache.signing").SignedCache(backend, spec))
     return backend

@@ -6,6 +6,7 @@ lines of existing pipelines work; a type that is not built in is looked for amon
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
@@ -38,7 +39,11 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "account_url", "container", "prefix", "secret_access_key", "account_name", "blobs_prefix",
         "manifests_prefix", "upload_parallelism",
     ),
+    "gha": ("scope", "url", "url_v2", "token", "version", "ghtoken", "repository"),
 }  # fmt: skip
+
+_SECRET = re.compile(r"((?:token|ghtoken|access_key_id|secret_access_key|session_token)=)[^,\"]*", re.I)
+_SCOPE = 256  # characters: the service takes keys of 512
 
 TIMEOUT = 20.0
 """Seconds that a build waits for what a cache holds before it goes on without."""
@@ -66,13 +71,18 @@ class CacheSpec(NamedTuple):
     @property
     def shown(self) -> str:
         """What messages call it; keys that may be secret stay out."""
-        names = ("ref", "dest", "src", "bucket", "container", "prefix", "name")
+        names = ("ref", "dest", "src", "bucket", "container", "prefix", "name", "scope")
         return f"{self.kind} {'/'.join(self.options[one] for one in names if self.options.get(one))}".strip()
+
+    def __repr__(self) -> str:
+        return f"CacheSpec({self.shown!r})"
 
 
 def parse_cache(text: str, option: str, *, export: bool) -> CacheSpec:
     """Read one value of `option`; a bare name is a registry's, as for docker. Raises `UsageError`."""
-    fields = _fields(text, option)
+    shown = _SECRET.sub(r"\1xxxxx", text)
+    fields = _fields(text, shown, option)
+    text = shown  # from here on it is for messages
     kind = fields.get("type", "")
     _seconds("touch_refresh", fields.get("touch_refresh", ""), text, option)
     for name in ("upload_parallelism", "retry_max_attempts"):
@@ -135,20 +145,20 @@ def _check_installed(kind: str, text: str, option: str) -> None:
         )
 
 
-def _fields(text: str, option: str) -> dict[str, str]:
+def _fields(text: str, shown: str, option: str) -> dict[str, str]:
     import csv
 
     try:
         (parts,) = csv.reader([text], strict=True)
     except (csv.Error, ValueError):
-        raise UsageError(f"{option} {text!r} is malformed", cure="Write type=registry,ref=NAME.") from None
+        raise UsageError(f"{option} {shown!r} is malformed", cure="Write type=registry,ref=NAME.") from None
     if len(parts) == 1 and "=" not in parts[0]:
         return {"type": "registry", "ref": parts[0]}
     fields: dict[str, str] = {}
     for part in parts:
         name, equals, value = part.partition("=")
         if not equals or not name:
-            raise UsageError(f"{option} {text!r}: {part!r} has no value", cure="Write each as KEY=VALUE.")
+            raise UsageError(f"{option} {shown!r}: {part!r} has no value", cure="Write each as KEY=VALUE.")
         fields[name.strip().lower()] = value
     return fields
 
@@ -177,12 +187,27 @@ def _check_needed(fields: Mapping[str, str], kind: str, text: str, option: str, 
     }.get(kind, "")
     if kind == "azblob" and fields.get("name") and not fields.get("container"):
         return  # buildx has a default container; here the environment may name one
+    if kind == "gha":
+        _check_service(fields, text, option)
     if needed and not fields.get(needed):
         raise UsageError(f"{option} {text!r} has no {needed}=", cure=f"Write type={kind},{needed}=...")
     if kind == "inline" and not export:
         raise UsageError(
             f"{option} {text!r}: an inline cache is read from the image that carries it",
             cure="Write type=registry,ref=NAME of that image.",
+        )
+
+
+def _check_service(fields: Mapping[str, str], text: str, option: str) -> None:
+    scope = fields.get("scope", "")
+    if "," in scope or len(scope) > _SCOPE or not scope.isprintable():
+        raise UsageError(
+            f"{option} {text!r}: the service takes no such scope=",
+            cure=f"Write a name of at most {_SCOPE} characters, without commas.",
+        )
+    if fields.get("version", "1") not in ("1", "2"):
+        raise UsageError(
+            f"{option} {text!r}: version={fields['version']}", cure="Write 1 or 2, or leave it out."
         )
 
 

@@ -132,10 +132,10 @@ def command(
     iidfile: Annotated[str, typer.Option("--iidfile", help="Write the image ID to a file.")] = "",
     metadata_file: Annotated[str, typer.Option("--metadata-file", help="Write digests as JSON.")] = "",
     cache_from: Annotated[
-        _Texts, typer.Option("--cache-from", help="type=registry|local|s3|gcs|azblob,...")
+        _Texts, typer.Option("--cache-from", help="type=registry|local|s3|gcs|azblob|gha,...")
     ] = None,
     cache_to: Annotated[
-        _Texts, typer.Option("--cache-to", help="type=registry|local|inline|s3|gcs|azblob,...")
+        _Texts, typer.Option("--cache-to", help="type=registry|local|inline|s3|gcs|azblob|gha,...")
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show all that changed for missed steps.")

@@ -20,6 +20,7 @@ from minibuild.registry.options import RegistryOptions
 from minibuild.testing.cache import CacheBackendContract, OpenCache
 from tests.feature.conftest import lacking
 from tests.servers import s3
+from tests.servers.actions_cache import ActionsCache
 from tests.servers.docker_registry import PROGRAM, docker_registry
 
 SERVICES = Services(lambda: Registry(RegistryOptions(attempts=2)))
@@ -56,6 +57,17 @@ class TestObjectCache(CacheBackendContract):
             lacking("moto_server is not installed")
         with s3.s3_server(tmp_path) as bucket:
             text = f"{bucket.options},prefix=ci/,name=one"
+            yield opener(text, text)
+
+
+class TestGhaCache(CacheBackendContract):
+    @pytest.fixture(params=[1, 2])
+    def open_cache(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[OpenCache]:
+        monkeypatch.setattr("minibuild.cache.ghaservice._CHUNK", 1 << 20)
+        with ActionsCache() as server:
+            text = f"{server.options(request.param, server.token())},scope=one"
             yield opener(text, text)
 
 

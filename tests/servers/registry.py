@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from minibuild_store.digest import Digest
@@ -135,7 +135,7 @@ class FakeRegistry:
         self.least_chunk = 0
         self.lock = threading.Lock()
         self._rules: list[_Rule] = []
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), self.handler())
         self._server.registry = self
         if tls is not None:
             # the handshake is left to the connection's own thread: one that stalls must not stop the others
@@ -146,7 +146,11 @@ class FakeRegistry:
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
-    def __enter__(self) -> FakeRegistry:
+    def handler(self) -> type[Handler]:
+        """What answers requests; servers of other protocols have their own."""
+        return Handler
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -242,7 +246,7 @@ class _Cut(Exception):
     """The connection is to end here."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
