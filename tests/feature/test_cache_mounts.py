@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from minibuild_store.store import Store
 
 from tests.feature.conftest import lacking
 from tests.feature.project import Project
@@ -339,6 +340,32 @@ def test_removed_mounts_are_gone(project: Project) -> None:
     assert project.command("cache", "mounts", "rm", "one").out == "Removed: one\n"
     assert "one" not in project.command("cache", "mounts", "ls").out
     assert not has(project, "one") and has(project, "two")
+
+
+def remembered(project: Project) -> list[str]:
+    """The folders of the mounts of which the store knows what they were packed as."""
+    with Store.open(project.store) as store:
+        return list(store.records("packed-mounts").names())
+
+
+def test_what_a_mount_was_packed_as_goes_with_it(project: Project) -> None:
+    fill(project, "one", "two")
+    project.command("cache", "mounts", "export", str(project.root / "mounts.tar"))
+    before = remembered(project)
+    assert len(before) == 2
+    project.command("cache", "mounts", "rm", "one")
+    assert len(remembered(project)) == 1
+
+
+def test_a_mount_that_was_changed_behind_our_back_is_packed_anew(project: Project) -> None:
+    fill(project, "one")
+    archive = str(project.root / "mounts.tar")
+    assert project.command("cache", "mounts", "export", archive).code == 0
+    (file,) = project.store.glob("caches*/*/**/f")
+    file.write_text("changed")
+    done = project.command("cache", "mounts", "export", archive)
+    assert done.code == 5 and "cache mount one has changed meanwhile" in done.error
+    assert project.command("cache", "mounts", "export", archive).code == 0
 
 
 @pytest.mark.parametrize("sharing", ["shared", "locked", "private"])

@@ -119,10 +119,11 @@ def test_files_that_are_called_like_deletions_are_files(project: Project) -> Non
     names = (".wh.a", ".wh.d/z", "d/.wh..wh..opq", "d/.wwh.b", "d/.wh.b")
     data = archive(("a", "a"), *((name, name) for name in names), link("hard", ".wh.a", tarfile.LNKTYPE))
     lines = [f"COPY {name} /{number}" for number, name in enumerate(names)]
-    project.dockerfile("\n".join(["FROM busybox", *lines, "COPY d/.wh* /some/", "COPY a hard /", ""]))
+    project.dockerfile("\n".join(["FROM busybox", *lines, "COPY d/.wh.? /glob", "COPY a hard /", ""]))
     image = project.image("-f", "-", context=f"{project.root}/c.tar", stdin=_written(project, data))
     assert [image.text(str(number)) for number in range(len(names))] == list(names)
     assert (image.text("a"), image.text("hard")) == ("a", ".wh.a")
+    assert image.text("glob") == "d/.wh.b"
     listed = project.command("context", "ls", f"{project.root}/c.tar")
     assert "d/.wh..wh..opq" in listed.out and "d/.wwh.b" in listed.out
 
