@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from minibuild.cache.spec import CacheSpec, parse_cache
     from minibuild.engine.build import build
     from minibuild.engine.builder import Builder
+    from minibuild.engine.compose import ComposeRequest, ComposeResult, diff_layers, merge
     from minibuild.engine.failure import FailedStep
     from minibuild.engine.request import (
         AllowedDevice,
@@ -88,6 +89,8 @@ _HOMES = {
     "Cause": "minibuild.cache.journal",
     "CheckWarning": "minibuild.events",
     "CheckWarnings": "minibuild.events",
+    "ComposeRequest": "minibuild.engine.compose",
+    "ComposeResult": "minibuild.engine.compose",
     "Compression": "minibuild.layers.compress",
     "Digest": "minibuild_store.digest",
     "Dns": "minibuild.sandbox.limits",
@@ -135,7 +138,9 @@ _HOMES = {
     "UsageError": "minibuild.errors",
     "build": "minibuild.engine.build",
     "default_root": "minibuild.engine.request",
+    "diff_layers": "minibuild.engine.compose",
     "load": "minibuild.engine.transfer",
+    "merge": "minibuild.engine.compose",
     "parse_cache": "minibuild.cache.spec",
     "parse_output": "minibuild.exporters.spec",
     "pull": "minibuild.engine.transfer",
@@ -159,6 +164,8 @@ __all__ = [
     "Cause",
     "CheckWarning",
     "CheckWarnings",
+    "ComposeRequest",
+    "ComposeResult",
     "Compression",
     "Digest",
     "Dns",
@@ -206,7 +213,9 @@ __all__ = [
     "UsageError",
     "build",
     "default_root",
+    "diff_layers",
     "load",
+    "merge",
     "parse_cache",
     "parse_output",
     "pull",

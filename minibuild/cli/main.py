@@ -30,6 +30,7 @@ COMMANDS = {
     "cache": "Look after the cache.",
     "builds": "Look at past builds.",
     "diff": "Compare two images.",
+    "compose": "Put images together of others' layers.",
     "lab": "Measure hit rates over a project's history.",
     "doctor": "Tell what this machine lets a build do.",
 }

@@ -20,6 +20,7 @@ from minibuild.values import replace
 
 if TYPE_CHECKING:
     from minibuild.cache.spec import CacheSpec
+    from minibuild.engine.compose import ComposeRequest, ComposeResult
     from minibuild.engine.failure import OnFailure
     from minibuild.sandbox.executor import Factory as ExecutorFactory
 
@@ -172,20 +173,46 @@ class Builder:
         on_failure: OnFailure | None = None,
     ) -> BuildResult:
         def told(event: Event) -> None:
-            self._telling.now = True
-            try:
-                self._on_event(event)
-            finally:
-                self._telling.now = False
+            self._tell(event)
             put(event)
 
+        with self._runs(stop):
+            complete = self._complete(request)
+            return build(complete, store=self.store, sink=told, cancel=stop, on_failure=on_failure)
+
+    def merge(self, request: ComposeRequest) -> ComposeResult:
+        """As `minibuild.merge`, with the builder's store, registries and events."""
+        return self._compose("merge", request)
+
+    def diff_layers(self, request: ComposeRequest) -> ComposeResult:
+        """As `minibuild.diff_layers`, with the builder's store, registries and events."""
+        return self._compose("diff_layers", request)
+
+    def _compose(self, what: str, request: ComposeRequest) -> ComposeResult:
+        from minibuild.engine import compose
+
+        act = compose.merge if what == "merge" else compose.diff_layers
+        stop = threading.Event()
+        with self._runs(stop):
+            request = replace(request, registry=self._registries(request.registry))
+            return act(request, store=self.store, sink=self._tell, cancel=stop)
+
+    def _tell(self, event: Event) -> None:
+        self._telling.now = True
+        try:
+            self._on_event(event)
+        finally:
+            self._telling.now = False
+
+    @contextlib.contextmanager
+    def _runs(self, stop: threading.Event) -> Generator[None, None, None]:
+        """While it lasts, `close` and `cancel` set `stop`, and `close` waits."""
         with self._changed:
             if self._closed:
                 raise UsageError("this builder is closed", cure="Make another one.")
             self._running.append(stop)
         try:
-            complete = self._complete(request)
-            return build(complete, store=self.store, sink=told, cancel=stop, on_failure=on_failure)
+            yield
         finally:
             with self._changed:
                 self._running.remove(stop)
@@ -193,17 +220,17 @@ class Builder:
 
     def _complete(self, request: BuildRequest) -> BuildRequest:
         """The request with the builder's settings where it has none of its own."""
-        registry = self._registry
-        if registry is None or request.registry != RegistryOptions():
-            registry = request.registry
         return replace(
             request,
             isolation=self._isolation if request.isolation == "auto" else request.isolation,
             executor=request.executor or self._executor,
-            registry=registry,
+            registry=self._registries(request.registry),
             cache_from=(*request.cache_from, *self._cache_from),
             cache_to=(*request.cache_to, *self._cache_to),
         )
+
+    def _registries(self, asked: RegistryOptions) -> RegistryOptions:
+        return asked if self._registry is None or asked != RegistryOptions() else self._registry
 
 
 def _result(ended: _Ended) -> BuildResult:

@@ -75,8 +75,11 @@ def _keep_names(
     tags: Sequence[Reference],
 ) -> None:
     base = [layer.descriptor for layer in filesystem.layers if session.layers.of_base(layer.descriptor)]
-    origin = session.layers.origin(base[0]) if base else None
+    origins = {session.layers.origin(descriptor) for descriptor in base}
+    origin = origins.pop() if len(origins) == 1 else None
     images = LocalImages(session.store)
+    if origins and tags:
+        session.layers.note_origins(filesystem)
     if session.shared is not None and tags:
         session.layers.settle(filesystem)
     for tag in tags:

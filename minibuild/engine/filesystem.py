@@ -210,6 +210,13 @@ class Layers:
             else:
                 self._store.records("origins").put(digest, str(reference).encode())
 
+    def note_origins(self, filesystem: Filesystem) -> None:
+        """Have the store know where each layer that is not here can be pulled, of several places."""
+        for layer in filesystem.layers:
+            digest = layer.descriptor.digest
+            if digest in self._origins and not self._store.blobs.has(digest, layer.descriptor.size):
+                self._store.records("origins").put(digest, str(self._origins[digest]).encode())
+
     def present(self, layer: Layer, stamp: int = 0) -> bool:
         """Whether the blob is here or can be pulled; from now on gc leaves it alone.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from minibuild_store.store import Store
 
-from minibuild.engine.filesystem import Layer, Layers, image_filesystem
+from minibuild.engine.filesystem import Filesystem, Layer, Layers, image_filesystem
 from minibuild.engine.images import LocalImages
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
@@ -99,12 +99,12 @@ def _files(layers: Layers, old: ResolvedImage, new: ResolvedImage) -> tuple[File
     before = _entries(layers, old)
     after = _entries(layers, new)
     both = {path: (before[path], after[path]) for path in before.keys() & after.keys()}
-    rewritten = _rewritten(layers, {path: pair for path, pair in both.items() if _unsure(*pair)})
+    otherwise = rewritten(layers, {path: pair for path, pair in both.items() if unsure(*pair)})
     found = []
     for path in sorted({*before, *after}):
         was, now = before.get(path), after.get(path)
         if was is not None and now is not None:
-            details = _details(was.entry, now.entry, path in rewritten)
+            details = _details(was.entry, now.entry, path in otherwise)
             if details:
                 found.append(_change("changed", path, _size(now) - _size(was), details))
         elif now is not None:
@@ -118,7 +118,7 @@ def _change(change: str, path: bytes, size: int, details: tuple[str, ...] = ()) 
     return FileChange(change, path.decode("utf-8", "backslashreplace"), size, details)
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """A path's entry, and where its content is: the layer and the position in it."""
 
     entry: Entry
@@ -126,22 +126,25 @@ class _Found(NamedTuple):
     position: int
 
 
-def _entries(layers: Layers, image: ResolvedImage) -> Mapping[bytes, _Found]:
-    filesystem = image_filesystem(image)
+def _entries(layers: Layers, image: ResolvedImage) -> Mapping[bytes, Found]:
+    return entries(layers, image_filesystem(image))
+
+
+def entries(layers: Layers, filesystem: Filesystem) -> Mapping[bytes, Found]:
+    """What is at each path of a filesystem, the root included; nothing for one of no layers."""
     if not filesystem.layers:
         return {}
     tree: Tree = layers.tree(filesystem)
     return {
-        path: _Found(node.entry, filesystem.layers[node.layer], node.position)
-        for path, node in tree.walk(b"")
+        path: Found(node.entry, filesystem.layers[node.layer], node.position) for path, node in tree.walk(b"")
     }
 
 
-def _size(found: _Found) -> int:
+def _size(found: Found) -> int:
     return found.entry.size if found.entry.kind is Kind.FILE else 0
 
 
-def _rewritten(layers: Layers, pairs: Mapping[bytes, tuple[_Found, _Found]]) -> set[bytes]:
+def rewritten(layers: Layers, pairs: Mapping[bytes, tuple[Found, Found]]) -> set[bytes]:
     """The paths whose contents differ, of files of one size that come from different layers."""
     from minibuild.layers.scan import digests
 
@@ -160,7 +163,7 @@ def _rewritten(layers: Layers, pairs: Mapping[bytes, tuple[_Found, _Found]]) -> 
     }
 
 
-def _unsure(was: _Found, now: _Found) -> bool:
+def unsure(was: Found, now: Found) -> bool:
     """Whether only reading both files tells if they are equal."""
     same = was.entry.kind is now.entry.kind is Kind.FILE and was.entry.size == now.entry.size
     return same and was.layer.diff_id != now.layer.diff_id

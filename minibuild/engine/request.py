@@ -168,7 +168,7 @@ class BuildRequest:
             tags=tuple(Reference.parse(tag) if isinstance(tag, str) else tag for tag in tags),
             build_args=dict(build_args or {}),
             labels=dict(labels or {}),
-            platform=_platform(platform) if isinstance(platform, str) else platform,
+            platform=platform_of(platform) if isinstance(platform, str) else platform,
             secrets=tuple(
                 Secret(name, source=value) if isinstance(value, Path) else Secret(name, value=value)
                 for name, value in (secrets or {}).items()
@@ -179,7 +179,8 @@ class BuildRequest:
         )
 
 
-def _platform(text: str) -> Platform:
+def platform_of(text: str) -> Platform:
+    """``OS/ARCH[/VARIANT]``; raises `UsageError`."""
     try:
         return Platform.parse(text)
     except ValueError as error:

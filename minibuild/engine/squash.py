@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minibuild_store.blobs import BlobInfo
 
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.lookup import Lookup
 from minibuild.engine.session import Session
-from minibuild.errors import UsageError
+from minibuild.errors import SourceRange, UsageError
 from minibuild.layers.merge import MergeLayer
 from minibuild.oci.config import History, ImageConfig
 from minibuild.oci.descriptor import Descriptor
 from minibuild.plan import steps
 from minibuild.plan.steps import FromImage, FromStage, Plan
 from minibuild.values import replace
+
+if TYPE_CHECKING:
+    from minibuild.layers.writer import LayerWriter
 
 MODES = ("new", "all")
 
@@ -65,39 +71,62 @@ def _history(lines: tuple[History, ...]) -> list[History]:
 
 def _one(session: Session, plan: Plan, below: Filesystem, whole: Filesystem) -> Layer:
     """The layer between `below` and `whole`, made once and then found like a step's."""
+
+    def write(writer: LayerWriter, spool: Path) -> None:
+        from minibuild.layers.squash import squash
+
+        base = [session.layers.index(layer) for layer in below.layers]
+        squash(base, merge_layers(session, whole.layers[len(below.layers) :]), writer, spool)
+
+    parts = {"kind": "squash", "base": below.chain, "layers": whole.chain}
+    return layer_once(session, "[internal] squash", "squashing layers", parts, write)
+
+
+def layer_once(
+    session: Session,
+    name: str,
+    shown: str,
+    parts: Mapping[str, str],
+    write: Callable[[LayerWriter, Path], None],
+) -> Layer:
+    """The layer that `write` makes, written once and then found by `parts` like a step's.
+
+    `name` is what the cache calls it, `shown` what progress does; `write` gets a path for a temporary file.
+    """
     step = steps.CopyStep(
-        name="[internal] squash",
+        name=name,
         instruction="",
-        where=plan.target.where,
+        where=SourceRange("", 0, 0),
         source=steps.FromScratch(),
         items=(),
         dest="/",
     )
-    parts = {"kind": "squash", "base": below.chain, "layers": whole.chain}
-    with session.step("squashing layers") as running:
-        outcome = Lookup(session).step(step, parts, partial(_written, session, below, whole), running, None)
+    with session.step(shown) as running:
+        outcome = Lookup(session).step(step, dict(parts), partial(_written, session, write), running, None)
         running.cached = outcome.hit
         running.bytes = 0 if outcome.hit else outcome.record.layer.descriptor.size
     return outcome.record.layer
 
 
-def _written(session: Session, below: Filesystem, whole: Filesystem) -> Layer:
-    from minibuild.layers.squash import squash
-    from minibuild.layers.writer import LayerWriter
-
-    layers = [
+def merge_layers(session: Session, layers: Sequence[Layer]) -> list[MergeLayer]:
+    """`layers` to read files from, each fetched when it is."""
+    return [
         MergeLayer(
             session.layers.index(layer), partial(session.layers.reading, layer), layer.descriptor.media_type
         )
-        for layer in whole.layers[len(below.layers) :]
+        for layer in layers
     ]
-    base = [session.layers.index(layer) for layer in below.layers]
+
+
+def _written(session: Session, write: Callable[[LayerWriter, Path], None]) -> Layer:
+    from minibuild.layers.writer import LayerWriter
+
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
     with ExitStack() as stack:
         folder = stack.enter_context(session.store.workspace())
         blob = stack.enter_context(session.store.blobs.writer())
         writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
-        squash(base, layers, writer, folder / "content")
+        write(writer, folder / "content")
         result = writer.close()
         blob.commit_hashed(BlobInfo(result.digest, result.size))
     session.layers.keep_index(result.diff_id, result.index)

@@ -7,7 +7,7 @@ blob is read once, as far as its last file that shows.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -109,15 +109,18 @@ def _folders(tree: Tree) -> Iterator[tuple[bytes, Entry]]:
 
 
 def contents(
-    tree: Tree, layers: Sequence[MergeLayer], first: int = 0
+    tree: Tree, layers: Sequence[MergeLayer], first: int = 0, *, only: Collection[bytes] | None = None
 ) -> Iterator[tuple[list[bytes], Entry, Body]]:
     """All but directories, in layer and archive order: the paths that are one file, entry and body.
 
-    `layers` are those of the tree from number `first` on; what is in others is left out.
+    `layers` are those of the tree from number `first` on; what is in others is left out, and so is what is
+    not in `only` where that is given.
     """
     wanted: list[dict[int, list[bytes]]] = [{} for _ in layers]
     for path, node in tree.walk():
-        if node.entry.kind is not Kind.DIR and node.layer >= first:
+        if node.entry.kind is Kind.DIR or node.layer < first:
+            continue
+        if only is None or path in only:
             wanted[node.layer - first].setdefault(node.position, []).append(path)
     for layer, positions in zip(layers, wanted, strict=True):
         if not positions:

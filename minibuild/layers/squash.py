@@ -28,21 +28,19 @@ def squash(
     first = len(base)
     below = Tree.of(base)
     tree = Tree.of([*base, *(layer.index for layer in layers)])
-    gone = list(_gone(below, tree))
-    for path in _folders(below, tree, first, gone):
+    deleted = list(gone(below, tree))
+    for path in _folders(below, tree, first, deleted):
         node = tree.get(path)
         assert node is not None
         writer.add(node.entry._replace(path=path))
-    for path in gone:
+    for path in deleted:
         writer.add(whiteout(path))
     for paths, entry, body in contents(tree, layers, first):
-        _put(writer, entry._replace(path=paths[0]), body, spool)
-        for path in paths[1:]:
-            link = Entry(path, Kind.HARDLINK, entry.mode, entry.uid, entry.gid, 0, entry.mtime_ns, paths[0])
-            writer.add(link)
+        put(writer, entry._replace(path=paths[0]), body, spool)
+        put_links(writer, entry, paths)
 
 
-def _gone(below: Tree, tree: Tree) -> Iterator[bytes]:
+def gone(below: Tree, tree: Tree) -> Iterator[bytes]:
     """What `below` has and `tree` has not, of each folder only the folder itself, sorted."""
     folders = [b""]
     while folders:
@@ -55,7 +53,7 @@ def _gone(below: Tree, tree: Tree) -> Iterator[bytes]:
                 folders.append(path)
 
 
-def _folders(below: Tree, tree: Tree, first: int, gone: Sequence[bytes]) -> list[bytes]:
+def _folders(below: Tree, tree: Tree, first: int, deleted: Sequence[bytes]) -> list[bytes]:
     """The directories that the layers from `first` on bring, and those that lead to what changes."""
     needed: set[bytes] = set()
 
@@ -68,12 +66,13 @@ def _folders(below: Tree, tree: Tree, first: int, gone: Sequence[bytes]) -> list
         # a folder that a layer implies and has no entry for counts too
         if node.layer >= first or (node.layer < 0 and below.get(path) != node):
             lead(path if node.entry.kind is Kind.DIR else path.rpartition(b"/")[0])
-    for path in gone:
+    for path in deleted:
         lead(path.rpartition(b"/")[0])
     return sorted(needed)
 
 
-def _put(writer: LayerWriter, entry: Entry, body: Body, spool: Path) -> None:
+def put(writer: LayerWriter, entry: Entry, body: Body, spool: Path) -> None:
+    """Write `entry` with its content, which passes through the file `spool` where it is large."""
     if entry.kind is not Kind.FILE or entry.size <= _HELD:
         writer.add(entry, body.read() if entry.kind is Kind.FILE else None)
         return
@@ -83,3 +82,9 @@ def _put(writer: LayerWriter, entry: Entry, body: Body, spool: Path) -> None:
         file.flush()
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         writer.add(entry, file.fileno())
+
+
+def put_links(writer: LayerWriter, entry: Entry, paths: Sequence[bytes]) -> None:
+    """Make the further `paths` names of the file `entry` that was written as the first of them."""
+    for path in paths[1:]:
+        writer.add(Entry(path, Kind.HARDLINK, entry.mode, entry.uid, entry.gid, 0, entry.mtime_ns, paths[0]))

@@ -1,0 +1,98 @@
+"""The difference of two filesystems as one layer: laid over the first it gives the second.
+
+A path counts as changed if anything that a layer tells of it does: kind, mode, owner, time, attributes,
+content, and which other names are the same file. What contents are equal is for the caller to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.merge import MergeLayer, contents
+from minibuild.layers.squash import gone, put, put_links
+from minibuild.layers.tree import Tree
+from minibuild.layers.whiteout import whiteout
+from minibuild.layers.writer import LayerWriter
+
+
+def unlike(lower: Tree, upper: Tree) -> set[bytes]:
+    """The paths of `upper` that `lower` has not, or with other metadata; contents do not count yet."""
+    found = set()
+    for path, node in upper.walk():
+        was = lower.get(path)
+        if path and (was is None or _told(was.entry) != _told(node.entry)):
+            found.add(path)
+    return found
+
+
+def complete(changed: Collection[bytes], lower: Tree, upper: Tree) -> set[bytes]:
+    """`changed` with the paths that have to come along for the same names to be one file as in `upper`."""
+    found = set(changed)
+    after, before = _names(upper), _names(lower)
+    for names in after.values():
+        if not found.isdisjoint(names):
+            found |= names
+    same = {}
+    for names in before.values():
+        left = {path for path in names if path in upper} - found  # those that stay the same file
+        same.update(dict.fromkeys(left, left))
+    for names in after.values():
+        if found.isdisjoint(names) and any(same.get(path) != names for path in names):
+            found |= names
+    return found
+
+
+def write_difference(
+    lower: Tree,
+    upper: Tree,
+    layers: Sequence[MergeLayer],
+    changed: Collection[bytes],
+    writer: LayerWriter,
+    spool: Path,
+) -> None:
+    """Write the layer that makes `upper` of `lower`; `changed` is complete, `layers` are those of `upper`.
+
+    Folders come sorted, then what is deleted, then the rest in the layers' order. Larger contents pass
+    through the file `spool`. Raises `LayerError`, and `OSError`.
+    """
+    deleted = list(gone(lower, upper))
+    for path in _folders(upper, changed, deleted):
+        node = upper.get(path)
+        assert node is not None
+        writer.add(node.entry._replace(path=path))
+    for path in deleted:
+        writer.add(whiteout(path))
+    for paths, entry, body in contents(upper, layers, only=changed):
+        put(writer, entry._replace(path=paths[0]), body, spool)
+        put_links(writer, entry, paths)
+
+
+def _told(entry: Entry) -> Entry:
+    """What counts of an entry; where it lies in the archive does not, nor a folder's size."""
+    return entry._replace(path=b"", size=entry.size if entry.kind is Kind.FILE else 0)
+
+
+def _names(tree: Tree) -> Mapping[tuple[int, int], set[bytes]]:
+    """All paths but directories, by the file that they are."""
+    found: dict[tuple[int, int], set[bytes]] = {}
+    for path, node in tree.walk():
+        if node.entry.kind is not Kind.DIR:
+            found.setdefault((node.layer, node.position), set()).add(path)
+    return found
+
+
+def _folders(upper: Tree, changed: Collection[bytes], deleted: Sequence[bytes]) -> list[bytes]:
+    """The directories that changed, and those that lead to what did."""
+    needed: set[bytes] = set()
+    for path in (*changed, *deleted):
+        folder = path if upper.is_folder(path) else path.rpartition(b"/")[0]
+        needed.update(_lineage(folder))
+    return sorted(needed)
+
+
+def _lineage(path: bytes) -> Iterator[bytes]:
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
