@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from minibuild.cli import options
 from minibuild.cli.exits import reported
-from minibuild.engine.transfer import load
+from minibuild.engine.load import load
 from minibuild.errors import UsageError
 from minibuild.oci.reference import Reference
 
@@ -19,12 +20,18 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    input_: Annotated[str, typer.Option("-i", "--input", help="Archive or layout folder.")],
+    input_: Annotated[
+        str, typer.Option("-i", "--input", help="Archive or layout folder (default: standard input).")
+    ] = "-",
     tag: Annotated[str, typer.Option("-t", "--tag", help="Name for the image.")] = "",
 ) -> None:
-    with reported(), options.open_store() as store:
+    with reported():
+        if input_ == "-" and sys.stdin.isatty():
+            raise UsageError("an archive does not come from a terminal", cure="Name a file with -i.")
         path = Path(input_)
-        if not path.exists():
+        if input_ != "-" and not path.exists():
             raise UsageError(f"no file or folder {path}", cure="Check the path.")
-        for name, digest in load(store, path, Reference.parse(tag) if tag else None):
-            print(f"Loaded image: {name.familiar} ({digest})")
+        with options.open_store() as store:
+            source = sys.stdin.buffer if input_ == "-" else path
+            for name, digest in load(store, source, Reference.parse(tag) if tag else None):
+                print(f"Loaded image: {name.familiar} ({digest})")

@@ -1,20 +1,17 @@
-"""Images between this store and elsewhere: pull, push, save, load."""
+"""Images from this store to elsewhere, and from registries: pull, push, save."""
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import BinaryIO
 
-from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import image_filesystem
 from minibuild.engine.images import LocalImages
-from minibuild.engine.layout_context import layout_image
+from minibuild.engine.load import load as load
+from minibuild.engine.load import opened_layout as opened_layout
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
 from minibuild.errors import UsageError
@@ -27,10 +24,6 @@ from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.registry.options import RegistryOptions
 from minibuild.values import replace
-
-# What an archive is read for; anything else in it, and any other name, is left alone.
-_OF_A_LAYOUT = re.compile(r"(?:\./)?(oci-layout|index\.json|blobs/[a-z0-9]+/[0-9a-f]+)\Z")
-_CHUNK = 1 << 20
 
 
 def pull(
@@ -126,45 +119,3 @@ def _export(
                 stdout=stdout,
                 progress=session.pulled,
             )
-
-
-def load(store: Store, path: Path, name: Reference | None = None) -> list[tuple[Reference, Digest]]:
-    """Read an OCI layout (folder or archive) or docker archive; the names it brought, and image ids."""
-    import tarfile
-
-    if path.is_dir():
-        return [_load_layout(store, path, name)]
-    try:
-        with store.workspace() as folder, tarfile.open(path) as archive:
-            for member in archive:
-                match = _OF_A_LAYOUT.match(member.name)
-                content = archive.extractfile(member) if match and member.isreg() else None
-                if match and content is not None:
-                    target = folder / match[1]
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with target.open("wb") as file:
-                        shutil.copyfileobj(content, file, _CHUNK)
-            return [_load_layout(store, folder, name)]
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"cannot read {path}: {error}", cure="Name an OCI layout or archive.") from None
-
-
-def _load_layout(store: Store, folder: Path, name: Reference | None) -> tuple[Reference, Digest]:
-    image = layout_image(store, str(folder), Platform.of_host())
-    found = name or _written_name(folder)
-    if found is None:
-        raise UsageError("the image has no name", cure="Give it one with -t.")
-    image_id = store.blobs.put(_config(store, image)).digest
-    LocalImages(store).tag(found, image, image_id)
-    return found, image_id
-
-
-def _written_name(folder: Path) -> Reference | None:
-    import json
-
-    entries = json.loads((folder / "index.json").read_bytes()).get("manifests") or []
-    for entry in entries:
-        text = (entry.get("annotations") or {}).get("io.containerd.image.name")
-        if text:
-            return Reference.parse(text)
-    return None
