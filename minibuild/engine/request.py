@@ -72,24 +72,36 @@ class AllowedDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """One build. `context` is a folder or a tar archive, or None for a Dockerfile that needs none.
+    """One build. `BuildRequest.of` makes one from texts as the command line takes them.
 
-    `context_url` names a git repository, an archive or a Dockerfile to fetch in its place; `origin` is what
-    messages call a context that has no lasting name. `dockerfile` is a path (default: ``Dockerfile`` in
-    the context; in one that is fetched it is inside) unless `dockerfile_text` gives the text itself, or
-    `dockerfile_url` an address. `ignorefile` counts in place of ``.dockerignore``. `pull` is one of
-    `PULL_POLICIES`: when a registry is asked for a base. `epoch` is SOURCE_DATE_EPOCH in seconds. `contexts`
-    are named contexts as written after ``NAME=``. `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words
-    of an instruction; `executor` makes what runs the processes of RUN where that is not minibuild's own
-    sandbox.
-    `cache_ttl` is how old (in seconds) a result may be to be used again, where a step says nothing of it.
-    `unset` is taken from what the target's base sets; `annotations` go to every image that is made.
-    With `save_stages` the stages before the target are images too, each called like it, with -STAGE behind.
-    `squash` makes one layer of all since the base ("new") or of the whole image ("all").
-    At most `jobs` steps execute at once, 0 for no limit. With `keep_going` a step that fails stops only what
-    needs it; the further errors are in `others` of the first.
-    `cdi_spec_dirs` are where devices are described, in place of the usual folders.
-    `oci_runtime` is what isolation "oci" hands steps to, a name or a path, "" for crun or runc.
+    What is built:
+
+    - `context` is a folder or a tar archive, or None for a Dockerfile that needs none. `context_url` is
+      fetched in its place: a git repository, an archive or a Dockerfile. `origin` is what messages call a
+      context without a lasting name.
+    - `dockerfile` is a path, by default ``Dockerfile`` in the context; inside one that is fetched.
+      `dockerfile_text` (the text itself) or `dockerfile_url` (an address) take its place.
+    - `ignorefile` counts in place of ``.dockerignore``. `contexts` are named contexts, as after ``NAME=``.
+    - `pull` is one of `PULL_POLICIES`. `epoch` is SOURCE_DATE_EPOCH in seconds.
+
+    How steps are executed:
+
+    - At most `jobs` steps execute at once, 0 for no limit. With `keep_going` a step that fails stops only
+      what needs it; the further errors are in `others` of the first.
+    - `step_timeout` is in seconds. `cdi_spec_dirs` are where devices are described, not the usual folders.
+    - `isolation` is what ``--isolation`` takes; `oci_runtime`, a name or a path, is what "oci" hands steps
+      to, "" for crun or runc. `executor` makes something else that runs the processes of RUN.
+
+    What the cache may give:
+
+    - `no_cache_steps` are ``NUMBER``, ``STAGE:NUMBER`` or words of an instruction.
+    - `cache_ttl` is how old a result may be (in seconds) where its step says nothing of that.
+
+    What becomes of it:
+
+    - `unset` is taken from what the target's base sets. `annotations` go to every image that is made.
+    - `squash` makes one layer of all since the base ("new") or of the whole image ("all").
+    - With `save_stages` the stages before the target are images too, named like it with -STAGE behind.
     """
 
     context: Path | None

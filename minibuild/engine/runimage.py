@@ -65,7 +65,7 @@ def run_image(
     sink: EventSink = silent,
     signals: Signals | None = None,
 ) -> ExitStatus:
-    """Run it with the given descriptors and wait; the image is pulled first if it is not here.
+    """Run what `request` asks for, with the given descriptors, and wait; pulls an image that is not here.
 
     Raises `Cancelled` where `signals.stop` is set, and kills the process if it runs by then.
     """

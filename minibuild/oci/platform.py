@@ -30,6 +30,8 @@ _PART = re.compile(r"[a-z0-9_.-]+\Z")
 
 @dataclass(frozen=True, slots=True)
 class Platform:
+    """What an image runs on, as Go names it: `os` linux, `architecture` arm64, `variant` v8 or ""."""
+
     os: str
     architecture: str
     variant: str = ""

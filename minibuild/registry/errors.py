@@ -23,7 +23,10 @@ _URL = re.compile(r"https?://[^\s\"'<>]+")
 
 
 class RegistryError(MinibuildError):
-    """`temporary` says that the same request may succeed later; `status` is None where no answer came."""
+    """A registry refused, failed or answered nonsense; `status` is None where no answer came.
+
+    `temporary` says that the same request may succeed later.
+    """
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class Dns:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes of /dev/shm, of memory (with swap) and processors, 0 for as it comes.
+    """What a process may use: bytes of /dev/shm, bytes of memory (with swap), processors; 0 for the usual.
 
     `ulimits` are name (of `ULIMITS`), soft and hard value, -1 for none.
     """
