@@ -134,6 +134,23 @@ def records(bench: Bench, sizes: list[int]) -> Iterator[Point]:
         yield Point(size, "1,000 lookups", Cost(wall, cpu, 0))
 
 
+def changes(bench: Bench, sizes: list[int]) -> Iterator[Point]:
+    """A RUN that writes so many files on a base of 10,000; then one that writes ten on a base of so many."""
+    for mode, made, below in (("on 10,000", None, 10_000), ("ten on so many", 10, None)):
+        for size in sizes:
+            context = bench.context("changes")
+            contexts.files(context / "data", below or size, 200, seed=4)
+            lines = ["FROM base", "COPY data/ /data/", "RUN :"]
+            contexts.dockerfile(context, *lines)
+            time.sleep(2.1)
+            bench.new_store()
+            bench.build(context)  # unpacks what is below
+            count = made or size
+            script = f"i=0; while [ $i -lt {count} ]; do echo > /data/d0/e0/new$i; i=$((i+1)); done"
+            contexts.dockerfile(context, *lines, f"RUN {script}")
+            yield Point(size, mode, bench.build(context))
+
+
 def _name(number: int) -> str:
     return hashlib.sha256(b"%d" % number).hexdigest()
 
@@ -199,6 +216,7 @@ class Table(NamedTuple):
 TABLES = {
     "files": Table(files, "file", [1_000, 10_000, 100_000], [500_000]),
     "layers": Table(layers, "layer", [1, 50, 127, 400], []),
+    "changes": Table(changes, "file", [10, 1_000, 10_000, 100_000], []),
     "records": Table(records, "record", [100, 10_000, 100_000], [1_000_000]),
     "instructions": Table(instructions, "instruction", [10, 100, 1_000], []),
     "sparse": Table(sparse, "GiB", [1], [10]),
