@@ -119,9 +119,7 @@ def _named(work: Path, base: Base) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument(
-        "--prune", action="store_true", help="empty BuildKit's cache, to measure it too"
-    )
+    parser.add_argument("--prune", action="store_true", help="empty BuildKit's cache, to measure it too")
     parser.add_argument("--temp", help="where to work; as the stores are put there, on a real disk")
     parser.add_argument("--results", help="append the table to this file")
     options = parser.parse_args()
