@@ -385,9 +385,7 @@ class Layers:
         }
         made = in_parallel(jobs)
         found: list[Path] = []
-        below = Filesystem()
         for number, layer in enumerate(filesystem.layers):
-            below = below.extended(layer)
             if last[layer.diff_id] != number:
                 continue
             trait = self._traits.get(layer.diff_id)
@@ -395,7 +393,7 @@ class Layers:
                 found.clear()
             found.append(folders[layer.diff_id] or made[number])
             if trait == LEAVES_PARENTS_OUT:
-                found.extend(self._parents(below))
+                found.extend(self._parents(_first(number + 1, filesystem)))
         return tuple(found)
 
     def _parents(self, filesystem: Filesystem) -> list[Path]:
@@ -440,6 +438,14 @@ class Layers:
                 if trait:
                     self._traits.put(layer.diff_id, trait)
                 return form.root(self._store.snapshots.commit(target, name))
+
+
+def _first(count: int, filesystem: Filesystem) -> Filesystem:
+    """The lowest layers of a filesystem."""
+    found = Filesystem()
+    for layer in filesystem.layers[:count]:
+        found = found.extended(layer)
+    return found
 
 
 def in_parallel(work: Mapping[int, Callable[[], Path]], *, limit: int = 4) -> dict[int, Path]:

@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 def allowed(session: Session, limits: Limits) -> Limits:
     """`limits` with ulimits no higher than this user may go."""
-    if caps.effective() >> _SYS_RESOURCE & 1:
+    if not limits.ulimits or caps.effective() >> _SYS_RESOURCE & 1:
         return limits
     ulimits = []
     for name, soft, hard in limits.ulimits:

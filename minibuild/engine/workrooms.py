@@ -11,6 +11,8 @@ from pathlib import Path
 
 from minibuild_store.snapshots import Snapshots
 
+from minibuild.layers.form import RECORDED
+
 
 class Workrooms:
     """Thread-safe; a room is one step's at a time. Close it when no step runs any more."""
@@ -45,10 +47,12 @@ class Workrooms:
 
 def _fit(room: Path) -> bool:
     """Whether nothing is in the room that the next step must not find."""
-    try:
-        os.rmdir(room / "upper")
-    except FileNotFoundError:
-        pass  # has become a snapshot
-    except OSError:
-        return False
+    for name in ("upper", "nothing"):  # of which one has become a snapshot, if it is the first of its kind
+        for folder in (room / name / RECORDED.inner, room / name):
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return False
     return os.listdir(room) == ["work"] and os.listdir(room / "work") in ([], ["work"])

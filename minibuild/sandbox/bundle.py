@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import resource
 
-from minibuild.sandbox import caps, limits, mounts, seccomp, seccomp_table
+from minibuild.sandbox import caps, limits, seccomp, seccomp_table, systemfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def config(
     ulimits.update({number: (soft, hard) for number, soft, hard in request["ulimits"]})
     linux: dict[str, Any] = {"namespaces": [{"type": "pid"}, {"type": "mount"}]}
     if not insecure:
-        linux["maskedPaths"] = [f"/proc/{name}" for name in mounts.MASKED_PROC]
-        linux["readonlyPaths"] = [f"/proc/{name}" for name in mounts.READONLY_PROC]
+        linux["maskedPaths"] = [f"/proc/{name}" for name in systemfs.MASKED_PROC]
+        linux["readonlyPaths"] = [f"/proc/{name}" for name in systemfs.READONLY_PROC]
         profile = filters(os.uname().machine)
         if profile:
             linux["seccomp"] = profile

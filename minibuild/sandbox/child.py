@@ -1,4 +1,7 @@
-"""The life of a child that the holder has forked: one run, or tasks one after the other."""
+"""The life of a child that the holder has forked: one run, or tasks one after the other.
+
+It may be forked before there is anything for it to do.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +10,60 @@ import gc
 import marshal
 import os
 
-from minibuild.sandbox import chroot, process, protocol, syscalls, users
+from minibuild.sandbox import chroot, process, protocol, syscalls, systemfs, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable
-    from typing import Any
-
-    # What a task answers: name, arguments, descriptors.
-    Tasks = Callable[[str, dict[str, Any], list[int]], Any]
 
 
-def begin(
-    fds: list[int], notes_fd: int, line: _socket.socket | None, host: process.Host, tasks: Tasks | None
-) -> None:
-    """The life of a forked child, which begins with a job; never returns. A worker goes on to others."""
+def begin(kind: bytes, line: _socket.socket, notes_fd: int, host: process.Host) -> None:
+    """The life of a forked child, whose jobs come by `line`; never returns.
+
+    What all jobs of its kind need is made ready before there is one.
+    """
     code = 1
+    fds: list[int] = []
     try:
-        if line is None:
-            code = _run(fds, notes_fd, host)
-        elif tasks is not None:
+        if kind == protocol.RUN:
+            system = systemfs.System(unified_cgroup=host.unified_cgroup)
+            if not chroot.active():
+                system.prepare()
+            fds = protocol.receive_job(line)[3]
+            code = _run(fds, notes_fd, host, system) if fds else 0
+        else:
+            from minibuild.sandbox import tasks  # not in the holder, which is forked for every run
+
+            gc.freeze()
             gc.enable()
             if not chroot.active():
                 syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
-            while fds:
-                _task(fds, tasks)
+            while fds := protocol.receive_job(line)[3]:
+                name, arguments = protocol.read_frame(fds[0])
+                protocol.send_frame(fds[0], (protocol.RESULT, tasks.run(name, arguments, fds[1:])))
                 for fd in fds:
                     os.close(fd)
                 line.send(b"d")
-                fds = protocol.receive_job(line)[3]
             code = 0
     except (EOFError, BrokenPipeError):
         pass  # the client gave up
     except BaseException as error:  # a child must not fall back into the holder's loop
-        _report(fds[0], error)
+        fds = fds or protocol.receive_job(line)[3]  # there is nobody to tell before
+        if fds:
+            _report(fds[0], error)
     finally:
         os._exit(code)
 
 
-def _run(fds: list[int], notes_fd: int, host: process.Host) -> int:
-    if chroot.active():
-        return chroot.run(protocol.read_frame(fds[0]), host, fds, notes_fd, _report)
+def _run(fds: list[int], notes_fd: int, host: process.Host, system: systemfs.System) -> int:
     request = protocol.read_frame(fds[0])
+    if chroot.active():
+        return chroot.run(request, host, system, fds, notes_fd, _report)
     if request["runtime"]:
         from minibuild.sandbox import oci  # still the host's
 
-        return oci.run(request, host, fds, notes_fd)
-    launch = process.Launch(request, host, tuple(fds[1:]))
+        return oci.run(request, host, system, fds, notes_fd)
+    launch = process.Launch(request, host, system, tuple(fds[1:]))
     try:
         launch.prepare()
     finally:
@@ -62,11 +71,6 @@ def _run(fds: list[int], notes_fd: int, host: process.Host) -> int:
             os.write(notes_fd, marshal.dumps((launch.upper, launch.stubs)))
     launch.enter()
     return launch.execute()
-
-
-def _task(fds: list[int], tasks: Tasks) -> None:
-    name, arguments = protocol.read_frame(fds[0])
-    protocol.send_frame(fds[0], (protocol.RESULT, tasks(name, arguments, fds[1:])))
 
 
 def _report(socket_fd: int, error: BaseException) -> None:

@@ -11,7 +11,7 @@ import marshal
 import os
 import time
 
-from minibuild.sandbox import caps, paths, placing, privatetree, process, signals, syscalls
+from minibuild.sandbox import caps, paths, placing, privatetree, process, signals, syscalls, systemfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ def adopt() -> None:
 class Launch(process.Launch):
     """A run in a tree of its own: the steps from a fresh fork to execve."""
 
-    def __init__(self, request: RunRequest, host: process.Host, stdio: tuple[int, ...]) -> None:
-        super().__init__(request, host, stdio)
+    def __init__(
+        self, request: RunRequest, host: process.Host, system: systemfs.System, stdio: tuple[int, ...]
+    ) -> None:
+        super().__init__(request, host, system, stdio)
         self._tree = request["tree"]
         self._before: privatetree.Scan = {}
         self._places: placing.Places | None = None
@@ -148,6 +150,7 @@ class Launch(process.Launch):
 def run(
     request: RunRequest,
     host: process.Host,
+    system: systemfs.System,
     fds: list[int],
     notes_fd: int,
     report: Callable[[int, BaseException], None],
@@ -156,7 +159,7 @@ def run(
     import signal  # still the host's
 
     adopt()
-    launch = Launch(request, host, tuple(fds[1:]))
+    launch = Launch(request, host, system, tuple(fds[1:]))
     pid = -1
     try:
         try:

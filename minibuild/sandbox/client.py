@@ -168,11 +168,9 @@ class Sandbox:
                     # Reaches the helper even where a forked copy of this process holds the socket too.
                     self._control.shutdown(socket.SHUT_RDWR)
                 self._control.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
+        if self._process.returncode is None and not spawn.ends(self._process, 10):
             self._process.kill()
-            self._process.wait()
+        self._process.wait()
 
     def run(
         self,

@@ -33,15 +33,13 @@ _MOUNTS = (
 )
 
 
-def fill(dev_fd: int, *, terminal: str, shm_size: int) -> None:
+def fill(dev_fd: int, *, shm_size: int) -> None:
     """Fill the empty tmpfs `dev_fd`, attached already; `shm_size` in bytes, 0 for 64 MiB.
 
-    `terminal` is the path of a terminal that becomes the console, or "". Raises `OSError`.
+    Raises `OSError`.
     """
     for name in _DEVICES:
-        _bind_device(dev_fd, f"/dev/{name}", name)
-    if terminal:
-        _bind_device(dev_fd, terminal, "console")
+        bind_device(dev_fd, f"/dev/{name}", name)
     core = (("/proc/kcore", "core"),) if os.path.exists("/proc/kcore") else ()
     for source, name in (*_LINKS, *core):
         os.symlink(source, name, dir_fd=dev_fd)
@@ -52,7 +50,8 @@ def fill(dev_fd: int, *, terminal: str, shm_size: int) -> None:
         _mount(dev_fd, fstype, name, choices, attributes)
 
 
-def _bind_device(dev_fd: int, source: str, name: str) -> None:
+def bind_device(dev_fd: int, source: str, name: str) -> None:
+    """Show the host's device `source`, if there is one, as `name` in the folder `dev_fd`."""
     try:
         tree = syscalls.open_tree(syscalls.AT_FDCWD, source, f"bind {source}")
     except FileNotFoundError:

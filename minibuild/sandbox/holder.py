@@ -1,6 +1,7 @@
 """The holder: a small single-threaded process that owns the namespaces and forks a child for each run.
 
-Other jobs are done by a worker, a child that stays for the next one.
+Other jobs are done by a worker, a child that stays for the next one. After the first run
+one of each kind is forked ahead. What they load they load themselves: a small holder is forked quickly.
 
 Two processes. The outer one is what the client starts: it makes the user namespace where one is
 needed, then forks the inner one as process 1 of a new process namespace, which serves the jobs. When
@@ -31,30 +32,27 @@ from minibuild.sandbox import (
 )
 from minibuild.sandbox.child import begin
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from minibuild.sandbox.child import Tasks
-
-_KEPT_WORKERS = 2  # as many as one build has use for most of the time
+_WORKERS = max(2, os.cpu_count() or 1)  # more would only wait for each other
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 class Child:
     """A forked child: its process descriptor, its job's socket to the client (-1 for none), its notes.
 
-    `line` is the socket to a worker, None where the child is a run.
+    `line` is the socket by which it gets its jobs, None where it gets no more.
     """
 
-    __slots__ = ("ended_by", "killed", "line", "notes_fd", "number", "pid", "process_fd", "socket_fd")
+    __slots__ = ("ended_by", "killed", "kind", "line", "notes_fd", "number", "pid", "process_fd", "socket_fd")
 
-    def __init__(self, pid: int, notes_fd: int, line: _socket.socket | None) -> None:
+    def __init__(self, kind: bytes, pid: int, notes_fd: int, line: _socket.socket) -> None:
+        self.kind = kind
         self.number = 0
         self.pid = pid
         self.ended_by = 0
         self.killed = False
         self.socket_fd = -1
         self.notes_fd = notes_fd
-        self.line = line
+        self.line: _socket.socket | None = line
         self.process_fd = os.pidfd_open(pid)
 
 
@@ -142,10 +140,12 @@ class Holder:
         self._by_process: dict[int, Child] = {}
         self._by_socket: dict[int, Child] = {}
         self._by_line: dict[int, Child] = {}
-        self._idle: list[Child] = []
+        self._idle: dict[bytes, list[Child]] = {protocol.RUN: [], protocol.TASK: []}
+        self._workers = 0
+        self._has_run = False
+        self._queue: list[tuple[int, list[int]]] = []  # tasks that wait for a worker
         self._unsent: dict[int, bytes] = {}
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._tasks: Tasks | None = None
         self._oom_kills = _oom_kills()
         self._host = process.Host(
             unified_cgroup=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
@@ -160,11 +160,10 @@ class Holder:
         self._poll.register(self._control.fileno(), select.POLLIN)
         self._control.send(b"R")
         while True:
-            # The first run is followed by a diff: load what that needs while the run goes on.
-            idle = self._tasks is None and bool(self._by_process)
-            ready = self._poll.poll(0 if idle else None)
-            if not ready:
-                self._load_tasks()
+            missing = self._missing()
+            ready = self._poll.poll(0 if missing else None)
+            if not ready and missing:
+                self._idle[missing].append(self._new_child(missing))
             for fd, events in ready:
                 if fd == self._control.fileno():
                     kind, number, signal, fds = protocol.receive_job(self._control)
@@ -198,11 +197,21 @@ class Holder:
                     signal = 9
                 os.kill(child.pid, signal)
 
+    def _missing(self) -> bytes:
+        """The kind of child to fork when there is time: a diff follows a run, and perhaps another run."""
+        if not self._has_run:
+            return b""
+        if not self._workers:
+            return protocol.TASK
+        return b"" if self._idle[protocol.RUN] else protocol.RUN
+
     def _start(self, kind: bytes, number: int, fds: list[int]) -> None:
-        """Give a job to a worker that has none, or to a new child; a run gets processes of its own."""
+        """Give a job to a child that waits for one, or to a new one; a run gets processes of its own."""
+        if kind == protocol.TASK and not self._idle[kind] and self._workers >= _WORKERS:
+            self._queue.append((number, fds))
+            return
         try:
-            child = self._by_worker(number, fds) if kind == protocol.TASK else None
-            child = child or self._new_child(kind, fds)
+            child = self._hand_over(kind, number, fds)
         except OSError as error:
             protocol.send_frame(fds[0], (protocol.ERROR, "SandboxError", error.strerror or str(error), ""))
             for fd in fds:
@@ -214,27 +223,26 @@ class Holder:
         self._by_socket[child.socket_fd] = child
         self._poll.register(child.socket_fd, select.POLLRDHUP)
 
-    def _by_worker(self, number: int, fds: list[int]) -> Child | None:
-        """Hand a job to a worker that has none, if there is one."""
-        while self._idle:
-            child = self._idle.pop()
+    def _hand_over(self, kind: bytes, number: int, fds: list[int]) -> Child:
+        while True:
+            waiting = bool(self._idle[kind])
+            child = self._idle[kind].pop() if waiting else self._new_child(kind)
             try:
                 if child.line is not None:
-                    protocol.send_job(child.line, protocol.TASK, number, tuple(fds))
+                    protocol.send_job(child.line, kind, number, tuple(fds))
+                    if kind == protocol.RUN:
+                        self._has_run = True
+                        self._drop_line(child)
                     return child
             except OSError:
-                pass  # it was killed, of which we are about to hear
-        return None
+                if not waiting:
+                    raise
+                # it was killed, of which we are about to hear
 
-    def _new_child(self, kind: bytes, fds: list[int]) -> Child:
-        """Fork a child that begins with this job."""
-        notes_fd, line, theirs = -1, None, None
-        if kind == protocol.RUN:
-            notes_fd = os.memfd_create("notes")
-        else:
-            if self._tasks is None:
-                self._load_tasks()
-            line, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    def _new_child(self, kind: bytes) -> Child:
+        """Fork a child that waits for a job."""
+        notes_fd = os.memfd_create("notes") if kind == protocol.RUN else -1
+        line, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
             pid = self._fork(own_processes=kind == protocol.RUN and not chroot.active())
         except OSError:
@@ -242,26 +250,18 @@ class Holder:
                 os.close(notes_fd)
             raise
         if pid == 0:
-            if line is not None:
-                line.close()
-            for other in self._by_line:  # the end of a worker's line is seen only where no one else holds it
+            line.close()
+            for other in self._by_line:  # the end of a line is seen only where no one else holds it
                 os.close(other)
-            begin(fds, notes_fd, theirs, self._host, self._tasks)
-        child = Child(pid, notes_fd, line)
+            begin(kind, theirs, notes_fd, self._host)
+        theirs.close()
+        child = Child(kind, pid, notes_fd, line)
+        self._workers += kind == protocol.TASK
         self._by_process[child.process_fd] = child
         self._poll.register(child.process_fd, select.POLLIN)
-        if line is not None and theirs is not None:
-            theirs.close()
-            self._by_line[line.fileno()] = child
-            self._poll.register(line.fileno(), select.POLLIN)
+        self._by_line[line.fileno()] = child
+        self._poll.register(line.fileno(), select.POLLIN)
         return child
-
-    def _load_tasks(self) -> None:
-        """Load the layer code, once and here, so that no child loads it again."""
-        from minibuild.sandbox import tasks
-
-        self._tasks = tasks.run
-        gc.freeze()
 
     def _fork(self, *, own_processes: bool) -> int:
         """fork(2); `own_processes` makes the child process 1 of a process namespace of its own."""
@@ -277,19 +277,21 @@ class Holder:
         return pid
 
     def _done(self, child: Child) -> None:
-        """A worker has done its job, or is no more, which its process descriptor tells too."""
+        """A worker has done its job, or a child is no more, which its process descriptor tells too."""
         assert child.line is not None
         if not child.line.recv(1) or child.killed:
             self._drop_line(child)
             return
         self._tell(child, 0, out_of_memory=False, failure="")
-        if len(self._idle) < _KEPT_WORKERS:
-            self._idle.append(child)
-        else:
-            self._drop_line(child)
+        self._idle[child.kind].append(child)
+        self._start_queued()
+
+    def _start_queued(self) -> None:
+        if self._queue:
+            self._start(protocol.TASK, *self._queue.pop(0))
 
     def _drop_line(self, child: Child) -> None:
-        """Hang up on a worker, which then ends."""
+        """Give a child no more jobs; a worker then ends."""
         if child.line is not None:
             self._poll.unregister(child.line.fileno())
             del self._by_line[child.line.fileno()]
@@ -302,8 +304,9 @@ class Holder:
         os.close(child.process_fd)
         del self._by_process[child.process_fd]
         self._drop_line(child)
-        if child in self._idle:
-            self._idle.remove(child)
+        if child in self._idle[child.kind]:
+            self._idle[child.kind].remove(child)
+        self._workers -= child.kind == protocol.TASK
         _pid, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         out_of_memory = False
@@ -319,6 +322,7 @@ class Holder:
             code = -child.ended_by
         if child.socket_fd >= 0:
             self._tell(child, code if code >= 0 else 128 - code, out_of_memory=out_of_memory, failure=failure)
+        self._start_queued()
 
     def _tell(self, child: Child, code: int, *, out_of_memory: bool, failure: str) -> None:
         """Tell the client how the child's job ended."""

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 
-from minibuild.sandbox import devfs, overlay, paths, singleid, syscalls
+from minibuild.sandbox import devfs, overlay, paths, singleid, syscalls, systemfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,20 +27,6 @@ if TYPE_CHECKING:
 
 _SAFE = syscalls.ATTR_SAFE
 
-MASKED_PROC = (
-    "acpi",
-    "asound",
-    "kcore",
-    "keys",
-    "latency_stats",
-    "timer_list",
-    "timer_stats",
-    "sched_debug",
-    "scsi",
-)
-_MASKED_SYS = ("firmware", "devices/virtual/powercap")
-READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-
 if TYPE_CHECKING:
     # A device node that was made: a descriptor, and whom it belongs to, None for the process's user.
     Node = tuple[int, int | None, int | None]
@@ -52,19 +38,18 @@ class Table:
     Call `root` first, then the rest in any order, in a mount namespace of the job's own.
     """
 
-    def __init__(self, request: RunRequest) -> None:
+    def __init__(self, request: RunRequest, system: systemfs.System) -> None:
         self._request = request
-        self._insecure = request["insecure"]
-        self._nodev = 0 if self._insecure else syscalls.ATTR_NODEV
-        self._scratch = request["upper"]
+        self._system = system
+        self._nodev = 0 if request["insecure"] else syscalls.ATTR_NODEV
+        self._scratch = ""
         self._count = 0
         self.stubs: list[paths.Stub] = []
         self.root_fd = -1
-        self.shows_others = False  # whether /proc has more than the processes of this job
         self.nodes: list[Node] = []
 
     def root(self) -> None:
-        """The overlay over the work folder, and a tmpfs for our own files over the upper folder."""
+        """The overlay over the work folder."""
         request = self._request
         fd = overlay.mount(
             request["lowers"], request["upper"], request["work"], self._nodev, "/", request["work"]
@@ -72,22 +57,12 @@ class Table:
         self._cover(fd, request["work"], "attach the root file system")
         self.root_fd = os.open(request["work"], os.O_PATH | os.O_DIRECTORY)
         os.close(fd)
-        fd = self._new_scratch(any(mount["kind"] == "secret" for mount in request["mounts"]))
-        self._cover(fd, self._scratch, "attach the scratch tmpfs")
-        os.close(fd)
-        for name in ("empty", "place"):
-            os.mkdir(f"{self._scratch}/{name}", 0o755)
+        self._scratch = self._new_scratch()
 
-    def _new_scratch(self, secret: bool) -> int:
-        """A tmpfs; one for secrets is never swapped out where the kernel offers that (root, Linux 6.4)."""
-        attributes = _SAFE & ~syscalls.ATTR_NOEXEC
-        if secret:
-            try:
-                options = (("mode", "0700"), ("noswap", ""))
-                return syscalls.new_mount("tmpfs", options, attributes, "mount the scratch tmpfs")
-            except OSError:
-                pass
-        return syscalls.new_mount("tmpfs", (("mode", "0700"),), attributes, "mount the scratch tmpfs")
+    def _new_scratch(self) -> str:
+        if any(mount["kind"] == "secret" for mount in self._request["mounts"]):
+            return systemfs.new_scratch(self._request["upper"], secret=True)
+        return self._system.scratch
 
     def _cover(self, mount_fd: int, folder: str, operation: str) -> None:
         place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
@@ -121,99 +96,26 @@ class Table:
         return paths.open_exact(self.root_fd, name)
 
     def proc(self) -> None:
-        """procfs of the job's process namespace, with runc's masks."""
-        try:
-            fd = syscalls.new_mount("proc", (), _SAFE, "mount /proc")
-        except PermissionError:
-            # The outer /proc is masked, so no other may show what it hides: take it as it is. What belongs to
-            # processes outside is closed to ours by their user namespace (for other runs see `apart`); their
-            # command lines are not.
-            self.shows_others = True
-            fd = syscalls.open_tree(syscalls.AT_FDCWD, "/proc", "bind /proc", recursive=True)
-            syscalls.mount_setattr(fd, _SAFE, "bind /proc", recursive=True)
-        target = self._system_folder("proc")
-        syscalls.move_mount(fd, target, "mount on /proc")
-        os.close(target)
-        if not self._insecure:
-            self._mask(fd, MASKED_PROC)
-            for name in READONLY_PROC:
-                self._make_readonly(fd, name)
-        os.close(fd)
-
-    def _mask(self, mount_fd: int, names: tuple[str, ...]) -> None:
-        for name in names:
-            try:
-                target = paths.open_exact(mount_fd, name)
-            except OSError:
-                continue  # this kernel has no such file
-            folder = stat.S_ISDIR(os.fstat(target).st_mode)
-            source = f"{self._scratch}/empty" if folder else "/dev/null"
-            tree = syscalls.open_tree(syscalls.AT_FDCWD, source, f"mask {name}")
-            if folder:
-                syscalls.mount_setattr(tree, _SAFE | syscalls.ATTR_RDONLY, f"mask {name}")
-            syscalls.move_mount(tree, target, f"mask {name}")
-            os.close(tree)
-            os.close(target)
-
-    def _make_readonly(self, mount_fd: int, name: str) -> None:
-        try:
-            target = paths.open_exact(mount_fd, name)
-        except OSError:
-            return
-        operation = f"make {name} read-only"
-        tree = syscalls.open_tree(target, "", operation, recursive=True)
-        syscalls.mount_setattr(tree, _SAFE | syscalls.ATTR_RDONLY, operation, recursive=True)
-        syscalls.move_mount(tree, target, operation)
-        os.close(tree)
-        os.close(target)
+        """procfs of the job's process namespace."""
+        os.close(self._move_in("proc"))
 
     def dev(self, terminal: str) -> None:
         """A small /dev; `terminal` is the path of a terminal that becomes /dev/console, or ""."""
-        options = (("mode", "755"), ("size", "67108864"))
-        attributes = syscalls.ATTR_NOSUID | syscalls.ATTR_STRICTATIME | self._nodev
-        fd = syscalls.new_mount("tmpfs", options, attributes, "mount /dev")
-        target = self._system_folder("dev")
-        syscalls.move_mount(fd, target, "mount on /dev")
-        os.close(target)
-        devfs.fill(fd, terminal=terminal, shm_size=self._request["shm_size"])
+        fd = self._move_in("dev")
+        if terminal:
+            devfs.bind_device(fd, terminal, "console")
         os.close(fd)
 
-    def sys(self, unified_cgroup: bool) -> None:
-        """sysfs, read-only; the host's /sys bound where this user may not mount one."""
-        readonly = 0 if self._insecure else syscalls.ATTR_RDONLY
-        try:
-            fd = syscalls.new_mount("sysfs", (), _SAFE | readonly, "mount /sys")
-            fresh = True
-        except PermissionError:
-            # Only the owner of the network namespace may mount sysfs.
-            fd = syscalls.open_tree(syscalls.AT_FDCWD, "/sys", "bind /sys", recursive=True)
-            syscalls.mount_setattr(fd, _SAFE | readonly, "bind /sys", recursive=True)
-            fresh = False
-        target = self._system_folder("sys")
-        syscalls.move_mount(fd, target, "mount on /sys")
-        os.close(target)
-        if fresh or unified_cgroup:
-            self._cgroup(fd, unified_cgroup, readonly)
-        if not self._insecure:
-            self._mask(fd, _MASKED_SYS)
-        os.close(fd)
+    def sys(self) -> None:
+        """sysfs and control groups."""
+        os.close(self._move_in("sys"))
 
-    def _cgroup(self, sys_fd: int, unified: bool, readonly: int) -> None:
-        """Control groups, for programs that size themselves by them; left out where not allowed."""
-        try:
-            if unified:
-                fd = syscalls.new_mount("cgroup2", (), _SAFE | readonly, "mount /sys/fs/cgroup")
-            else:
-                fd = syscalls.open_tree(
-                    syscalls.AT_FDCWD, "/sys/fs/cgroup", "bind /sys/fs/cgroup", recursive=True
-                )
-                syscalls.mount_setattr(fd, _SAFE | readonly, "bind /sys/fs/cgroup", recursive=True)
-            target = paths.open_exact(sys_fd, "fs/cgroup")
-            syscalls.move_mount(fd, target, "mount on /sys/fs/cgroup")
-        except OSError:
-            return
+    def _move_in(self, name: str) -> int:
+        fd = self._system.take(name)
+        target = self._system_folder(name)
+        syscalls.move_mount(fd, target, f"mount on /{name}")
         os.close(target)
-        os.close(fd)
+        return fd
 
     def file(self, path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] = (0, 0)) -> None:
         """`content` as a read-only file at `path`, in memory only."""

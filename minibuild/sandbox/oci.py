@@ -14,7 +14,7 @@ import os
 import signal
 import stat
 
-from minibuild.sandbox import bundle, mounts, paths, process, signals, syscalls
+from minibuild.sandbox import bundle, mounts, paths, process, signals, syscalls, systemfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ class RuntimeFailed(Exception):
         self.cure = "Give another runtime with --oci-runtime, or leave isolation at auto, which needs none."
 
 
-def run(request: RunRequest, host: process.Host, fds: list[int], notes_fd: int) -> int:
+def run(
+    request: RunRequest, host: process.Host, system: systemfs.System, fds: list[int], notes_fd: int
+) -> int:
     """In a job's process, the first of its process namespace: run it by the runtime; the exit code."""
-    launch = Launch(request, host, tuple(fds[1:]))
+    launch = Launch(request, host, system, tuple(fds[1:]))
     try:
         launch.prepare()
         launch.check_user_files()
@@ -66,16 +68,20 @@ class Table(mounts.Table):
             raise OSError(errno.EPERM, f"mount on {path}: the OCI runtime covers /proc")
         return super()._target(path, folder=folder)
 
-    def _new_scratch(self, secret: bool) -> int:
-        return super()._new_scratch(True)  # the bundle holds the environment
+    def _new_scratch(self) -> str:
+        upper = self._request["upper"]  # a path that the runtime finds too
+        systemfs.new_scratch(upper, secret=True)  # the bundle holds the environment
+        return upper
 
 
 class Launch(process.Launch):
     """The steps from a fresh fork to the end of the runtime's container."""
 
-    def __init__(self, request: RunRequest, host: process.Host, stdio: tuple[int, ...]) -> None:
-        super().__init__(request, host, stdio)
-        self._table = Table(request)
+    def __init__(
+        self, request: RunRequest, host: process.Host, system: systemfs.System, stdio: tuple[int, ...]
+    ) -> None:
+        super().__init__(request, host, system, stdio)
+        self._table = Table(request, system)
         self._scratch = request["upper"]
         self._ended: dict[int, int] = {}
         self._ended_by = 0

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from minibuild.sandbox import apart, caps, mounts, paths, singleid, syscalls, users
+from minibuild.sandbox import apart, caps, mounts, paths, singleid, syscalls, systemfs, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from minibuild.sandbox.protocol import RunRequest
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-_NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 
 
 class Host:
@@ -55,14 +53,17 @@ class CannotStart(Exception):
 
 
 class Launch:
-    """The steps from a fresh fork to execve, in order; `prepare` may fail with `OSError`."""
+    """The steps from a request to execve, in order; `prepare` may fail with `OSError`."""
 
-    def __init__(self, request: RunRequest, host: Host, stdio: tuple[int, ...]) -> None:
+    def __init__(
+        self, request: RunRequest, host: Host, system: systemfs.System, stdio: tuple[int, ...]
+    ) -> None:
         self._request = request
         self._host = host
         # Standard input, output and error; two of them where input is empty and the pipes are ours.
         self._stdio = stdio
-        self._table = mounts.Table(request)
+        self._system = system
+        self._table = mounts.Table(request, system)
         self._user = users.User(0, 0, (0,), "/")
         self._cwd = "/"
         self._env: dict[str, str] = {}
@@ -86,7 +87,7 @@ class Launch:
         return self._table.nodes
 
     def prepare(self) -> None:
-        """Namespaces, mounts, user, working folder and program, all still with the host in view."""
+        """Mounts, user, working folder and program, all still with the host in view."""
         request = self._request
         for group in request["cgroups"]:
             join(group)
@@ -94,24 +95,18 @@ class Launch:
             import resource  # still the host's
 
             self._resource = resource
-        flags = _NAMESPACES
-        if request["network"] == "none":
-            flags |= syscalls.CLONE_NEWNET
-        if self._host.unified_cgroup:
-            flags |= syscalls.CLONE_NEWCGROUP
-        syscalls.unshare(flags, "make namespaces")
-        if flags & syscalls.CLONE_NEWNET:
-            syscalls.raise_loopback()
+        self._system.suit(request)
         syscalls.set_hostname(request["hostname"])
         if request["insecure"]:
             syscalls.new_session_keyring()  # the others cannot make a call that uses one
         os.umask(0o022)
         self._mount_all()
-        if self._table.shows_others and not request["insecure"] and not self._host.single:
+        if self._system.shows_others and not request["insecure"] and not self._host.single:
             self._apart = apart.Apart()
         self._resolve_user()
         self._resolve_cwd()
         self._find_program()
+        self._system.leave()
 
     def _mount_all(self) -> None:
         request = self._request
@@ -119,7 +114,7 @@ class Launch:
         table.root()
         table.proc()
         table.dev(self._terminal())
-        table.sys(self._host.unified_cgroup)
+        table.sys()
         resolv_conf = request["resolv_conf"]
         table.file("/etc/resolv.conf", host_file("/etc/resolv.conf") if resolv_conf is None else resolv_conf)
         if self._host.single:
@@ -228,7 +223,7 @@ class Launch:
                 self._request["upper"],
                 self._host.last_capability,
                 insecure=insecure,
-                apart=self._table.shows_others and not insecure,
+                apart=self._system.shows_others and not insecure,
             )
             if insecure:
                 caps.keep_all(self._host.capabilities)

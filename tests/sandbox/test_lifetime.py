@@ -159,6 +159,46 @@ def test_a_worker_does_not_hold_the_line_to_another(tmp_path: Path) -> None:
         wait_until(lambda: sockets(first) & sockets(holder) == sockets(second) & sockets(holder))
 
 
+def test_what_waits_for_the_next_job_may_be_killed(box: Box, tmp_path: Path) -> None:
+    with Sandbox.start() as sandbox:
+        spec = ProcessSpec(argv=("/bin/true",))
+        for number in range(2):
+            assert sandbox.run(box.rootfs(), spec).code == 0
+            holder = children(sandbox._process.pid)[0]
+            wait_until(lambda: len(children(holder)) == 2)  # noqa: B023
+            waiting = set(children(holder))
+            for pid in waiting:
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not waiting & set(children(holder)))  # noqa: B023
+            sandbox.makedirs(tmp_path / f"made{number}")
+            assert (tmp_path / f"made{number}").is_dir()
+
+
+def test_more_tasks_than_workers_wait_for_their_turn(tmp_path: Path) -> None:
+    most = max(2, os.cpu_count() or 1)
+    with Sandbox.start() as sandbox:
+        writers, threads, ended = [], [], []
+
+        def unpack(number: int) -> None:
+            with suppress(MinibuildError):  # of an empty blob
+                sandbox.unpack(tmp_path / f"fifo{number}", "", tmp_path / f"to{number}", Digest.of(b""))
+            ended.append(number)
+
+        for number in range(most + 2):
+            os.mkfifo(tmp_path / f"fifo{number}")
+            (tmp_path / f"to{number}").mkdir()
+            writers.append(os.open(tmp_path / f"fifo{number}", os.O_RDWR | os.O_CLOEXEC))
+            threads.append(threading.Thread(target=unpack, args=(number,)))
+            threads[-1].start()
+        holder = children(sandbox._process.pid)[0]
+        wait_until(lambda: len(children(holder)) == most)
+        for writer in writers:
+            os.close(writer)
+        for thread in threads:
+            thread.join(10)
+        assert sorted(ended) == list(range(most + 2))
+
+
 def test_a_sandbox_whose_holder_died_says_so(box: Box) -> None:
     with Sandbox.start() as sandbox:
         rootfs = box.rootfs()
@@ -216,13 +256,13 @@ def test_descriptors_are_given_back(box: Box) -> None:
     before = os.listdir("/proc/self/fd")
     holder = children(box.sandbox._process.pid)[0]
     time.sleep(0.2)  # the holder closes a job's socket after it has said how the job ended
-    theirs = os.listdir(f"/proc/{holder}/fd")
+    theirs = len(os.listdir(f"/proc/{holder}/fd"))
     for _number in range(5):
         box.sh("true")
         with pytest.raises(SandboxError):
             box.run("/bin/true", cwd="/etc/passwd")
     assert os.listdir("/proc/self/fd") == before
-    wait_until(lambda: os.listdir(f"/proc/{holder}/fd") == theirs)
+    wait_until(lambda: len(os.listdir(f"/proc/{holder}/fd")) == theirs)
 
 
 def test_it_may_be_started_in_a_thread_that_ends(box: Box) -> None:
