@@ -44,14 +44,15 @@ class Place:
 
 def place_of(options: Mapping[str, str], environ: Mapping[str, str]) -> Place:
     """The service that `options`, or else `environ`, name; raises `UsageError` where something is missing."""
-    version = int(options.get("version") or 0)
-    if not version and environ.get("ACTIONS_CACHE_SERVICE_V2", "").lower() in ("1", "t", "true"):
-        version = 2
-    second = options.get("url_v2") or (environ.get("ACTIONS_RESULTS_URL", "") if version == 2 else "")
+    wanted = int(options.get("version") or 0)
+    second = options.get("url_v2", "")
+    if not second and (
+        wanted == 2 or environ.get("ACTIONS_CACHE_SERVICE_V2", "").lower() in ("1", "t", "true")
+    ):
+        second = environ.get("ACTIONS_RESULTS_URL", "")
     first = options.get("url") or environ.get("ACTIONS_CACHE_URL") or environ.get("ACTIONS_RESULTS_URL", "")
-    url = second if second and version != 1 else first
-    if not version:
-        version = 2 if second or _V2_HOST in url else 1
+    url = second if second and wanted != 1 else first
+    version = wanted or (2 if second or _V2_HOST in url else 1)
     token = options.get("token") or environ.get("ACTIONS_RUNTIME_TOKEN", "")
     if not token or not url:
         raise _missing(token, url, options.get("version"))

@@ -273,6 +273,8 @@ JOBS: list[tuple[dict[str, str], dict[str, str], tuple[str, int]]] = [
     ({}, V2, ("http://two", 1)),
     ({}, {**V1, **V2}, ("http://one", 1)),
     ({}, {**SECOND, **V1, **V2}, ("http://two", 2)),
+    ({}, {**SECOND, **V1}, ("http://one", 1)),
+    ({"version": "2"}, {**V1, **V2}, ("http://two", 2)),
     ({"version": "1"}, {**SECOND, **V1, **V2}, ("http://one", 1)),
     ({"url": "http://mine"}, V1, ("http://mine", 1)),
     ({"url_v2": "http://mine"}, V1, ("http://mine", 2)),
