@@ -243,7 +243,10 @@ class KeyedSteps:
         )
 
         def execute() -> Layer:
-            return copy.write_copy(gathered)
+            layer = copy.write_copy(gathered)
+            if place is None and self.session.layers.stand_ins is None:
+                loading.check_names(self.session.layers.index(layer))
+            return layer
 
         return self._lookup.step(step, parts, execute, running, place)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from minibuild.errors import SourceRange
+import os
+
+from minibuild.errors import SourceRange, UsageError
+from minibuild.layers.index import LayerIndex
 from minibuild.plan.steps import BindMount, CacheMount, CopyStep, FromContext, PathItem
 
 
@@ -46,3 +49,15 @@ def cache_seed(mount: CacheMount, where: SourceRange) -> CopyStep:
         link=True,
         parents=bool(name),
     )
+
+
+def check_names(index: LayerIndex) -> None:
+    """Raise `UsageError` for a file that would not be there once its layer is unpacked."""
+    if b".wh." not in index.dump():  # names and links stand in it as they are
+        return
+    for path in index.paths:
+        if path.rpartition(b"/")[2].startswith(b".wh."):
+            raise UsageError(
+                f"{os.fsdecode(path)} cannot be mounted or built upon: in a layer that name is a deletion",
+                cure="Rename it, or leave it out in .dockerignore.",
+            )

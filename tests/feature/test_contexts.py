@@ -128,6 +128,28 @@ def test_files_that_are_called_like_deletions_are_files(project: Project) -> Non
     assert "d/.wh..wh..opq" in listed.out and "d/.wwh.b" in listed.out
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM busybox\nRUN --mount=type=bind,target=/src true\n",
+        "FROM files\nCOPY Dockerfile /\n",
+        "FROM busybox\nRUN --mount=type=cache,from=files,target=/src true\n",
+    ],
+    ids=["mounted", "built upon", "in a cache mount"],
+)
+@pytest.mark.parametrize("name", [".wh.a", "d/.wh..wh..opq"])
+def test_files_that_are_called_like_deletions_are_refused_where_a_layer_has_to_hold_them(
+    project: Project, text: str, name: str
+) -> None:
+    project.write(name, "text")
+    for _ in range(2):
+        done = project.build("--build-context", f"files={project.context}", text=text)
+        assert done.code == 2 and f"{name} cannot be mounted or built upon" in done.error
+    (project.context / name).unlink()
+    project.write(name.replace(".wh.", ".www.", 1), "text")
+    project.built("--build-context", f"files={project.context}")
+
+
 def _written(project: Project, data: bytes) -> bytes:
     """The project's Dockerfile, with `data` as the archive beside it."""
     (project.root / "c.tar").write_bytes(data)
