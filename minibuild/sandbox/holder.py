@@ -163,7 +163,7 @@ class Holder:
             missing = self._missing()
             ready = self._poll.poll(0 if missing else None)
             if not ready and missing:
-                self._idle[missing].append(self._new_child(missing))
+                self._fork_ahead(missing)
             for fd, events in ready:
                 if fd == self._control.fileno():
                     kind, number, signal, fds = protocol.receive_job(self._control)
@@ -183,6 +183,8 @@ class Holder:
                     self._poll.unregister(fd)
                     self._by_socket[fd].killed = True
                     os.kill(self._by_socket[fd].pid, 9)
+            while self._queue and self._has_worker():
+                self._start(protocol.TASK, *self._queue.pop(0))
 
     def _signal(self, number: int, signal: int) -> None:
         """Pass a signal on to a job's process.
@@ -205,9 +207,15 @@ class Holder:
             return protocol.TASK
         return b"" if self._idle[protocol.RUN] else protocol.RUN
 
+    def _fork_ahead(self, kind: bytes) -> None:
+        try:
+            self._idle[kind].append(self._new_child(kind))
+        except OSError:
+            self._has_run = False  # until the next run, which tells if it cannot be forked either
+
     def _start(self, kind: bytes, number: int, fds: list[int]) -> None:
         """Give a job to a child that waits for one, or to a new one; a run gets processes of its own."""
-        if kind == protocol.TASK and not self._idle[kind] and self._workers >= _WORKERS:
+        if kind == protocol.TASK and not self._has_worker():
             self._queue.append((number, fds))
             return
         try:
@@ -222,6 +230,10 @@ class Holder:
         child.number, child.socket_fd = number, fds[0]
         self._by_socket[child.socket_fd] = child
         self._poll.register(child.socket_fd, select.POLLRDHUP)
+
+    def _has_worker(self) -> bool:
+        """Whether a task may begin."""
+        return bool(self._idle[protocol.TASK]) or self._workers < _WORKERS
 
     def _hand_over(self, kind: bytes, number: int, fds: list[int]) -> Child:
         while True:
@@ -284,11 +296,6 @@ class Holder:
             return
         self._tell(child, 0, out_of_memory=False, failure="")
         self._idle[child.kind].append(child)
-        self._start_queued()
-
-    def _start_queued(self) -> None:
-        if self._queue:
-            self._start(protocol.TASK, *self._queue.pop(0))
 
     def _drop_line(self, child: Child) -> None:
         """Give a child no more jobs; a worker then ends."""
@@ -322,7 +329,6 @@ class Holder:
             code = -child.ended_by
         if child.socket_fd >= 0:
             self._tell(child, code if code >= 0 else 128 - code, out_of_memory=out_of_memory, failure=failure)
-        self._start_queued()
 
     def _tell(self, child: Child, code: int, *, out_of_memory: bool, failure: str) -> None:
         """Tell the client how the child's job ended."""
