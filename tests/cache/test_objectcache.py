@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import io
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from minibuild.registry.client import Registry
 from minibuild.registry.options import RegistryOptions
 from tests.feature.conftest import lacking
 from tests.servers import s3
+from tests.servers.serving import serving
 
 SERVICES = Services(lambda: Registry(RegistryOptions()))
 
@@ -45,12 +45,9 @@ def empty(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
-        thread.join()
 
 
 CACHES = {

@@ -21,6 +21,7 @@ from minibuild.engine.upkeep import remover
 from tests.cache.edits import DOCKERFILE, EDITS, FILES
 from tests.feature.project import Done, Project
 from tests.servers.docker_registry import DockerRegistry
+from tests.servers.serving import serving
 
 TEXT = """
 FROM busybox AS work
@@ -295,15 +296,12 @@ def silent_server() -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(server):
         try:
             yield server.server_port
         finally:
             ended.set()
-            server.shutdown()
-            thread.join()
 
 
 def test_a_cache_that_does_not_answer_is_waited_for_no_longer_than_its_timeout(project: Project) -> None:

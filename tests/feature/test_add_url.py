@@ -7,13 +7,13 @@ import hashlib
 import http.server
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
 from tests.feature.project import Project
+from tests.servers.serving import serving
 
 
 class Site:
@@ -50,12 +50,8 @@ class Site:
 @pytest.fixture
 def site() -> Iterator[Site]:
     made = Site()
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with serving(made.server):
+        yield made
 
 
 def test_the_file_gets_its_name_its_servers_time_and_is_its_owners_alone(

@@ -18,6 +18,7 @@ from tests.feature.conftest import lacking
 from tests.feature.project import Project
 from tests.servers import s3
 from tests.servers.docker_registry import PROGRAM, docker_registry
+from tests.servers.serving import serving
 
 PACKAGES = {"one": b"1" * 3000, "two": b"2" * 50_000, "three": b"3"}
 
@@ -63,13 +64,9 @@ class Index:
 @pytest.fixture
 def index() -> Iterator[Index]:
     made = Index()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.release.set()
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with serving(made.server):
+        yield made
+        made.release.set()
 
 
 @pytest.fixture(params=["local", "registry", "s3"])

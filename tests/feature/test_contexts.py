@@ -10,7 +10,6 @@ import lzma
 import os
 import subprocess
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 import zstandard
 
 from tests.feature.project import Project
+from tests.servers.serving import serving
 
 COPIES = "FROM busybox\nCOPY . /ctx/\n"
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -79,12 +79,8 @@ class Server:
 @pytest.fixture
 def web() -> Iterator[Server]:
     made = Server()
-    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with serving(made.server):
+        yield made
 
 
 @pytest.mark.parametrize("packing", PACKERS)

@@ -15,6 +15,7 @@ from minibuild.engine.request import BuildRequest, HostVolume
 from minibuild.errors import MinibuildError, RunFailed
 from minibuild.events import Event, StepFinished, StepStarted
 from tests.feature.project import Project
+from tests.servers.serving import serving
 
 # Succeeds once there is a file /signs/$1, of which a test makes the host's side.
 WAIT = "for i in $(seq 300); do test -e /signs/{} && exit; sleep 0.1; done; exit 1"
@@ -114,12 +115,8 @@ class Slow:
 @pytest.fixture
 def slow() -> Iterator[Slow]:
     made = Slow()
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with serving(made.server):
+        yield made
 
 
 @pytest.mark.parametrize("flag", ["", "--link "])

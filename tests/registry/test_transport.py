@@ -24,6 +24,7 @@ from tests.registry.conftest import Connect, Patience
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.images import AMD64, small_image
 from tests.servers.registry import FakeRegistry, slow, status
+from tests.servers.serving import serving
 
 
 @pytest.fixture(scope="module")
@@ -204,13 +205,10 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def proxy() -> Iterator[http.server.ThreadingHTTPServer]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Proxy) as made:
-        made.asked = []  # type: ignore[attr-defined]
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
-        thread.start()
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
+    made.asked = []  # type: ignore[attr-defined]
+    with serving(made):
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def test_requests_go_through_the_proxy_with_its_login(
