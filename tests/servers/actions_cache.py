@@ -106,6 +106,16 @@ class ActionsCache(FakeRegistry):
 
 
 class _Handler(Handler):
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return super()._body()
+        data = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):  # as BuildKit sends pieces
+            data += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return data
+
     def _route(self, path: str, body: bytes) -> Answer:
         if match := re.match(r"/blobs/(\d+)\Z", path):
             return self._blob(int(match[1]), body)
@@ -176,7 +186,7 @@ class _Handler(Handler):
         open_ = [one for one in self.cache.entries if (one.key, one.version) == wanted and one.data is None]
         writable = [ref for ref, permission in refs if permission & 2]
         entry = next((one for one in open_ if one.ref in writable), None)
-        if entry is None or entry.blob is None or str(len(entry.blob)) != asked["size_bytes"]:
+        if entry is None or entry.blob is None or len(entry.blob) != int(asked["size_bytes"]):
             return _json(200, {"ok": False, "message": "nothing was sent, or not as much"})
         return self._commit(entry, entry.blob, _json(200, {"ok": True, "entry_id": str(entry.number)}))
 
@@ -234,7 +244,7 @@ class _Handler(Handler):
 
     def _read(self, entry: CacheEntry) -> Answer:
         assert entry.data is not None
-        wanted = re.match(r"bytes=(\d+)-\Z", self.headers.get("Range", ""))
+        wanted = re.match(r"bytes=(\d+)-\Z", self.headers.get("Range") or self.headers.get("x-ms-range", ""))
         if wanted is None or self.active.no_range:
             return 200, entry.data, {}
         start = int(wanted[1])
