@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from minibuild.context.rows import Match, Row
-from minibuild.context.stamps import Stamp, stamp_folder, stamp_of
+from minibuild.context.stamps import Stamp, stamp_of
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Kind
 
@@ -85,13 +85,13 @@ class FileDigests:
     def keep_listing(self, content: str, listed: bytes) -> None:
         self._listings.put(content, listed)
 
-    def known(self, selection: str, name: bytes, path: bytes) -> str | None:
-        """The digest of everything at `path`, selected as one match called `name`, if nothing has changed."""
+    def known(self, selection: str, look: Callable[[], bytes | None]) -> str | None:
+        """The digest of `selection`, if a look at it gives the digest of the same stamp as before."""
         known = self._selections.get(self._selection(selection))
         if known is None:
             return None
-        stamp = stamp_folder(name, path)
-        return known[16:].decode() if stamp is not None and known[:16] == stamp.digest else None
+        stamp = look()
+        return known[16:].decode() if stamp is not None and known[:16] == stamp else None
 
     def _selection(self, selection: str) -> str:
         return f"{self._name}-{hashlib.sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"

@@ -34,10 +34,11 @@ def select(view: View, pattern: str, *, exclude: tuple[str, ...] = (), parents: 
     excluded = PatternList(exclude) if exclude else None
     if parents:
         return _with_parents(view, pattern, excluded)
-    return [_match(view, path, excluded) for path in _paths(view, pattern)]
+    return [_match(view, path, excluded) for path in matching(view, pattern)]
 
 
-def _paths(view: View, pattern: str) -> list[bytes]:
+def matching(view: View, pattern: str) -> list[bytes]:
+    """The paths that `pattern` matches; one without wildcards as it is, there or not."""
     base, wild = split_wildcards(pattern)
     if not wild:
         return [base]
@@ -161,7 +162,7 @@ def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> lis
         _require(view, posixpath.normpath(f"/{pivot}/{rest}").lstrip("/"))
     included = PatternList([rest]) if rest else None
     matches = []
-    for path in _paths(view, pivot):
+    for path in matching(view, pivot):
         root = view.resolve(path)
         entry = view.entry(root)
         if entry is None:

@@ -1,7 +1,7 @@
 """One hash over everything that `lstat` says of a selection: equal stamps, nothing changed.
 
-Two ways to the same stamp: from rows that are there anyway, and straight from the disk for the common
-case, a whole folder with nothing left out, at half the cost because no row is made.
+Two ways to the same stamp: from rows that are there anyway, and straight from the disk, at half the cost
+because no row is made.
 """
 
 from __future__ import annotations
@@ -14,11 +14,21 @@ from typing import Any, NamedTuple
 
 import xxhash
 
+from minibuild.context.folder import FolderView
 from minibuild.context.rows import Match, Row
+from minibuild.context.select import matching, split_wildcards
+from minibuild.dockerfile.patterns import PatternList
+from minibuild.errors import MinibuildError
 from minibuild.layers.entry import Kind
 
 _FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
-_KINDS = {stat.S_IFIFO: Kind.FIFO, stat.S_IFCHR: Kind.CHAR, stat.S_IFBLK: Kind.BLOCK}
+_FILE_LETTER = Kind.FILE  # a member read from its class is slow
+_KINDS = {
+    stat.S_IFDIR: Kind.DIR,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFCHR: Kind.CHAR,
+    stat.S_IFBLK: Kind.BLOCK,
+}
 _by_name = attrgetter("name")
 
 
@@ -63,71 +73,142 @@ class Stamping:
         return Stamp(self._total.digest(), self._newest)
 
 
-def stamp_folder(name: bytes, path: bytes) -> Stamp | None:
-    """The stamp of one match called `name`, of all that is at `path`; None where it cannot be read."""
-    walk = _Walk(name)
+def stamp_selection(view: FolderView, pattern: str, exclude: tuple[str, ...] = ()) -> bytes | None:
+    """The digest in the stamp of what `select` finds, with no row made; None where it has to look itself."""
+    walk = _Walk(view, PatternList(exclude) if exclude else None)
+    base, wild = split_wildcards(pattern)
     try:
-        status = os.lstat(path)
-        walk.add(b"", path, status)
-        if stat.S_ISDIR(status.st_mode):
-            walk.below(path, b"")
-    except OSError:
+        for path in matching(view, pattern) if wild else [base]:
+            if not walk.match(path.rpartition(b"/")[2], path if wild else view.resolve(path)):
+                return None
+    except (OSError, MinibuildError):
         return None
-    return Stamp(walk.total.digest(), walk.newest)
+    return walk.done()
 
 
 class _Walk:
-    def __init__(self, name: bytes) -> None:
-        self.total: Any = xxhash.xxh3_128(b"match %b\n" % name)
-        self.newest = 0
+    """The same steps as those of a view's walk, less `excluded`, each straight into the stamp."""
 
-    def below(self, folder: bytes, prefix: bytes) -> None:
-        """Everything in `folder`, in the order of rows: siblings bytewise, a folder before what is in it."""
-        newest = self.newest
-        lines: list[bytes] = []
-        add = lines.append
-        with os.scandir(folder) as scan:
-            items = sorted(scan, key=_by_name)
-        for item in items:
+    def __init__(self, view: FolderView, excluded: PatternList | None) -> None:
+        self._view = view
+        self._ignore = view.ignore
+        self._excluded = excluded
+        self._total: Any = xxhash.xxh3_128()
+        self._lines: list[bytes] = []
+        # folders, each with its line, that show only once something below them does
+        self._ignored: list[tuple[bytes, bytes]] = []
+        self._leading: list[tuple[bytes, bytes]] = []  # of those that show, the excluded ones
+
+    def match(self, name: bytes, path: bytes) -> bool:
+        """Add all that is at `path`, called `name`; False where there is nothing to see."""
+        view = self._view
+        status = os.lstat(view.path(path))
+        if stat.S_ISLNK(status.st_mode):
+            path = view.resolve(path)
+            status = os.lstat(view.path(path))
+        if self._ignore is not None and view.entry(path) is None:
+            return False
+        full = view.path(path)
+        line = self._line(b"", full, status)
+        if not line:
+            return False
+        self._ignored, self._leading = [], []
+        self._lines += (b"match %b\n" % name, line)
+        if stat.S_ISDIR(status.st_mode):
+            self._folder(full, b"", path + b"/" if path else b"")
+        return True
+
+    def done(self) -> bytes:
+        self._total.update(b"".join(self._lines))
+        digest: bytes = self._total.digest()
+        return digest
+
+    def _folder(self, folder: bytes, prefix: bytes, inside: bytes) -> None:
+        """What is in `folder`, siblings bytewise, a folder before what is in it.
+
+        Its paths begin with `inside` in the view, and with `prefix` below the match.
+        """
+        plain = self._excluded is None
+        add = self._lines.append
+        for item in self._kept(folder, inside):
             status = item.stat(follow_symlinks=False)
             mode = status.st_mode
-            if mode & 0o170000 == _FILE:
-                mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
-                if ctime > newest or mtime > newest:
-                    newest = max(mtime, ctime)
-                add(
-                    b"%b\x000 %o %d %d %d %d \n"
-                    % (prefix + item.name, mode & 0o7777, status.st_size, mtime, ctime, status.st_ino)
-                )
-                continue
-            self.total.update(b"".join(lines))
-            lines.clear()
             path = prefix + item.name
-            self.add(path, item.path, status)
-            if mode & 0o170000 == _DIR:
-                self.newest = newest
-                self.below(item.path, path + b"/")
-                newest = self.newest
-        self.total.update(b"".join(lines))
-        self.newest = newest
+            if mode & 0o170000 == _FILE and plain and not self._ignored:
+                mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
+                numbers = (path, mode & 0o7777, status.st_size, mtime, ctime, status.st_ino)
+                add(b"%b\x000 %o %d %d %d %d \n" % numbers)
+                continue
+            line = self._line(path, item.path, status)
+            if not line:
+                continue
+            is_dir = mode & 0o170000 == _DIR
+            if is_dir and self._ignores(inside + item.name):
+                self._ignored = [*_above(self._ignored, path), (path, line)]
+            else:
+                self._reveal(path, line, is_dir=is_dir)
+            if is_dir:
+                self._folder(item.path, path + b"/", inside + item.name + b"/")
+        self._total.update(b"".join(self._lines))
+        self._lines.clear()
 
-    def add(self, relative: bytes, path: bytes, status: os.stat_result) -> None:
-        """One path of any kind, as a row of it would be stamped."""
+    def _kept(self, folder: bytes, inside: bytes) -> list[os.DirEntry[bytes]]:
+        """What is in `folder`, but for what is ignored with all that is below it."""
+        with os.scandir(folder) as scan:
+            items = sorted(scan, key=_by_name)
+        ignore, above = self._ignore, os.fsdecode(inside)
+        if ignore is None or ignore.spares(above[:-1]):
+            return items
+        ignores, decode = ignore.ignores, os.fsdecode
+        return [
+            item
+            for item in items
+            if not ignores(path := above + decode(item.name))
+            or (item.is_dir(follow_symlinks=False) and ignore.may_contain(path))
+        ]
+
+    def _ignores(self, path: bytes) -> bool:
+        return self._ignore is not None and self._ignore.ignores(os.fsdecode(path))
+
+    def _reveal(self, path: bytes, line: bytes, *, is_dir: bool) -> None:
+        """Add a path that is not ignored, behind the ignored folders that it is in, unless it is excluded."""
+        if self._ignored:
+            for known in _above(self._ignored, path):
+                self._show(*known, is_dir=True)
+            self._ignored.clear()
+        self._show(path, line, is_dir=is_dir)
+
+    def _show(self, path: bytes, line: bytes, *, is_dir: bool) -> None:
+        """Add a path unless it is excluded."""
+        if self._excluded is None:
+            self._lines.append(line)
+            return
+        leading = _above(self._leading, path) if self._leading else []
+        if not self._excluded.matches(os.fsdecode(path)):
+            self._lines += [known for _, known in leading]
+            self._lines.append(line)
+            leading.clear()
+        elif is_dir:
+            leading.append((path, line))
+        self._leading = leading
+
+    def _line(self, relative: bytes, path: bytes, status: os.stat_result) -> bytes:
+        """What a row of this path would be stamped with; nothing for a socket."""
         mode = status.st_mode
         kind = mode & 0o170000
         size, link = 0, b""
-        if kind == _DIR:
-            letter = Kind.DIR
+        if kind == _FILE:
+            letter, size = _FILE_LETTER, status.st_size
         elif kind == _LINK:
             letter, link = Kind.SYMLINK, os.readlink(path)
-        elif kind == _FILE:
-            letter, size = Kind.FILE, status.st_size
-            self.newest = max(self.newest, status.st_mtime_ns, status.st_ctime_ns)
         elif kind in _KINDS:
             letter = _KINDS[kind]
         else:
-            return  # a socket
-        stamp = (size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        self.total.update(
-            b"%b\0%b %o %b %b\n" % (relative, letter.encode(), mode & 0o7777, b"%d %d %d %d" % stamp, link)
-        )
+            return b""
+        numbers = (mode & 0o7777, size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return b"%b\0%b %o %d %d %d %d %b\n" % (relative, letter.encode(), *numbers, link)
+
+
+def _above(folders: list[tuple[bytes, bytes]], path: bytes) -> list[tuple[bytes, bytes]]:
+    """Those of `folders` that `path` is in."""
+    return [folder for folder in folders if path.startswith(folder[0] + b"/")]

@@ -83,6 +83,11 @@ class IgnoreFile:
         path = _relative(path)
         return not self._list.matches(path) or self._list.may_differ_below(path)
 
+    def spares(self, path: str) -> bool:
+        """Whether neither the folder `path` nor anything below it is ignored; False may be wrong."""
+        path = _relative(path)
+        return not (self._list.matches(path) or self._list.may_differ_below(path))
+
 
 def _normal(line: str) -> str:
     """The pattern of a line as BuildKit hands it on: cleaned, and relative to the context."""

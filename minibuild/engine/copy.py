@@ -119,8 +119,8 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
     known = None
     if isinstance(files, TreeFiles):
         known = files.known_digest(selection)
-    elif isinstance(files, ContextFiles) and not step.exclude and not step.parents:
-        known = files.known_digest(selection, pattern)
+    elif isinstance(files, ContextFiles) and not step.parents:
+        known = files.known_digest(selection, pattern, step.exclude)
     if known is not None:
         return known
     if isinstance(files, ContextFiles) and _is_whole(step):

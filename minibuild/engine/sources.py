@@ -16,7 +16,7 @@ from minibuild.context.digests import FileDigests, Hashing, content_digest, list
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Placed
 from minibuild.context.rows import Match, Row, View
-from minibuild.context.select import split_wildcards
+from minibuild.context.stamps import stamp_selection
 from minibuild.context.treeview import TreeView, content_place
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine.filesystem import Filesystem, Layers
@@ -67,13 +67,11 @@ class ContextFiles:
             str(root), store.records("selections"), store.records("files"), store.records("listings")
         )
 
-    def known_digest(self, selection: str, pattern: str) -> str | None:
-        """The digest of the plain path `pattern`, if nothing below it has changed since it was taken."""
-        base, wild = split_wildcards(pattern)
-        if wild or self.view.ignore is not None:
-            return None
-        path = self.view.path(self.view.resolve(base))
-        return self._digests.known(f"{selection}\n{self._ignore_text}", base.rpartition(b"/")[2], path)
+    def known_digest(self, selection: str, pattern: str, exclude: tuple[str, ...] = ()) -> str | None:
+        """The digest of what `pattern` selects, if nothing of that has changed since it was taken."""
+        return self._digests.known(
+            f"{selection}\n{self._ignore_text}", lambda: stamp_selection(self.view, pattern, exclude)
+        )
 
     @property
     def never_hashed(self) -> bool:

@@ -155,7 +155,7 @@ class GitFiles(ContextFiles):
         self._ignore_text = ignore_text(view.ignore)
         self._known = digests
 
-    def known_digest(self, selection: str, pattern: str) -> str | None:
+    def known_digest(self, selection: str, pattern: str, exclude: tuple[str, ...] = ()) -> str | None:
         """The digest of a plain path, where it was taken of the very same tree before."""
         base, wild = split_wildcards(pattern)
         if wild:
