@@ -47,8 +47,27 @@ class ForeignDescriptor(Descriptor):
         return {**document, "urls": list(self.urls), **tail}
 
 
+class _Document:
+    """What a manifest and an index have in common; `raw` are the exact bytes of either."""
+
+    __slots__ = ()
+    media_type: str
+    raw: bytes
+
+    def to_bytes(self) -> bytes:
+        return self.raw
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.raw)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, self.digest, len(self.raw))
+
+
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(_Document):
     """One image for one platform; `raw` are its exact bytes."""
 
     media_type: str
@@ -94,20 +113,9 @@ class Manifest:
             document["annotations"] = dict(kept)
         return cls(media_type, config, tuple(layers), kept, _go_json(document))
 
-    def to_bytes(self) -> bytes:
-        return self.raw
-
-    @property
-    def digest(self) -> Digest:
-        return Digest.of(self.raw)
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return Descriptor(self.media_type, self.digest, len(self.raw))
-
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class Index(_Document):
     """A list of manifests, one for each platform (and attestations); `raw` are its exact bytes."""
 
     media_type: str
@@ -149,17 +157,6 @@ class Index:
         if kept:
             document["annotations"] = dict(kept)
         return cls(media_type, tuple(manifests), kept, _go_json(document))
-
-    def to_bytes(self) -> bytes:
-        return self.raw
-
-    @property
-    def digest(self) -> Digest:
-        return Digest.of(self.raw)
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return Descriptor(self.media_type, self.digest, len(self.raw))
 
     @property
     def images(self) -> tuple[Descriptor, ...]:
