@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 
+import hypothesis.configuration
 import pytest
 
 from minibuild.sandbox import probe
@@ -15,6 +17,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if threading.current_thread() is threading.main_thread():
         # a shell's background jobs ignore interrupts, and so would every program that a test starts
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    examples = config.rootpath / ".hypothesis"
+    if not os.access(examples if examples.exists() else config.rootpath, os.W_OK):  # somebody else's clone
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        hypothesis.configuration.set_hypothesis_home_dir(folder.name)
     config.addinivalue_line("markers", "many_ids: sees owners other than one; root or /etc/subuid is needed")
 
 
