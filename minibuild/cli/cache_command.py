@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
     group.command("pin", help="Keep a step, layer or cache mount from eviction.")(pin)
     group.command("unpin", help="Let something be evicted again.")(unpin)
     group.command("verify", help="Read every blob again; name and remove what is damaged.")(verify)
+    group.command("dedup", help="Have equal files of unpacked layers share their room on the disk.")(dedup)
     group.command("why", help="Say why a step of the last build was executed.")(why)
     tree_command.register(group)
     mounts_command.register(group)
@@ -342,6 +343,25 @@ def verify(
             print(f"{count}, {len(result.damaged)} damaged{then}")
     if result.damaged:
         raise SystemExit(1)
+
+
+def dedup(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be shared; do nothing.")] = False,
+    as_json: _Json = False,
+) -> None:
+    from minibuild.engine.dedup import dedup as dedup_store
+
+    with reported(), open_store() as store:
+        done = dedup_store(store, dry_run=dry_run)
+        if as_json:
+            print(json.dumps({"dry_run": dry_run, **done._asdict()}, indent=2))
+            return
+        print(f"{done.files} files, {human_size(done.bytes)} looked at")
+        would = "would share" if dry_run else "now share"
+        before = f", {human_size(done.before_bytes)} did before" if done.before_bytes else ""
+        print(f"{done.shared_files} files, {human_size(done.shared_bytes)} {would} others' room{before}")
+        if done.failed:
+            print(f"{done.failed} files could not be shared")
 
 
 def why(

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minibuild_store.digest import Digest
 
@@ -29,6 +29,9 @@ from minibuild.sandbox.requests import run_request, texts
 from minibuild.sandbox.runtime import Runtime, runtimes
 from minibuild.sandbox.spec import ExitStatus, ProcessSpec, Rootfs
 from minibuild.sandbox.trees import Trees
+
+if TYPE_CHECKING:
+    from minibuild.layers.dedup import Dedup
 
 
 class Sandbox:
@@ -279,6 +282,12 @@ class Sandbox:
     def remove(self, path: Path) -> None:
         """Remove a file or a folder with all in it, whoever it belongs to; a missing one is fine."""
         self._task("remove", {"path": os.path.abspath(path)}, ())
+
+    def dedup(self, folders: Sequence[Path], *, dry_run: bool) -> Dedup:
+        """Have equal files in `folders`, whoever they belong to, share their blocks; see `layers.dedup`."""
+        from minibuild.layers.dedup import Dedup
+
+        return Dedup(*self._task("dedup", {"folders": texts(folders), "dry_run": dry_run}, ()))
 
     def _task(self, name: str, arguments: dict[str, Any], fds: tuple[int, ...]) -> Any:
         with self._job(protocol.TASK, fds) as job:

@@ -95,6 +95,12 @@ def _place(arguments: dict[str, Any], _fds: list[int]) -> None:
     os.rename(source, arguments["target"])
 
 
+def _dedup(arguments: dict[str, Any], _fds: list[int]) -> tuple[int, ...]:
+    from minibuild.layers.dedup import dedup
+
+    return tuple(dedup(arguments["folders"], dry_run=arguments["dry_run"]))
+
+
 def _remove(arguments: dict[str, Any], _fds: list[int]) -> None:
     path: str = arguments["path"]
     parent, _, name = path.rstrip("/").rpartition("/")
@@ -148,6 +154,7 @@ _TASKS = {
     "makedirs": _makedirs,
     "place": _place,
     "remove": _remove,
+    "dedup": _dedup,
     "trust": _trust,
     "scrub": _scrub,
 }
