@@ -150,7 +150,7 @@ class Source:
             self._warn(f"cache {self._spec.shown}: layer {digest.short} is not used: {why}")
 
     def forget_stage(self, digest: Digest) -> None:
-        """Hand out none of the steps of a stage whose layers are not here: what needs one needs those below."""
+        """Hand out no step of a stage whose layers are not here: what needs one needs those below."""
         digests = (step.layer.descriptor.digest for step in self._bare[digest])
         self._distrusted.update(one for one in digests if one in self._bare)
 

@@ -36,7 +36,9 @@ def register(app: typer.Typer) -> None:
 
 
 def merge_command(
-    images: Annotated[list[str], typer.Argument(help="Names, oci-layout://FOLDER[:TAG], or scratch.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Names, oci-layout://FOLDER[:TAG], ./ARCHIVE or scratch.")
+    ],
     tag: _Tag = None,
     output: _Output = None,
     push: _Push = False,
@@ -55,7 +57,7 @@ def merge_command(
 
 
 def diff_command(
-    lower: Annotated[str, typer.Argument(help="Name, oci-layout://FOLDER[:TAG], or scratch.")],
+    lower: Annotated[str, typer.Argument(help="Name, oci-layout://FOLDER[:TAG], ./ARCHIVE or scratch.")],
     upper: Annotated[str, typer.Argument(help="The image whose layers above it are wanted.")],
     tag: _Tag = None,
     output: _Output = None,

@@ -42,8 +42,8 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeRequest:
-    """What to put together. `images` are names, ``oci-layout://FOLDER[:TAG]`` or ``scratch``: for `merge`
-    from below, for `diff_layers` the lower and the upper.
+    """What to put together. `images` are names, ``oci-layout://FOLDER[:TAG]``, ``./ARCHIVE`` of a
+    layout or ``scratch``: for `merge` from below, for `diff_layers` the lower and the upper.
 
     `config_from` is the image, written like those, whose configuration the result has; by default the first
     of a merge, the upper of a difference. `pull` is one of `PULL_POLICIES`.
@@ -203,11 +203,24 @@ def _image(session: Session, bases: ImageBases, text: str, platform: Platform) -
     if text.startswith("oci-layout://"):
         return layout_image(session.store, text.removeprefix("oci-layout://"), platform)
     if text.startswith(("/", "./", "../")):
-        raise UsageError(
-            f"{text} is a path, and no name of an image",
-            cure="Write oci-layout:// before a layout's folder; minibuild load reads an archive.",
-        )
+        return _archive(session, Path(text), platform)
     return bases.image(text.removeprefix("docker-image://"), platform)
+
+
+def _archive(session: Session, path: Path, platform: Platform) -> ResolvedImage:
+    from minibuild.engine.load import opened_layout
+
+    if not path.is_file():
+        raise UsageError(
+            f"{path} is no archive of an image",
+            cure="Write oci-layout:// before a layout's folder; names begin with no slash or dot.",
+        )
+    with session.step(f"reading {path}"), opened_layout(session.store, path) as folder:
+        if not (folder / "oci-layout").is_file():
+            raise UsageError(
+                f"{path} holds no OCI layout", cure="minibuild load reads what docker has saved."
+            )
+        return layout_image(session.store, str(folder), platform)
 
 
 def _lines(part: _Part, first: int, *, whole: bool) -> list[History]:

@@ -139,11 +139,15 @@ def _manifest(registry: FakeRegistry, name: str) -> bytes:
     return data
 
 
-def test_layouts_and_nothing_at_all_can_take_part(two_images: Project) -> None:
+def test_layouts_archives_and_nothing_at_all_can_take_part(two_images: Project) -> None:
     layout = f"oci-layout://{two_images.bases}:busybox"
     image = composed(two_images, "merge", "scratch", layout, "one", "--config-from", "one")
     assert image.diff_ids[-1] == saved(two_images, "one").diff_ids[-1]
     assert image.config["Env"][-1] == "NAME=one"
+    archive = two_images.root / "one.tar"
+    two_images.command("save", "one", "-o", str(archive), "--format", "oci")
+    both = composed(two_images, "merge", "two", str(archive))
+    assert both.diff_ids == [*saved(two_images, "two").diff_ids, *saved(two_images, "one").diff_ids]
     whole = composed(two_images, "diff", "scratch", "one")
     assert whole.diff_ids == saved(two_images, "one").diff_ids
 
@@ -154,6 +158,7 @@ def test_layouts_and_nothing_at_all_can_take_part(two_images: Project) -> None:
         (("merge", "one"), "would go nowhere"),
         (("merge", "one", "--push"), "--push without a name"),
         (("merge", "./one", "-t", "x"), "oci-layout://"),
+        (("merge", "{bases}/index.json", "-t", "x"), "cannot read"),
         (("merge", "oci-layout:///nowhere", "-t", "x"), "no OCI image layout"),
         (("diff", "one", "nothing-like-it", "-t", "x", "--pull", "never"), "no image nothing-like-it"),
         (("merge", "oci-layout://{bases}:busybox", "--platform", "linux/riscv64", "-t", "x"), "riscv64"),
