@@ -24,7 +24,7 @@ from minibuild.oci.reference import Reference
 
 
 class SharedLayer:
-    """A layer that a shared cache told of (`engine.filesystem.RemoteLayer`); `held` where it holds it too."""
+    """A layer that a shared cache told of (`engine.layerblobs.RemoteLayer`); `held` where it holds it too."""
 
     def __init__(self, source: Source, descriptor: Descriptor, *, held: bool = True) -> None:
         self._source = source
