@@ -62,7 +62,7 @@ def difference(lower: list[MergeLayer], upper: list[MergeLayer]) -> MergeLayer:
 STACKS = st.lists(layers(), max_size=3)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(STACKS, STACKS)
 def test_over_the_lower_it_shows_the_upper(lower: list[MergeLayer], upper: list[MergeLayer]) -> None:
     one = difference(lower, upper)
@@ -70,7 +70,7 @@ def test_over_the_lower_it_shows_the_upper(lower: list[MergeLayer], upper: list[
     assert content([*lower, one]) == content(upper)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(STACKS)
 def test_of_a_stack_and_itself_there_is_none(stack: list[MergeLayer]) -> None:
     assert difference(stack, stack).index.paths == []
