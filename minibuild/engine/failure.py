@@ -19,7 +19,7 @@ from minibuild.values import replace
 if TYPE_CHECKING:
     from minibuild_store.store import Store
 
-    from minibuild.engine.filesystem import Layers
+    from minibuild.engine.layerforms import Layers
     from minibuild.sandbox.executor import Executor
 
 _SHELL = "/bin/sh"

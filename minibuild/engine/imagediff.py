@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from minibuild_store.store import Store
 
-from minibuild.engine.filesystem import Filesystem, Layer, Layers, image_filesystem
+from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
 from minibuild.engine.images import LocalImages
+from minibuild.engine.layerforms import Layers
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
 from minibuild.layers.entry import Entry, Kind

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from minibuild_store.errors import BlobDamaged, BlobNotFound
 
-from minibuild.engine.filesystem import LayerLost
+from minibuild.engine.layerblobs import LayerLost
 from minibuild.engine.session import Session
 from minibuild.errors import LayerError
 

@@ -15,7 +15,8 @@ from minibuild_store.store import Store
 
 from minibuild.cache.journal import Cause, Journal
 from minibuild.cache.steps import StepCache, StepRecord
-from minibuild.engine.filesystem import LayerLost, Layers
+from minibuild.engine.layerblobs import LayerLost
+from minibuild.engine.layerforms import Layers
 from minibuild.engine.request import BuildRequest, StepReport
 from minibuild.errors import Cancelled, MinibuildError
 from minibuild.events import (

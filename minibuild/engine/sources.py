@@ -19,7 +19,8 @@ from minibuild.context.rows import Match, Row, View
 from minibuild.context.stamps import stamp_selection
 from minibuild.context.treeview import TreeView, content_place
 from minibuild.dockerfile.ignorefile import IgnoreFile
-from minibuild.engine.filesystem import Filesystem, Layers
+from minibuild.engine.filesystem import Filesystem
+from minibuild.engine.layerforms import Layers
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
 

@@ -17,7 +17,8 @@ from minibuild_store.store import Store
 from minibuild.context.place import Placed
 from minibuild.context.rows import Match
 from minibuild.engine.fetched import Fetched
-from minibuild.engine.filesystem import Filesystem, Layer, Layers
+from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.engine.layerforms import Layers
 from minibuild.engine.session import Session
 from minibuild.engine.sources import TreeFiles
 from minibuild.errors import LayerError
