@@ -10,11 +10,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from minibuild_store.digest import Digest
-from minibuild_store.errors import StoreBusy
+from minibuild_store.errors import StoreBusy, StoreFull
 from minibuild_store.files import Remove, remove_tree
 from minibuild_store.gc import GcReport, Roots
 from minibuild_store.records import record_path
@@ -180,10 +181,11 @@ def collect(
 def _note(store: Store, plan: Plan, now_ns: int) -> None:
     """Remember what takes each step, before it is taken: who misses it then can say why."""
     cache = StepCache(store)
-    for key in list(plan.steps)[-MOST_EVICTIONS:]:
-        known = cache.eviction(key) if plan.steps[key] == "damage" else None
-        if known is None:  # what `cache verify` has said of a damaged one stays
-            cache.evict(key, Eviction(plan.steps[key], now_ns / 1e9))
+    with suppress(StoreFull):  # to make room comes first
+        for key in list(plan.steps)[-MOST_EVICTIONS:]:
+            known = cache.eviction(key) if plan.steps[key] == "damage" else None
+            if known is None:  # what `cache verify` has said of a damaged one stays
+                cache.evict(key, Eviction(plan.steps[key], now_ns / 1e9))
 
 
 def _unnote(store: Store, plan: Plan, report: GcReport) -> None:

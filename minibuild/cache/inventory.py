@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from minibuild_store.digest import Digest
-from minibuild_store.errors import StoreError
+from minibuild_store.errors import StoreError, StoreFull
 from minibuild_store.files import tree_size
 from minibuild_store.store import Store
 
@@ -256,7 +257,8 @@ class _Sizes:
 
     def save(self) -> None:
         if self._seen != self._known:
-            self._record.put("folders", json.dumps(self._seen, separators=(",", ":")).encode())
+            with suppress(StoreFull):  # who makes room on a full disk has to know what there is
+                self._record.put("folders", json.dumps(self._seen, separators=(",", ":")).encode())
 
 
 def _again(count: int, rate: float) -> float:

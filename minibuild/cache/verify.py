@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from minibuild_store.digest import Digest
-from minibuild_store.errors import BlobDamaged, BlobNotFound
+from minibuild_store.errors import BlobDamaged, BlobNotFound, StoreFull
 from minibuild_store.store import Store
 
 from minibuild.cache.steps import Eviction, StepCache
@@ -72,10 +73,11 @@ def verify(store: Store, *, check: Callable[[], None] = lambda: None, repair: bo
 def _note(store: Store, digest: Digest, steps: Iterable[str]) -> None:
     """Remember why the steps of a removed blob have no result, unless one was built again already."""
     cache = StepCache(store)
-    for key in steps:
-        cache.evict(key, Eviction("verify", time.time()))
-        if store.blobs.has(digest):
-            cache.spared(key)
+    with suppress(StoreFull):
+        for key in steps:
+            cache.evict(key, Eviction("verify", time.time()))
+            if store.blobs.has(digest):
+                cache.spared(key)
 
 
 def whole(store: Store, digest: Digest, *, repair: bool) -> bool:

@@ -119,3 +119,33 @@ def test_no_space_for_cache_mounts_that_are_imported(project: Project, left: int
     assert first.code == 5
     assert "no space left" in first.error
     assert not {"mounts.tar", "running-v1"} & set(first.error.replace(":", "/").split("/"))
+
+
+MAKE_ROOM = """
+set -eu
+mount -t tmpfs -o size=32m,mode=0755 tmpfs "$DISK" || exit 99
+"$@"
+dd if=/dev/zero of="$DISK/filler" bs=1M status=none 2> /dev/null || true
+dd if=/dev/zero of="$DISK/rest" bs=1 status=none 2> /dev/null || true
+"$PYTHON" -m minibuild cache prune --all --json
+"""
+
+
+def test_a_full_disk_can_be_pruned(project: Project) -> None:
+    project.dockerfile("FROM scratch\nCOPY Dockerfile /\nCOPY Dockerfile /again\n")
+    disk = project.root / "disk"
+    disk.mkdir()
+    enter = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-Urm"]
+    build = [sys.executable, "-m", "minibuild", "build", "-q", str(project.context)]
+    variables = project.variables(
+        {"DISK": str(disk), "MINIBUILD_ROOT": str(disk / "store"), "PYTHON": sys.executable}
+    )
+    done = subprocess.run(
+        [*enter, "sh", "-c", MAKE_ROOM, "sh", *build],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"kind": "step"' in done.stdout
