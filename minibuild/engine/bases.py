@@ -30,6 +30,7 @@ class ImageBases:
         self._session = session
         self._images = LocalImages(session.store)
         self._known: dict[tuple[str, Platform], ResolvedImage] = {}
+        self._layouts: dict[tuple[str, Platform], ResolvedImage] = {}
         self._mutex = threading.Lock()
         if session.request.pull not in PULL_POLICIES:
             raise UsageError(
@@ -124,13 +125,21 @@ class ImageBases:
         if value.startswith("docker-image://"):
             return FromImage(self.image(value.removeprefix("docker-image://"), platform))
         if value.startswith("oci-layout://"):
-            from minibuild.engine.layout_context import layout_image
-
-            image = layout_image(self._session.store, value.removeprefix("oci-layout://"), platform)
-            return FromImage(image)
+            return FromImage(self._layout(value, platform))
         if value.startswith("file://") or not Path(value).is_dir():
             self._open(name.lower(), value)
         return FromContext(name.lower())
+
+    def _layout(self, value: str, platform: Platform) -> ResolvedImage:
+        """The image of an ``oci-layout://`` address, looked up once."""
+        from minibuild.engine.layout_context import layout_image
+
+        with self._mutex:
+            found = self._layouts.get((value, platform))
+            if found is None:
+                found = layout_image(self._session.store, value.removeprefix("oci-layout://"), platform)
+                self._layouts[value, platform] = found
+            return found
 
     def _open(self, name: str, value: str) -> None:
         """Fetch the context `name` unless that is done. Raises `UsageError` where it is nothing to fetch."""

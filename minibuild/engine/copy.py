@@ -123,6 +123,7 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
         known = files.known_digest(selection, pattern, step.exclude)
     if known is not None:
         return known
+    gathered.session.at_work()
     if isinstance(files, ContextFiles) and _is_whole(step):
         content = _big_folder(gathered, number, files, selection, pattern)
         if content is not None:

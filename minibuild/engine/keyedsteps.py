@@ -7,6 +7,7 @@ of their own.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from minibuild.engine import copy, loading
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 # What we make ourselves must not carry the clock. A base's own time is as good as any; without one, a
 # time that zip archives can hold in every time zone (they begin in 1980).
 _NO_TIME_NS = 315_619_200 * 1_000_000_000
+_DIGITS = ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))  # of an RFC 3339 time
+_DAYS_TO_1970 = 719_468  # from the first of March of the year 0
 
 
 class KeyedSteps:
@@ -214,6 +217,7 @@ class KeyedSteps:
         known = files.known_digest(selection)
         if known is not None:
             return known
+        self.session.at_work()
         from minibuild.context.select import select
 
         return files.digest(selection, select(files.view, mount.subpath))
@@ -269,10 +273,15 @@ class KeyedSteps:
 
 def _created_ns(created: str) -> int:
     """An image's creation time in whole seconds, as nanoseconds; a usable stand-in where it has none."""
-    from datetime import datetime
-
-    try:
-        moment = datetime.fromisoformat(whole_seconds(created))
-    except ValueError:
+    text = whole_seconds(created)
+    if not text:
         return _NO_TIME_NS
-    return max(int(moment.timestamp()) * 1_000_000_000, _NO_TIME_NS)
+    year, month, day, hour, minute, second = (int(text[at:end]) for at, end in _DIGITS)
+    # a year that begins in March has its leap day last; loading datetime takes longer than a step
+    year -= month <= 2
+    days = 365 * year + year // 4 - year // 100 + year // 400 - _DAYS_TO_1970
+    days += (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
+    if time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) != text:  # no such day, or hour
+        return _NO_TIME_NS
+    return max(seconds * 1_000_000_000, _NO_TIME_NS)

@@ -64,6 +64,7 @@ class Lookup:
         found = self._find(key, step, parts)
         if found is not None:
             return found
+        session.at_work()
         with session.store.lock(f"step {key}", waiting=session.check):
             found = self._find(key, step, parts)
             if found is not None:

@@ -68,6 +68,10 @@ class Stop(threading.Event):
         return super().is_set() or (self._outer is not None and self._outer.is_set())
 
 
+def _nothing() -> None:
+    pass
+
+
 class Session:
     """Shared by all threads of one build. Close it, or use it as a context manager."""
 
@@ -110,6 +114,8 @@ class Session:
         self._said: set[str] = set()
         self._on_failure = on_failure
         self.masks: Masks | None = None
+        self.at_work: Callable[[], None] = _nothing
+        """Called before anything that takes longer than looking a step up."""
 
     def __enter__(self) -> Session:
         return self

@@ -1,8 +1,9 @@
 """Bring the stages of a plan into being: look each step up by its key, execute what is missing.
 
-Every stage runs on its own thread and waits for the stages it builds on or copies from. Steps of one
-stage run in order, since each needs to know what the one before it left; those that need not (COPY --link)
-run beside the others. The first failure stops the others, unless the build is to keep going.
+Stages are gone through in turn while all steps are found. Before the first is executed, each stage that is
+left gets a thread of its own, and waits for the stages it builds on or copies from. Steps of one stage run
+in order, since each needs to know what the one before it left; those that need not (COPY --link) run beside
+the others. The first failure stops the others, unless the build is to keep going.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Solver(KeyedSteps):
         self._results: dict[int, StageResult] = {}
         self._done = {stage.index: threading.Event() for stage in plan.stages}
         self._errors: list[BaseException] = []
+        self._waiting: list[StagePlan] = []  # stages that nobody has begun
+        self._threads: dict[int, threading.Thread] = {}  # by stage
+        session.at_work = self._spread
         jobs = session.request.jobs
         self._slots = threading.BoundedSemaphore(jobs) if jobs else nullcontext()
 
@@ -65,15 +69,38 @@ class Solver(KeyedSteps):
         return self._results
 
     def _run_all(self, stages: Sequence[StagePlan]) -> None:
-        if len(stages) == 1:
-            self._guarded(stages[0])
-            return
-        threads = [threading.Thread(target=self._guarded, args=(stage,)) for stage in stages]
-        for thread in threads:
-            thread.start()
-        self._wait_for_all()
-        for thread in threads:
+        self._waiting = list(stages)
+        if self.session.shared is not None:  # to look up is to ask a server
+            self._spread()
+        try:
+            while self._waiting:
+                self._guarded(self._waiting.pop(0))
+            self._wait_for_threads()
+        except BaseException:
+            self.session.stop.set()
+            self._wait_for_threads()
+            raise
+        for thread in self._threads.values():
             thread.join()
+
+    def _spread(self) -> None:
+        """Give each stage that nobody has begun a thread of its own: the caller's is about to be busy."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            for stage in waiting:
+                thread = threading.Thread(target=self._guarded, args=(stage,))
+                thread.start()
+                self._threads[stage.index] = thread
+        except BaseException:  # interrupted: nobody may wait for those that will never begin
+            for stage in waiting:
+                if stage.index not in self._threads:
+                    self._done[stage.index].set()
+            raise
+
+    def _wait_for_threads(self) -> None:
+        """Not by joining them: Python 3.11 takes a thread for ended when a join of it is interrupted."""
+        for index in self._threads:
+            self._done[index].wait()
 
     def _failure(self) -> BaseException:
         """The first error, with the others where the build kept going."""
@@ -82,20 +109,6 @@ class Solver(KeyedSteps):
         if self.session.request.keep_going and isinstance(first, MinibuildError):
             first.others = tuple(error for error in real[1:] if isinstance(error, MinibuildError))
         return first
-
-    def _wait_for_all(self) -> None:
-        """Wait for every stage; where this thread is interrupted, stop them first.
-
-        Not by joining: Python 3.11 takes a thread for ended when a join of it is interrupted.
-        """
-        try:
-            for done in self._done.values():
-                done.wait()
-        except BaseException:
-            self.session.stop.set()
-            for done in self._done.values():
-                done.wait()
-            raise
 
     def _guarded(self, stage: StagePlan) -> None:
         begun: dict[int, Begun[Outcome | None]] = {}
@@ -119,6 +132,7 @@ class Solver(KeyedSteps):
         """Begin what need not wait for its turn: the steps by their number."""
         if not any(_may_begin(step) for step in stage.steps):
             return {}
+        self._spread()
         from minibuild.engine import ahead
 
         if not self.session.request.jobs:  # a fetch is part of a step, and would be one too many
@@ -156,7 +170,9 @@ class Solver(KeyedSteps):
 
     def _finished(self, index: int) -> Filesystem:
         """Waits until the stage is."""
-        self._done[index].wait()
+        if not self._done[index].is_set():
+            self._spread()
+            self._done[index].wait()
         result = self._results.get(index)
         if result is None:
             raise Cancelled
