@@ -20,7 +20,7 @@ import stat
 import struct
 
 from minibuild.layers import owners
-from minibuild.sandbox import paths, seccomp, seccomp_table, syscalls
+from minibuild.sandbox import callerfiles, paths, seccomp, seccomp_table, syscalls
 
 _NOTIFY = 0x7FC00000  # SECCOMP_RET_USER_NOTIF
 _SUCCEED = 0x00050000  # SECCOMP_RET_ERRNO with the number 0: the call is skipped and returns 0
@@ -67,12 +67,6 @@ _IDENTITY = {
 _BY_AUDIT = {seccomp_table.AUDIT[name]: shapes for name, shapes in _SHAPES.items()}
 
 _UNCHANGED = -1
-_PATH_MAX = 4096
-_MAX_LINKS = 40
-_O_PATH = os.O_PATH | os.O_CLOEXEC
-_PLAIN = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
-_STANDARD = {b"/dev/stdin": 0, b"/dev/stdout": 1, b"/dev/stderr": 2}
-_DESCRIPTORS = (b"/dev/fd/", b"/proc/self/fd/", b"/proc/thread-self/fd/")
 
 
 # -- in the run
@@ -159,7 +153,7 @@ class Supervisor:
         self._intake = intake
         self._poll = poll
         self._runs: dict[int, _Run] = {}
-        self._root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._files = callerfiles.CallerFiles()
         poll.register(intake.fileno(), select.POLLIN)
 
     def ready(self, fd: int, events: int) -> None:
@@ -227,55 +221,17 @@ class Supervisor:
         else:
             at, name, follow, empty = syscalls.AT_FDCWD, arguments[0], kind != _LINK, False
         if kind == _FD:
-            fd = _open_descriptor(pid, arguments[0] & 0xFFFFFFFF)
+            fd = callerfiles.descriptor(pid, arguments[0] & 0xFFFFFFFF)
         else:
-            fd = self._open(run, identity, pid, at, _text(pid, name), follow, empty)
+            path = callerfiles.text(pid, name)
+            if not path and not empty:
+                raise OSError(errno.ENOENT, "")
+            fd = self._files.open(pid, at, path, follow=follow, check=lambda: run.check(identity))
         try:
             run.check(identity)
             self._give(run, fd, _id(uid, short), _id(gid, short))
         finally:
             os.close(fd)
-
-    def _open(
-        self, run: _Run, identity: int, pid: int, at: int, path: bytes, follow: bool, empty: bool
-    ) -> int:
-        """The file that `path` names for the calling thread, itself and not its content."""
-        if not path and not empty:
-            raise OSError(errno.ENOENT, "")
-        base = b"/proc/%d/cwd" % pid if at == syscalls.AT_FDCWD else b"/proc/%d/fd/%d" % (pid, at)
-        try:
-            base_fd = os.open(base, _O_PATH)
-        except FileNotFoundError:
-            raise OSError(errno.EBADF, "") from None
-        if not path:
-            return base_fd
-        if not path.startswith(b"/"):
-            plain = _plain(base_fd, path, follow)
-            if plain >= 0:
-                os.close(base_fd)
-                return plain
-        root_fd = os.open(b"/proc/%d/root" % pid, _O_PATH | os.O_DIRECTORY)
-        try:
-            run.check(identity)
-            found = self._look_up(root_fd, base_fd, path, follow)
-        finally:
-            os.close(base_fd)
-            os.close(root_fd)
-        return found if isinstance(found, int) else _open_descriptor(pid, int(found))
-
-    def _look_up(self, root_fd: int, base_fd: int, path: bytes, follow: bool) -> int | str:
-        """A descriptor, or in digits the number of one of the caller's own that the path means."""
-        try:
-            os.fchdir(root_fd)
-            os.chroot(".")
-            if not path.startswith(b"/"):
-                os.fchdir(base_fd)
-            if not follow:
-                return os.open(path, _O_PATH | os.O_NOFOLLOW)
-            return _follow(path)
-        finally:
-            os.fchdir(self._root_fd)
-            os.chroot(".")
 
     def _give(self, run: _Run, fd: int, uid: int, gid: int) -> None:
         info = os.fstat(fd)
@@ -369,61 +325,6 @@ class _Run:
             return found.st_ino, owners.birth(b"", inner)
         finally:
             os.close(inner)
-
-
-def _plain(base_fd: int, path: bytes, follow: bool) -> int:
-    """Open `path` where no link and no ``..`` is on it, as mostly; -1 where that is not so."""
-    try:
-        return syscalls.openat2(base_fd, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW), _PLAIN)
-    except OSError:
-        return -1
-
-
-def _follow(path: bytes) -> int | str:
-    """Open `path` following links; those through /proc/self mean the caller, and are taken by hand."""
-    try:
-        if path in _STANDARD or path.startswith(_DESCRIPTORS):
-            raise FileNotFoundError
-        return os.open(path, _O_PATH)
-    except FileNotFoundError:
-        pass
-    for _ in range(_MAX_LINKS):
-        if path in _STANDARD:
-            return str(_STANDARD[path])
-        for prefix in _DESCRIPTORS:
-            if path.startswith(prefix) and path[len(prefix) :].isdigit():
-                return path[len(prefix) :].decode()
-        fd = os.open(path, _O_PATH | os.O_NOFOLLOW)
-        if not stat.S_ISLNK(os.fstat(fd).st_mode):
-            return fd
-        try:
-            target = os.fsencode(os.readlink("", dir_fd=fd))
-        finally:
-            os.close(fd)
-        path = target if target.startswith(b"/") else path[: path.rfind(b"/") + 1] + target
-    raise OSError(errno.ELOOP, "")
-
-
-def _open_descriptor(pid: int, number: int) -> int:
-    try:
-        return os.open(f"/proc/{pid}/fd/{number}", _O_PATH)
-    except FileNotFoundError:
-        raise OSError(errno.EBADF, "") from None
-
-
-def _text(pid: int, address: int) -> bytes:
-    """The string at `address` of a thread."""
-    fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.pread(fd, _PATH_MAX, address)
-    except (OSError, OverflowError):
-        raise OSError(errno.EFAULT, "") from None
-    finally:
-        os.close(fd)
-    text, end, _ = data.partition(b"\0")
-    if not end:
-        raise OSError(errno.ENAMETOOLONG if len(data) == _PATH_MAX else errno.EFAULT, "")
-    return text
 
 
 def _signed(value: int) -> int:
