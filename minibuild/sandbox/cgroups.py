@@ -24,6 +24,9 @@ _CURE: Final = (
     "Run as root, or as a user to whom systemd delegates the controllers: systemd-run --user --scope"
     " -p Delegate=yes."
 )
+_CURE_OF_ROOT: Final = (
+    "In a container, start it with --privileged, or give the limits to the container (docker run --memory)."
+)
 
 
 @contextlib.contextmanager
@@ -63,7 +66,7 @@ def _places(limits: Limits) -> list[tuple[Path, dict[str, str]]]:
         else:
             parent = _delegated(unified, controller)
             if parent is None:
-                raise SandboxError(f"the controller {controller} is not handed on to this user", cure=_CURE)
+                raise _not_handed_on(unified, controller)
             found.setdefault(parent, {}).update(_second(controller, limits))
     return list(found.items())
 
@@ -115,6 +118,20 @@ def _delegated(group: Path | None, controller: str) -> Path | None:
                 return group
         group = group.parent
     return None
+
+
+def _not_handed_on(own: Path | None, controller: str) -> SandboxError:
+    """Why no group hands `controller` on: `own`, that may be changed, holds processes, or none is ours."""
+    if own is not None and os.access(own / "cgroup.subtree_control", os.W_OK):
+        return SandboxError(
+            f"{own} may hand the controller {controller} on, but not while it holds processes itself"
+            " (cgroup-v2.rst)",
+            cure=f"Before: cd {own} && mkdir inner && for p in $(cat cgroup.procs); do"
+            " echo $p > inner/cgroup.procs; done; echo '+memory +cpu' > cgroup.subtree_control. Of a service"
+            " of systemd 254 or newer, DelegateSubgroup=inner does the first half.",
+        )
+    message = f"the controller {controller} is not handed on to this user"
+    return SandboxError(message, cure=_CURE if os.geteuid() else _CURE_OF_ROOT)
 
 
 def _set(folder: Path, settings: dict[str, str]) -> None:

@@ -169,12 +169,17 @@ class Launch(process.Launch):
         return argv if "PATH" in self._env or not self._program else (self._program, *argv[1:])
 
     def _hide(self) -> None:
-        """Show the runtime the processes of this job, and no control groups, in which it might leave some."""
+        """Show the runtime the processes of this job, and no control groups in which it might leave some."""
         fd = syscalls.new_mount("proc", (), 0, "mount /proc for the OCI runtime")
         _attach(fd, "/proc", "mount /proc for the OCI runtime")
         with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-            places = [line.split()[4] for line in file]
+            places = {line.split()[4]: line.partition(" - ")[2].split()[0] for line in file}
         if _CONTROL_GROUPS not in places:
+            return
+        if places[_CONTROL_GROUPS] == "cgroup2":  # without it in sight, runc insists on those of version 1
+            fd = os.open(_CONTROL_GROUPS, os.O_PATH | os.O_DIRECTORY)
+            syscalls.mount_setattr(fd, syscalls.ATTR_RDONLY, "protect control groups")
+            os.close(fd)
             return
         fd = syscalls.new_mount("tmpfs", (), 0, "hide control groups")
         for place in places:

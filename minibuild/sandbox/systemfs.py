@@ -46,8 +46,7 @@ class System:
 
     def prepare(self) -> None:
         """Enter the namespaces and make what most runs need; raises `OSError`."""
-        cgroup = syscalls.CLONE_NEWCGROUP if self._unified_cgroup else 0
-        syscalls.unshare(_NAMESPACES | cgroup, "make namespaces")
+        syscalls.unshare(_NAMESPACES, "make namespaces")
         self.scratch = new_scratch("/")
         for name in ("proc", "dev", "sys"):
             os.mkdir(f"{self.scratch}/{name}")
@@ -55,9 +54,8 @@ class System:
 
     def suit(self, request: RunRequest) -> None:
         """Make anew what this run wants otherwise; its control groups are joined already."""
-        flags = 0
-        if request["cgroups"] and self._unified_cgroup:
-            flags |= syscalls.CLONE_NEWCGROUP
+        # Not before: out of a namespace of control groups, none can be joined that is not below its root.
+        flags = syscalls.CLONE_NEWCGROUP if self._unified_cgroup else 0
         if request["network"] == "none":
             flags |= syscalls.CLONE_NEWNET
         if flags:
@@ -69,12 +67,14 @@ class System:
         for name, fits in (
             ("proc", not self._insecure),
             ("dev", not self._insecure and not self._shm_size),
-            ("sys", not self._insecure and not flags),
+            ("sys", not self._insecure and not flags & syscalls.CLONE_NEWNET),
         ):
             if not fits:
                 os.close(self._made[name])
                 syscalls.umount(f"{self.scratch}/{name}", f"make another /{name}")
                 self._made[name] = self._make(name)
+        if self._unified_cgroup:
+            self._cgroup(self._made["sys"])
 
     def take(self, name: str) -> int:
         """The mount for the folder `name` of the root, to be moved there."""
@@ -121,7 +121,7 @@ class System:
 
     def _sys(self) -> int:
         """sysfs, read-only; the host's /sys bound where this user may not mount one."""
-        readonly = 0 if self._insecure else syscalls.ATTR_RDONLY
+        readonly = self._readonly()
         try:
             fd = syscalls.new_mount("sysfs", (), _SAFE | readonly, "mount /sys")
             fresh = True
@@ -131,14 +131,18 @@ class System:
             syscalls.mount_setattr(fd, _SAFE | readonly, "bind /sys", recursive=True)
             fresh = False
         self._attach(fd, "sys")
-        if fresh or self._unified_cgroup:
-            self._cgroup(fd, readonly)
+        if fresh and not self._unified_cgroup:
+            self._cgroup(fd)
         if not self._insecure:
             self._mask(fd, _MASKED_SYS)
         return fd
 
-    def _cgroup(self, sys_fd: int, readonly: int) -> None:
+    def _readonly(self) -> int:
+        return 0 if self._insecure else syscalls.ATTR_RDONLY
+
+    def _cgroup(self, sys_fd: int) -> None:
         """Control groups, for programs that size themselves by them; left out where not allowed."""
+        readonly = self._readonly()
         try:
             if self._unified_cgroup:
                 fd = syscalls.new_mount("cgroup2", (), _SAFE | readonly, "mount /sys/fs/cgroup")

@@ -41,7 +41,16 @@ _JAVA_STORES: Final = (
     "var/lib/ca-certificates/java-cacerts",
     "opt/java/openjdk/lib/security/cacerts",
 )
-_JAVA_FOLDERS: Final = ("usr/lib/jvm", "opt/java", "usr/java")
+# Where Javas lie, each in a folder of its own: of distributions, vendors' images, archives and SDKMAN.
+_JAVA_FOLDERS: Final = (
+    "usr/lib/jvm",
+    "usr/lib64/graalvm",
+    "opt",
+    "opt/java",
+    "usr/java",
+    "usr/local",
+    "root/.sdkman/candidates/java",
+)
 _MAX_SCRUBBED: Final = 16 << 20
 
 

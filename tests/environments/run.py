@@ -76,6 +76,11 @@ class Environment:
     user: str
     command: tuple[str, ...] = ()
     container: bool = False
+    runtime: str = ""  # of --isolation oci
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("--isolation=oci", f"--oci-runtime={self.runtime}") if self.runtime else ()
 
 
 def environments(stores: Path) -> list[Environment]:
@@ -99,6 +104,15 @@ def environments(stores: Path) -> list[Environment]:
             confined("--caps", ",".join(str(n) for n in range(64) if caps.DEFAULT >> n & 1)),
         ),
         Environment("container: Docker's capabilities and seccomp profile (runc)", "root", (), True),
+        *(
+            Environment(f"{name}, {runtime}", user, command, runtime=runtime)
+            for runtime in ("runc", "crun")
+            if shutil.which(runtime)
+            for name, user, command in (
+                ("root", "root", ()),
+                ("user with subordinate ids", "builder", confined("--user", "builder")),
+            )
+        ),
         Environment(
             "user, no user namespaces (max_user_namespaces = 0)",
             "plain",
@@ -161,12 +175,13 @@ class Runner:
             mode = json.loads(asked.stdout)["isolation"] or "none"
         except ValueError:
             mode = f"doctor failed: {asked.stderr.strip()[-200:]}"
-        cells = [place.name, mode]
+        cells = [place.name, f"oci: {mode}" if place.runtime else mode]
         for build in BUILDS:
             start = time.monotonic()
             out = store / f"out-{build}"
             done = self.minibuild(
-                place, store / "s", "build", str(self.work / "contexts" / build), "--progress=plain",
+                place, store / "s", "build", *place.options, str(self.work / "contexts" / build),
+                "--progress=plain",
                 f"--secret=id=s,src={self.work / 'secret'}", "-o", f"type=oci,dest={out},tar=false",
             )  # fmt: skip
             cells.append(self.verdict(build, done, out, time.monotonic() - start))

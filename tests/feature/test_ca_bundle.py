@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minibuild.sandbox import truststore
 from tests.feature.programs import copy_program
 from tests.feature.project import Project, files_below
 from tests.feature.tls import make_authority, web_server
@@ -111,6 +112,21 @@ def test_the_layers_are_those_of_a_build_without_it(site: Site) -> None:
 def test_a_bundle_may_be_replaced_by_renaming(site: Site) -> None:
     text = "FROM local/tls\nRUN cd /etc/ssl/certs && echo new > x && mv -f x ca-certificates.crt\n"
     assert site.project.image(*site.option, text=text).text(BUNDLE) == "new\n"
+
+
+@pytest.mark.parametrize("place", ["usr/lib/jvm/java-21", "opt/jre", "opt/java/openjdk", "usr/local/jdk/jre"])
+def test_a_java_of_the_image_trusts_it_while_the_step_runs(site: Site, place: str) -> None:
+    store = truststore.dump([truststore.entry("own", b"certificate")])
+    site.project.write(f"{place}/lib/security/cacerts", store)
+    text = f"""
+    FROM local/tls
+    COPY {place} /{place}
+    RUN grep -c minibuild-ca-bundle /{place}/lib/security/cacerts > /seen
+    """
+    image = site.project.image(*site.option, text=text)
+    assert image.text("seen") == "1\n"
+    assert list(image.layer(-1)) == ["seen"]
+    assert image.files[f"{place}/lib/security/cacerts"].data == store
 
 
 def test_it_counts_for_no_key(site: Site) -> None:

@@ -1,6 +1,6 @@
 """Where control groups of version 2 are made, and what is written: on folders laid out like one.
 
-Version 1 is tried in earnest by tests/feature/test_limits.py; version 2 has no controllers here.
+Whatever this machine has is tried in earnest by tests/feature/test_limits.py.
 """
 
 from __future__ import annotations
@@ -46,9 +46,22 @@ def test_a_group_that_lacks_a_controller_is_passed_over(scope: Path) -> None:
         assert folder.parent == scope.parents[1]
 
 
-def test_without_delegation_the_cure_is_told(scope: Path) -> None:
+@pytest.mark.parametrize(("user", "words"), [(1000, "Delegate=yes"), (0, "--privileged")])
+def test_without_delegation_the_cure_is_told(
+    scope: Path, monkeypatch: pytest.MonkeyPatch, user: int, words: str
+) -> None:
     for folder in (scope.parent, scope.parents[1]):
         (folder / "cgroup.subtree_control").write_text("pids\n")
+    (scope / "cgroup.subtree_control").unlink()
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     with pytest.raises(SandboxError, match="memory is not handed on") as caught, cgroups.group(LIMITS, 1):
         pass
-    assert "Delegate=yes" in caught.value.cure
+    assert words in caught.value.cure
+
+
+def test_a_group_of_ours_that_holds_processes_is_told_with_what_empties_it(scope: Path) -> None:
+    for folder in (scope.parent, scope.parents[1]):
+        (folder / "cgroup.subtree_control").write_text("pids\n")
+    with pytest.raises(SandboxError, match="holds processes itself") as caught, cgroups.group(LIMITS, 1):
+        pass
+    assert f"cd {scope} && mkdir inner" in caught.value.cure
