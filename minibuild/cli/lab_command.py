@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from minibuild.cli import lab_options as given
 from minibuild.cli import options
 from minibuild.cli.exits import reported
 from minibuild.errors import MinibuildError, UsageError
@@ -24,41 +25,9 @@ if TYPE_CHECKING:
     from minibuild.lab.shelf import Room
     from minibuild.lab.variants import Variant
 
-_Texts = list[str] | None
 _FORMATS = ("table", "json", "csv", "html")
 _SECONDS = 5.0
 """How long a registry may take to tell of a base; what it does not tell is taken to be constant."""
-
-_Git = Annotated[str, typer.Option("--git", help="Repository (default: the one here).")]
-_Trace = Annotated[str, typer.Option("--trace", help="A trace written by lab synth, in place of --git.")]
-_Range = Annotated[str, typer.Option("--range", help="A..B, by first parents (default: all of HEAD).")]
-_Last = Annotated[int, typer.Option("--last", help="Only the last so many commits; 0 for all.", min=0)]
-_Context = Annotated[str, typer.Option("--context", help="The context: a folder of the repository.")]
-_Target = Annotated[str, typer.Option("--target", help="Stage to build.")]
-_Args = Annotated[_Texts, typer.Option("--build-arg", help="NAME=VALUE for an ARG.")]
-_Contexts = Annotated[_Texts, typer.Option("--build-context", help="NAME=FOLDER or image, as for build.")]
-_Platform = Annotated[str, typer.Option("--platform", help="As for build.")]
-_NoGit = Annotated[bool, typer.Option("--without-git", help="Contexts have no .git, as in archives.")]
-_Costs = Annotated[str, typer.Option("--costs", help="Seconds and bytes of instructions: JSON or CSV.")]
-_Offline = Annotated[bool, typer.Option("--offline", help="Ask no registry for bases.")]
-_Format = Annotated[str, typer.Option("--format", help="table, json, csv or html.")]
-_Output = Annotated[str, typer.Option("-o", "--output", help="File to write (default: standard output).")]
-_Rate = Annotated[str, typer.Option("--pull-rate", help="Bytes a second from a shared cache.")]
-_Warmup = Annotated[int, typer.Option("--warmup", help="Commits at the beginning that do not count.", min=0)]
-_Files = Annotated[
-    _Texts, typer.Option("-f", "--file", help="Dockerfile: PATH, REV:PATH or a file on disk; may repeat.")
-]
-_Ignores = Annotated[_Texts, typer.Option("--ignorefile", help="In place of .dockerignore; may repeat.")]
-_Policies = Annotated[_Texts, typer.Option("--policy", help="none, lru or value; may repeat.")]
-_Sizes = Annotated[_Texts, typer.Option("--size", help="The most that may stay, as 5GB; may repeat.")]
-_Caches = Annotated[
-    _Texts, typer.Option("--cache", help="local, or registry: a fresh machine each time; may repeat.")
-]
-_Execute = Annotated[
-    bool, typer.Option("--execute", help="Build each commit for real, on a store of its own.")
-]
-_Commits = Annotated[bool, typer.Option("--commits", help="Also a line for each commit.")]
-_Seed = Annotated[int, typer.Option("--seed", help="Seed of the resampling behind intervals.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -70,30 +39,30 @@ def register(app: typer.Typer) -> None:
 
 
 def replay(
-    git: _Git = "",
-    trace: _Trace = "",
-    span: _Range = "",
-    last: _Last = 0,
-    file: _Files = None,
-    ignorefile: _Ignores = None,
-    policy: _Policies = None,
-    size: _Sizes = None,
-    cache: _Caches = None,
-    context: _Context = "",
-    target: _Target = "",
-    build_arg: _Args = None,
-    build_context: _Contexts = None,
-    platform: _Platform = "",
-    without_git: _NoGit = False,
-    costs: _Costs = "",
-    pull_rate: _Rate = "20MB",
-    execute: _Execute = False,
-    offline: _Offline = False,
-    warmup: _Warmup = 1,
-    seed: _Seed = 1,
-    commits: _Commits = False,
-    format: _Format = "table",
-    output: _Output = "",
+    git: given.Git = "",
+    trace: given.Trace = "",
+    span: given.Range = "",
+    last: given.Last = 0,
+    file: given.Files = None,
+    ignorefile: given.Ignores = None,
+    policy: given.Policies = None,
+    size: given.Sizes = None,
+    cache: given.Caches = None,
+    context: given.Context = "",
+    target: given.Target = "",
+    build_arg: given.Args = None,
+    build_context: given.Contexts = None,
+    platform: given.Platform = "",
+    without_git: given.NoGit = False,
+    costs: given.Costs = "",
+    pull_rate: given.Rate = "20MB",
+    execute: given.Execute = False,
+    offline: given.Offline = False,
+    warmup: given.Warmup = 1,
+    seed: given.Seed = 1,
+    commits: given.Commits = False,
+    format: given.Format = "table",
+    output: given.Output = "",
 ) -> None:
     from minibuild.engine.upkeep import parse_size
     from minibuild.lab.measures import measure
@@ -129,24 +98,24 @@ def replay(
 
 
 def advise(
-    git: _Git = "",
-    trace: _Trace = "",
-    span: _Range = "",
+    git: given.Git = "",
+    trace: given.Trace = "",
+    span: given.Range = "",
     last: Annotated[int, typer.Option("--last", help="The last so many commits; 0 for all.", min=0)] = 200,
     file: Annotated[str, typer.Option("-f", "--file", help="Dockerfile: PATH, REV:PATH or on disk.")] = "",
     cache: Annotated[str, typer.Option("--cache", help="local, or registry: a fresh machine.")] = "local",
-    context: _Context = "",
-    target: _Target = "",
-    build_arg: _Args = None,
-    build_context: _Contexts = None,
-    platform: _Platform = "",
-    without_git: _NoGit = False,
-    costs: _Costs = "",
-    pull_rate: _Rate = "20MB",
-    offline: _Offline = False,
-    seed: _Seed = 1,
+    context: given.Context = "",
+    target: given.Target = "",
+    build_arg: given.Args = None,
+    build_context: given.Contexts = None,
+    platform: given.Platform = "",
+    without_git: given.NoGit = False,
+    costs: given.Costs = "",
+    pull_rate: given.Rate = "20MB",
+    offline: given.Offline = False,
+    seed: given.Seed = 1,
     format: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
-    output: _Output = "",
+    output: given.Output = "",
 ) -> None:
     import json
 
@@ -292,7 +261,7 @@ def _cost_tables(file: str, store: Store) -> Costs:
     return Costs(read_costs(Path(file)) if file else None, measured(store))
 
 
-def _request(target: str, build_arg: _Texts, build_context: _Texts, platform: str) -> Any:
+def _request(target: str, build_arg: given.Texts, build_context: given.Texts, platform: str) -> Any:
     from minibuild.engine.request import BuildRequest
     from minibuild.values import replace
 
