@@ -168,6 +168,7 @@ class Holder:
                 if fd == self._control.fileno():
                     kind, number, signal, fds = protocol.receive_job(self._control)
                     if not kind:
+                        self._reap_all()
                         return
                     if kind == protocol.SIGNAL:
                         self._signal(number, signal)
@@ -185,6 +186,15 @@ class Holder:
                     os.kill(self._by_socket[fd].pid, 9)
             while self._queue and self._has_worker():
                 self._start(protocol.TASK, *self._queue.pop(0))
+
+    def _reap_all(self) -> None:
+        """End the children; waited for, they count in the processor time of the build (getrusage(2))."""
+        if chroot.active():
+            return  # one that a process of a run traces would keep us waiting; the outer process sees to all
+        for child in self._by_process.values():
+            os.kill(child.pid, 9)
+        for child in self._by_process.values():
+            os.waitpid(child.pid, 0)
 
     def _signal(self, number: int, signal: int) -> None:
         """Pass a signal on to a job's process.

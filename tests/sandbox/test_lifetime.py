@@ -174,6 +174,15 @@ def test_what_waits_for_the_next_job_may_be_killed(box: Box, tmp_path: Path) -> 
             assert (tmp_path / f"made{number}").is_dir()
 
 
+def opened(path: Path) -> int:
+    """How often this process has a file open."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return links.count(str(path))
+
+
 def test_more_tasks_than_workers_wait_for_their_turn(tmp_path: Path) -> None:
     most = max(2, os.cpu_count() or 1)
     with Sandbox.start() as sandbox:
@@ -188,10 +197,11 @@ def test_more_tasks_than_workers_wait_for_their_turn(tmp_path: Path) -> None:
             os.mkfifo(tmp_path / f"fifo{number}")
             (tmp_path / f"to{number}").mkdir()
             writers.append(os.open(tmp_path / f"fifo{number}", os.O_RDWR | os.O_CLOEXEC))
-            threads.append(threading.Thread(target=unpack, args=(number,)))
+            threads.append(threading.Thread(target=unpack, args=(number,), daemon=True))
             threads[-1].start()
         holder = children(sandbox._process.pid)[0]
         wait_until(lambda: len(children(holder)) == most)
+        wait_until(lambda: all(opened(tmp_path / f"fifo{number}") == 2 for number in range(most + 2)))
         for writer in writers:
             os.close(writer)
         for thread in threads:
