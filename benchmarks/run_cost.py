@@ -4,10 +4,10 @@
 
 Builds of 1, 21 and 41 different `RUN :`, each from an empty store, in turn. The wall time of a step is that
 from its start to the start of the next, of all steps but the first of each build; its processor time is the
-slope from the fewest steps to the most, so that starting, the base and the export fall out. Beside it the command
-itself, by plain fork and exec, and what util-linux needs to make namespaces. Run it as each kind of user;
-stores are made in each FOLDER, so that a tmpfs and a disk can be compared. On a busy machine only
-the least tells something of the wall time, and the processor time.
+slope from the fewest steps to the most, so that starting, the base and the export fall out. Beside it the
+command itself, by plain fork and exec, and what util-linux needs to make namespaces. Run it as each kind of
+user; stores are made in each FOLDER, so that a tmpfs and a disk can be compared. On a busy machine only the
+least tells something of the wall time, and the processor time.
 """
 
 from __future__ import annotations
