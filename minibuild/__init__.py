@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from minibuild.engine.builder import Builder
     from minibuild.engine.compose import ComposeRequest, ComposeResult, diff_layers, merge
     from minibuild.engine.failure import FailedStep
+    from minibuild.engine.load import load
     from minibuild.engine.request import (
         AllowedDevice,
         BuildRequest,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         default_root,
     )
     from minibuild.engine.runimage import RunRequest, Signals, run_image
-    from minibuild.engine.transfer import load, pull, push, save
+    from minibuild.engine.transfer import pull, push, save
     from minibuild.errors import (
         Cancelled,
         DockerfileError,
@@ -139,7 +140,7 @@ _HOMES = {
     "build": "minibuild.engine.build",
     "default_root": "minibuild.engine.request",
     "diff_layers": "minibuild.engine.compose",
-    "load": "minibuild.engine.transfer",
+    "load": "minibuild.engine.load",
     "merge": "minibuild.engine.compose",
     "parse_cache": "minibuild.cache.spec",
     "parse_output": "minibuild.exporters.spec",

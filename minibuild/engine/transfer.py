@@ -10,8 +10,6 @@ from minibuild_store.store import Store
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import image_filesystem
 from minibuild.engine.images import LocalImages
-from minibuild.engine.load import load as load
-from minibuild.engine.load import opened_layout as opened_layout
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
 from minibuild.errors import UsageError

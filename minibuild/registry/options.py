@@ -15,6 +15,7 @@ The config file is TOML, one table per registry::
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -234,6 +235,8 @@ def _credential_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Where docker, then buildah and podman, keep logins; REGISTRY_AUTH_FILE goes before them."""
     home = _path(environ, "HOME")
     runtime, config = _path(environ, "XDG_RUNTIME_DIR"), _config_home(environ)
+    if runtime and not os.access(runtime, os.X_OK):
+        runtime = None  # after su it is another user's
     docker = _path(environ, "DOCKER_CONFIG") or (home / ".docker" if home else None)
     places = (
         _path(environ, "REGISTRY_AUTH_FILE"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -133,15 +134,20 @@ def test_loopback_may_be_asked_for_tls() -> None:
     assert places(Reference.parse("localhost:5000/x"), options)[0].base == "https://localhost:5000"
 
 
-def test_logins_are_looked_for_where_docker_and_buildah_keep_them() -> None:
-    environment = {"HOME": "/h", "XDG_RUNTIME_DIR": "/run/me", "REGISTRY_AUTH_FILE": "/auth.json"}
+def test_logins_are_looked_for_where_docker_and_buildah_keep_them(tmp_path: Path) -> None:
+    environment = {"HOME": "/h", "XDG_RUNTIME_DIR": str(tmp_path), "REGISTRY_AUTH_FILE": "/auth.json"}
     assert list(map(str, options_from(environment).credential_files)) == [
         "/auth.json",
         "/h/.docker/config.json",
-        "/run/me/containers/auth.json",
+        f"{tmp_path}/containers/auth.json",
         "/h/.config/containers/auth.json",
     ]
     assert str(options_from({"DOCKER_CONFIG": "/d"}).credential_files[0]) == "/d/config.json"
+
+
+def test_another_users_runtime_folder_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "/run/user/0")
+    assert options_from({"XDG_RUNTIME_DIR": "/run/user/0"}).credential_files == ()
 
 
 def test_certificates_and_proxies_come_from_the_environment(tmp_path: Path) -> None:
