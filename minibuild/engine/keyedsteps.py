@@ -230,10 +230,11 @@ class KeyedSteps:
         running: Running | None,
         place: Place | None = None,
     ) -> Outcome:
+        reads = any(isinstance(item, steps.PathItem) for item in step.items)
         gathered = copy.gather(
             self.session,
             step,
-            self._files(step.source),
+            self._files(step.source) if reads else NoFiles(),
             parent,
             made_ns,
             write_first=self._lookup.writes_first,

@@ -101,8 +101,11 @@ def layer_once(
         items=(),
         dest="/",
     )
+    epoch = {} if session.epoch is None else {"epoch": str(session.epoch)}  # later times are cut to it
     with session.step(shown) as running:
-        outcome = Lookup(session).step(step, dict(parts), partial(_written, session, write), running, None)
+        outcome = Lookup(session).step(
+            step, {**parts, **epoch}, partial(_written, session, write), running, None
+        )
         running.cached = outcome.hit
         running.bytes = 0 if outcome.hit else outcome.record.layer.descriptor.size
     return outcome.record.layer

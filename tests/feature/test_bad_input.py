@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,14 @@ def test_dockerfile_and_context_both_from_standard_input(project: Project) -> No
     done = project.command("build", "-f", "-", "-", stdin=b"FROM scratch\n")
     assert done.code == 2
     assert "cannot both come from standard input" in done.error
+
+
+def test_a_here_document_needs_no_context(project: Project) -> None:
+    dockerfile = b"FROM scratch\nCOPY <<end /x\nhi\nend\n"
+    done = project.command("build", "-o", f"type=tar,dest={project.root / 'x.tar'}", "-", stdin=dockerfile)
+    assert done.code == 0, done.err
+    with tarfile.open(project.root / "x.tar") as archive:
+        assert archive.getnames() == ["x"]
 
 
 def test_copy_without_a_context(project: Project) -> None:

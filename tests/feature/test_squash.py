@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.feature.project import Image, Project
@@ -49,6 +51,16 @@ def test_history_keeps_its_lines_and_counts_the_layers_there_are(
     assert sum(not line.get("empty_layer") for line in lines) <= len(image.diff_ids)
     assert not lines[-2].get("empty_layer")
     assert image.config == plain.config
+
+
+def test_a_layer_squashed_with_another_epoch_is_not_taken_for_this_ones(project: Project) -> None:
+    os.utime(project.write("aged", "old"), (500, 500))
+    times = []
+    for epoch in (1000, 2000):
+        option = f"--build-arg=SOURCE_DATE_EPOCH={epoch}"
+        image = project.image("--squash=all", option, text="FROM busybox\nCOPY aged /aged\n")
+        times.append(max(file.mtime for file in image.files.values()))
+    assert times == [1000, 2000]
 
 
 def test_squashing_again_finds_the_layer_and_gives_the_same_image(project: Project, plain: Image) -> None:
