@@ -13,17 +13,18 @@ import fcntl
 import os
 import stat
 
-from minibuild.sandbox import paths
+from minibuild.sandbox import paths, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Inode, mode, user, group, size, times of content and of the inode (ns), device number, links.
-Signature = tuple[int, int, int, int, int, int, int, int, int]
+# Inode, mode, user, group, size, times of content and of the inode (ns), device number, links, and of a
+# folder when it was made (ns): one that takes another's place may be given its inode.
+Signature = tuple[int, int, int, int, int, int, int, int, int, int]
 Scan = dict[bytes, Signature]
 
-_INODE, _MODE, _UID, _GID, _SIZE, _MTIME, _CTIME, _DEVICE, _LINKS = range(9)
+_INODE, _MODE, _UID, _GID, _SIZE, _MTIME, _CTIME, _DEVICE, _LINKS, _BIRTH = range(10)
 _FICLONE = 0x40049409
 _OPAQUE = b"user.overlay.opaque"
 _OVERLAY = (b"user.overlay.", b"trusted.overlay.")
@@ -212,6 +213,7 @@ def scan(tree: bytes) -> Scan:
             for entry in entries:
                 info = entry.stat(follow_symlinks=False)
                 path = folder + b"/" + entry.name if folder else entry.name
+                is_folder = stat.S_ISDIR(info.st_mode)
                 found[path] = (
                     info.st_ino,
                     info.st_mode,
@@ -222,8 +224,9 @@ def scan(tree: bytes) -> Scan:
                     info.st_ctime_ns,
                     info.st_rdev,
                     info.st_nlink,
+                    syscalls.birth_ns(tree + b"/" + path) if is_folder else 0,
                 )
-                if stat.S_ISDIR(info.st_mode):
+                if is_folder:
                     stack.append(path)
     return found
 
@@ -271,7 +274,7 @@ class Changes:
             if parent in self._new or was is None:
                 changed.append(path)
                 self._new.add(path)
-            elif was[_INODE] != now[_INODE] and stat.S_ISDIR(now[_MODE]):
+            elif stat.S_ISDIR(now[_MODE]) and _is_another(was, now):
                 changed.append(path)
                 self._new.add(path)
                 if stat.S_ISDIR(was[_MODE]) and path in self._had_children:
@@ -324,6 +327,11 @@ class Changes:
         if _followed(below) != _attributes(here):
             return False
         return not stat.S_ISREG(now[_MODE]) or _same_content(here, below)
+
+
+def _is_another(was: Signature, now: Signature) -> bool:
+    """Whether a folder is not the one that was there, or takes a file's place."""
+    return was[_INODE] != now[_INODE] or was[_BIRTH] != now[_BIRTH]
 
 
 def _followed(link: bytes) -> Mapping[bytes, bytes]:
