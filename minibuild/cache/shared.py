@@ -167,7 +167,14 @@ class SharedCaches:
         self._sources = [Source(spec, services, warn) for spec, services in sources]
 
     def find(self, key: str) -> SharedHit | None:
-        return next((hit for source in self._sources if (hit := source.find(key)) is not None), None)
+        """What the first cache that holds the layer has; where none does, the first that knows the key."""
+        bare = None
+        for source in self._sources:
+            hit = source.find(key)
+            if hit is not None and hit.layer.held:
+                return hit
+            bare = bare or hit
+        return bare
 
     def withholds(self, key: str) -> bool:
         """Whether a cache knows `key`, and none holds its layer, which is needed."""

@@ -26,13 +26,20 @@ if TYPE_CHECKING:
 class LayerLost(LayerError):
     """The blob of `layer` is gone or damaged: what made it has to run again, or to be pulled again."""
 
-    def __init__(self, digest: Digest, why: str, *, expected: bool = False) -> None:
-        """`expected` where the layer was known not to be anywhere."""
+    def __init__(self, digest: Digest, why: str) -> None:
         super().__init__(
             f"layer {digest} {why}",
             cure="Build again with --no-cache, or with --pull if it came with a base image.",
         )
         self.digest = digest
+
+
+class LayerNotShared(LayerLost):
+    """The shared cache that told of the layer cannot give it and tells of it no more; another one may."""
+
+    def __init__(self, digest: Digest, why: str, *, expected: bool = False) -> None:
+        """`expected` where the cache had not said that it holds the layer."""
+        super().__init__(digest, why)
         self.expected = expected
 
 
@@ -121,7 +128,8 @@ class LayerBlobs:
             except LayerError as error:
                 remote.forget(str(error))
                 return False
-        self._remote[digest] = layer, remote
+        if remote.held or digest not in self._remote:
+            self._remote[digest] = layer, remote
         return True
 
     def _check(self, layer: Layer) -> None:
@@ -195,6 +203,8 @@ class LayerBlobs:
 
     def culprit(self, error: LayerError | BlobDamaged | BlobNotFound) -> Digest | None:
         """The blob that is to blame for `error`, deleted; None where every blob is what it should be."""
+        if isinstance(error, LayerNotShared):
+            return error.digest  # what has come of it is deleted, and another build may have it by now
         if isinstance(error, LayerLost | BlobDamaged | BlobNotFound):
             digest = Digest(error.digest)
             self._store.blobs.delete(digest)
@@ -229,7 +239,7 @@ class LayerBlobs:
         if not remote.held:
             self._remote.pop(digest, None)
             remote.forget("")
-            raise LayerLost(digest, "is not in the shared cache", expected=True)
+            raise LayerNotShared(digest, "is not in the shared cache", expected=True)
         try:
             with self._store.lock(f"fetch {digest}"):
                 if not blobs.has(digest, layer.descriptor.size):
@@ -241,7 +251,7 @@ class LayerBlobs:
             self._remote.pop(digest, None)
             blobs.delete(digest)
             remote.forget(str(error))
-            raise LayerLost(digest, f"did not come from the shared cache: {error}") from None
+            raise LayerNotShared(digest, f"did not come from the shared cache: {error}") from None
 
     @contextmanager
     def reading(self, layer: Layer) -> Iterator[BinaryIO]:

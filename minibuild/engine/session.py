@@ -15,7 +15,7 @@ from minibuild_store.store import Store
 
 from minibuild.cache.journal import Cause, Journal
 from minibuild.cache.steps import StepCache, StepRecord
-from minibuild.engine.layerblobs import LayerLost
+from minibuild.engine.layerblobs import LayerNotShared
 from minibuild.engine.layerforms import Layers
 from minibuild.engine.request import BuildRequest, StepReport
 from minibuild.errors import Cancelled, MinibuildError
@@ -301,7 +301,7 @@ class Running:
             if rest := masker.end():
                 self._session.emit(StepOutput(self.id, stream, rest))
         self._session._current.step = None
-        if isinstance(error, LayerLost) and error.expected:
+        if isinstance(error, LayerNotShared) and error.expected:
             self.output(1, b"needs files that no cache holds: what makes them runs first\n")
         elif error is not None:
             self._session.emit(StepFailed(self.id, seconds, _said(error)))

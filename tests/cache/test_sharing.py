@@ -149,6 +149,37 @@ def test_a_step_whose_layer_is_not_in_the_cache_says_so(exported_min: Project) -
     assert "the shared cache has its key, not its layer" in done.err
 
 
+def test_what_several_caches_know_and_none_holds_is_built(exported_min: Project) -> None:
+    second = exported_min.root / "second"
+    shutil.copytree(exported_min.root / "cache", second)
+    text = TEXT.replace("COPY --from=work /b /b", "COPY --from=work /b /")
+    done = cached(exported_min, "--cache-from", f"type=local,src={second}", text=text)
+    assert len([name for name in executed(done) if name.startswith("[work")]) == 2
+    assert "WARNING" not in done.err
+
+
+def test_what_several_caches_have_lost_is_built(exported: Project) -> None:
+    second = exported.root / "second"
+    shutil.copytree(exported.root / "cache", second)
+    for cache in (exported.root / "cache", second):
+        missing(cache)
+    text = TEXT.replace("COPY --from=work /b /b", "COPY --from=work /b /")
+    done = cached(exported, "--cache-from", f"type=local,src={second}", text=text)
+    assert len([name for name in executed(done) if name.startswith("[work")]) == 2
+
+
+def test_a_cache_that_holds_a_layer_goes_before_one_that_knows_its_key(exported_min: Project) -> None:
+    second = exported_min.root / "second"
+    exported_min.built("--cache-to", f"type=local,dest={second},mode=max")
+    shutil.rmtree(exported_min.root / "cache")
+    exported_min.built("--cache-to", f"type=local,dest={exported_min.root / 'cache'}")
+    fresh(exported_min)
+    text = TEXT.replace("COPY --from=work /b /b", "COPY --from=work /b /")
+    done = cached(exported_min, "--cache-from", f"type=local,src={second}", text=text)
+    assert not [name for name in executed(done) if name.startswith("[work")]
+    assert "needs files" not in done.err
+
+
 def test_what_a_cache_of_mode_min_lacks_does_not_hinder_the_next_export(exported_min: Project) -> None:
     second = exported_min.root / "second"
     done = cached(exported_min, "--cache-to", f"type=local,dest={second},mode=max")
