@@ -172,6 +172,7 @@ class CacheMounts:
         with self._store.workspace(remove=sandbox.remove) as work:
             made = work / "seeded"
             made.mkdir()
+            made.chmod(0o755)  # whatever the umask is
             for layer in source.layers:
                 blob = self._session.layers.path(layer.descriptor)
                 sandbox.unpack(blob, layer.descriptor.media_type, made, layer.diff_id)

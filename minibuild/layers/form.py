@@ -24,10 +24,11 @@ class Form(NamedTuple):
         return folder / self.inner if self.inner else folder
 
     def make(self, folder: Path) -> Path:
-        """Make the empty folder of a snapshot to be; its root."""
+        """Make the empty folder of a snapshot to be; its root, which everybody may look into."""
         folder.mkdir(mode=0o755)
         root = self.root(folder)
-        root.mkdir(mode=0o755, exist_ok=True)
+        root.mkdir(exist_ok=True)
+        root.chmod(0o755)  # whatever the umask is
         return root
 
 

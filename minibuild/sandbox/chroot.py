@@ -68,7 +68,6 @@ class Launch(process.Launch):
             import resource  # still the host's
 
             self._resource = resource
-        os.umask(0o022)
         self._fill()
         self._before = privatetree.scan(os.fsencode(self._tree))
         upper = os.fsencode(request["upper"])

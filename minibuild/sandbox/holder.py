@@ -124,6 +124,7 @@ def _fork_inner() -> int:
             chroot.adopt()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
         os.setsid()
+        os.umask(0o022)  # what is made for a run, here and in it, is not the caller's affair
         # Python's own handler would turn an interrupt that comes before execve into an exception; a client
         # that is gone must not kill the holder (SIGPIPE).
         syscalls.default_signals()

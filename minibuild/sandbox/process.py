@@ -99,7 +99,6 @@ class Launch:
         syscalls.set_hostname(request["hostname"])
         if request["insecure"]:
             syscalls.new_session_keyring()  # the others cannot make a call that uses one
-        os.umask(0o022)
         self._mount_all()
         if self._system.shows_others and not request["insecure"] and not self._host.single:
             self._apart = apart.Apart()

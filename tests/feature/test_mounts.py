@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ def test_a_bind_mount_shows_the_context_and_leaves_no_trace(project: Project) ->
     )
     assert image.text("copied") == "from the context"
     assert not any(path.startswith("mnt") for path in image.layer(-1))
+
+
+def test_the_callers_umask_has_no_say_in_the_modes_that_a_command_finds(project: Project) -> None:
+    text = """
+        FROM busybox
+        RUN --mount=type=bind,from=scratch,target=/empty stat -c "%a %n" / /empty /sys/firmware > /modes
+        """
+    before = os.umask(0o077)
+    try:
+        image = project.image(text=text)
+    finally:
+        os.umask(before)
+    assert image.text("modes") == "755 /\n755 /empty\n755 /sys/firmware\n"
 
 
 def test_what_a_writable_bind_mount_takes_is_thrown_away(project: Project) -> None:
