@@ -13,7 +13,8 @@ import fcntl
 import os
 import stat
 
-from minibuild.sandbox import paths, syscalls
+from minibuild.layers import owners
+from minibuild.sandbox import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def scan(tree: bytes) -> Scan:
                     info.st_ctime_ns,
                     info.st_rdev,
                     info.st_nlink,
-                    syscalls.birth_ns(tree + b"/" + path) if is_folder else 0,
+                    owners.birth(tree + b"/" + path) if is_folder else 0,
                 )
                 if is_folder:
                     stack.append(path)

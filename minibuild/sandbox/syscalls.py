@@ -111,13 +111,6 @@ _attr = (ctypes.c_uint64 * 4)()
 _HOW = ctypes.addressof(_how)
 _ATTR = ctypes.addressof(_attr)
 _sigset = ctypes.create_string_buffer(128)
-_statx = getattr(_libc, "statx", None)
-_status = (ctypes.c_uint64 * 32)()
-_STATUS = ctypes.addressof(_status)
-_AT_SYMLINK_NOFOLLOW = 0x100
-_STATX_BTIME = 0x800
-if _statx is not None:
-    _statx.argtypes = [_int, _str, _int, ctypes.c_uint, _ptr]
 
 
 def check(result: int, operation: str) -> int:
@@ -151,15 +144,6 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, resolve: int, mode: int 
         number = ctypes.get_errno()
         if number != 11:  # EAGAIN: a rename raced with "..", the kernel asks to try again
             raise OSError(number, os.strerror(number), path)
-
-
-def birth_ns(path: bytes) -> int:
-    """statx(2): when what is at `path` was made, in nanoseconds; 0 where the file system does not know."""
-    if _statx is None or _statx(AT_FDCWD, path, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, _STATUS) < 0:
-        return 0
-    if not _status[0] & _STATX_BTIME:  # stx_mask; stx_btime is at byte 80
-        return 0
-    return _status[10] * 1_000_000_000 + (_status[11] & 0xFFFFFFFF)
 
 
 def fsopen(fstype: str) -> int:
