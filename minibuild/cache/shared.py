@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from minibuild_store.blobs import Blobs
@@ -15,7 +15,7 @@ from minibuild_store.digest import Digest
 from minibuild_store.errors import StoreError
 
 from minibuild.cache.backend import Backend, Progress, Services, backend_for
-from minibuild.cache.document import CachedStep
+from minibuild.cache.document import CachedStep, CacheDocument
 from minibuild.cache.mounts import CachedMount
 from minibuild.cache.spec import CacheSpec
 from minibuild.errors import MinibuildError
@@ -42,7 +42,7 @@ class SharedLayer:
         if self.held:
             self._source.distrust(self._descriptor.digest, why)
         else:
-            self._source.forget_stage(self._descriptor.digest)
+            self._source.forget(self._descriptor.digest)
 
 
 class SharedHit(NamedTuple):
@@ -72,7 +72,7 @@ class Source:
         self.notes: Mapping[str, str] = {}
         self.build = ""
         self._mounts: Mapping[str, CachedMount] = {}
-        self._bare: Mapping[Digest, Sequence[CachedStep]] = {}
+        self._bare: Mapping[Digest, Collection[int]] = {}
         self._distrusted: set[Digest] = set()
         self._backend: Backend | None = None
         self._given_up = False
@@ -98,13 +98,7 @@ class Source:
             self.build = document.build
             if self._spec.mounts:
                 self._mounts = {mount.identity.folder: mount for mount in document.mounts}
-            held = {descriptor.digest for descriptor in document.layers()}
-            self._bare = {
-                step.layer.descriptor.digest: stage
-                for stage in document.bare
-                for step in stage
-                if step.layer.descriptor.digest not in held
-            }
+            self._bare = _missing_layers(document)
             self._steps = {step.key: step for stage in (*document.bare, document.steps) for step in stage}
 
     def wait(self) -> None:
@@ -149,10 +143,13 @@ class Source:
             self._distrusted.add(digest)
             self._warn(f"cache {self._spec.shown}: layer {digest.short} is not used: {why}")
 
-    def forget_stage(self, digest: Digest) -> None:
-        """Hand out no step of a stage whose layers are not here: what needs one needs those below."""
-        digests = (step.layer.descriptor.digest for step in self._bare[digest])
-        self._distrusted.update(one for one in digests if one in self._bare)
+    def forget(self, digest: Digest) -> None:
+        """Hand out no step of a stage whose layers are not here: what needs one needs those below.
+
+        One that stages share, as of their WORKDIR, does not tell which is needed: the others are left alone.
+        """
+        stages = self._bare[digest]
+        self._distrusted.update(one for one, theirs in self._bare.items() if theirs == stages)
 
     def close(self) -> None:
         self._given_up = True
@@ -199,6 +196,16 @@ class SharedCaches:
     def close(self) -> None:
         for source in self._sources:
             source.close()
+
+
+def _missing_layers(document: CacheDocument) -> Mapping[Digest, Collection[int]]:
+    """The layers that the cache does not hold, each with the numbers of the stages that it is in."""
+    held = {descriptor.digest for descriptor in document.layers()}
+    found: dict[Digest, set[int]] = {}
+    for number, stage in enumerate(document.bare):
+        for digest in {step.layer.descriptor.digest for step in stage} - held:
+            found.setdefault(digest, set()).add(number)
+    return found
 
 
 def _said(error: BaseException) -> str:

@@ -158,6 +158,23 @@ def test_what_several_caches_know_and_none_holds_is_built(exported_min: Project)
     assert "WARNING" not in done.err
 
 
+@pytest.mark.parametrize("names", [("one", "two"), ("two", "one")])
+def test_a_layer_that_stages_share_does_not_make_all_of_them_run(
+    project: Project, names: tuple[str, str]
+) -> None:
+    stages = [
+        f"FROM busybox AS {name}\nWORKDIR /src\nCOPY {name} .\nRUN cat {name} > made\n" for name in names
+    ]
+    text = "".join(stages) + "FROM busybox\nCOPY --from=two /src/made /two\nCOPY --from=one /src/made /one\n"
+    for name in names:
+        project.write(name, name)
+    project.built("--cache-to", f"type=local,dest={project.root / 'cache'}", text=text)
+    fresh(project)
+    project.write("one", "other")
+    ran = " ".join(executed(cached(project)))
+    assert "RUN cat one" in ran and "RUN cat two" not in ran
+
+
 def test_what_several_caches_have_lost_is_built(exported: Project) -> None:
     second = exported.root / "second"
     shutil.copytree(exported.root / "cache", second)
