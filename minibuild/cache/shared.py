@@ -15,7 +15,7 @@ from minibuild_store.digest import Digest
 from minibuild_store.errors import StoreError
 
 from minibuild.cache.backend import Backend, Progress, Services, backend_for
-from minibuild.cache.document import CachedStep, CacheDocument
+from minibuild.cache.document import CacheDocument, CachedStep
 from minibuild.cache.mounts import CachedMount
 from minibuild.cache.spec import CacheSpec
 from minibuild.errors import MinibuildError
