@@ -97,6 +97,12 @@ class Builds:
         data = self._places.get(place)
         return None if data is None else self.get(data.decode())
 
+    def last_of_file(self, place: str) -> BuildRecord | None:
+        """The last build of the Dockerfile of `place`, whatever its target was."""
+        file = place.rpartition("\n")[0] + "\n"
+        found = (self.last(name) for name in self._places.names() if name.startswith(file))
+        return max((one for one in found if one is not None), key=lambda one: one.started, default=None)
+
     def all(self) -> list[BuildRecord]:
         """Every record, newest first."""
         found = (self.get(name) for name in self._builds.names())
@@ -110,7 +116,7 @@ class Builds:
         if text == "last" or text.startswith("last~"):
             back = text.partition("~")[2] or "0"
             if not back.isdigit() or int(back) >= len(records):
-                raise UsageError(f"there is no build {text}", cure=f"There are {len(records)} records.")
+                raise UsageError(f"there is no build {text}", cure=f"Records here: {len(records)}.")
             return records[int(back)]
         matching = [record for record in records if record.id.startswith(text)]
         if len(matching) != 1:

@@ -1,8 +1,9 @@
 """Why a step missed: the first cause, found by comparing the parts of its key with those of the last build.
 
 The step that is compared with is the same instruction of the same stage (`align`) in the last build of this
-Dockerfile and target. What a step missed for itself comes before what came from below; where only the
-filesystem below differs, the cause is looked for in the steps and bases that made it.
+Dockerfile and target, or of this Dockerfile alone where its target was never built. What a step missed for
+itself comes before what came from below; where only the filesystem below differs, the cause is looked for in
+the steps and bases that made it.
 
 Where the very key had a result that was taken away, that is the cause, whatever the last build was made of.
 """
@@ -72,16 +73,21 @@ class Explainer:
         self._listing = listing
         self._last = Builds(store).last(journal.place) if journal.place else None
         self._shared = self._from(shared) if self._last is None and journal.place and shared else None
+        self._other_target = self._last is None
+        if self._last is None and journal.place:
+            self._last = Builds(store).last_of_file(journal.place)
+            self._shared = self._from(shared, any_target=True) if self._last is None and shared else None
         self._new = {stage.name: stage for stage in journal.stages}
-        self._renamed = _renamed(self._last, journal.stages) if self._last else {}
+        last = None if self._other_target else self._last
+        self._renamed = _renamed(last, journal.stages) if last else {}
         self._pairs: dict[str, dict[int, int]] = {}
 
-    def _from(self, texts: Sequence[str]) -> SharedBuild | None:
+    def _from(self, texts: Sequence[str], *, any_target: bool = False) -> SharedBuild | None:
         """Take the last build from a shared cache."""
         from minibuild.cache.lastbuild import read_build
         from minibuild.cache.listings import listing_of
 
-        shared = read_build(texts, self._journal.place)
+        shared = read_build(texts, self._journal.place, any_target=any_target)
         if shared is None:
             return None
         here = self._listing
@@ -106,6 +112,8 @@ class Explainer:
         old = self._old(step.stage, step.number)
         if old is None:
             if self._old_stage(step.stage) is None:
+                if self._other_target:
+                    return lost or self._built_elsewhere(step, _NEVER)
                 return lost or self._built_elsewhere(step, Cause("new", f"stage {step.stage} is new"))
             return lost or self._built_elsewhere(step, Cause("new", "the instruction is new"))
         if old.key == step.key:

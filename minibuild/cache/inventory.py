@@ -304,6 +304,6 @@ def _digest_of(data: bytes | None) -> Digest | None:
 
 def _mount_id(data: bytes | None) -> str:
     try:
-        return str(json.loads(data or b"")["id"]).lstrip("/")
+        return str(json.loads(data or b"")["id"]).removeprefix("/")
     except (ValueError, KeyError, TypeError):
         return ""

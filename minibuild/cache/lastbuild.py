@@ -86,14 +86,21 @@ def write_build(journal: Journal, listing: Callable[[str], Files | None], *, mos
     return _bounded(document, listings, most)
 
 
-def read_build(texts: Iterable[str], place: str) -> SharedBuild | None:
-    """The first of `texts` that is of the Dockerfile and target of `place`, wherever that was; or None."""
+def read_build(texts: Iterable[str], place: str, *, any_target: bool = False) -> SharedBuild | None:
+    """The first of `texts` that is of the Dockerfile and target of `place`, wherever that was; or None.
+
+    With `any_target` that of another target will do.
+    """
+    name, target = _place(place)
     for text in texts:
         try:
             found = _read(text)
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
             continue
-        if found is not None and found.record.place == "\n".join(_place(place)):
+        if found is None:
+            continue
+        found_name, _, found_target = found.record.place.partition("\n")
+        if found_name == name and (any_target or found_target == target):
             return found
     return None
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
 from minibuild.errors import UsageError
+from minibuild.oci.reference import Reference
 
 _NO_EFFECT = (
     "oci-mediatypes",
@@ -173,7 +174,7 @@ def _check_keys(fields: Mapping[str, str], kind: str, text: str, option: str) ->
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise UsageError(
                 f"{option} {text!r}: type={kind} has no key {name!r}{hint}",
-                cure=f"It has {', '.join(KEYS[kind]) or 'none'}, besides mode, ignore-error and timeout.",
+                cure=f"It has {', '.join((*KEYS[kind], *_OWN[1:]))}.",
             )
 
 
@@ -191,11 +192,20 @@ def _check_needed(fields: Mapping[str, str], kind: str, text: str, option: str, 
         _check_service(fields, text, option)
     if needed and not fields.get(needed):
         raise UsageError(f"{option} {text!r} has no {needed}=", cure=f"Write type={kind},{needed}=...")
+    if needed == "ref":
+        _check_name(fields["ref"], text, option)
     if kind == "inline" and not export:
         raise UsageError(
             f"{option} {text!r}: an inline cache is read from the image that carries it",
             cure="Write type=registry,ref=NAME of that image.",
         )
+
+
+def _check_name(name: str, text: str, option: str) -> None:
+    try:
+        Reference.parse(name)
+    except UsageError as error:
+        raise UsageError(f"{option} {text!r}: {error.message}", cure=error.cure) from None
 
 
 def _check_service(fields: Mapping[str, str], text: str, option: str) -> None:

@@ -133,6 +133,8 @@ def advise(
         history = stack.enter_context(_history(git, trace))
         request = _request(target, build_arg, build_context, platform)
         spec, snapshot = _spec(history, store, span, last, context, request, without_git, offline, costs)
+        if len(spec.commits) < 2:
+            raise UsageError("one commit is no history to learn from", cure="Take a longer range.")
         dockerfile = written(file or "Dockerfile", history, snapshot, "-f")
         variant = Variant(dockerfile.label, dockerfile, shared=_is_shared(cache))
         text = (dockerfile.at(snapshot) or b"").decode("utf-8", "surrogateescape")

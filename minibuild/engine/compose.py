@@ -212,7 +212,7 @@ def _archive(session: Session, path: Path, platform: Platform) -> ResolvedImage:
 
     if not path.is_file():
         raise UsageError(
-            f"{path} is no archive of an image",
+            f"{path} {'is no archive of an image' if path.exists() else 'does not exist'}",
             cure="Write oci-layout:// before a layout's folder; names begin with no slash or dot.",
         )
     with session.step(f"reading {path}"), opened_layout(session.store, path) as folder:

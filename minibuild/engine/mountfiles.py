@@ -127,6 +127,11 @@ def import_mounts(
         try:
             with closing(_opened(source, work / "layout", registry or RegistryOptions())) as backend:
                 document = backend.load()
+                if document is None and isinstance(source, str) and source.startswith("type="):
+                    raise UsageError(
+                        "there is no cache of that name",
+                        cure="Name one that --cache-to has written, with mounts=true.",
+                    )
                 mounts = () if document is None else document.mounts
                 if not mounts:
                     raise UsageError(

@@ -171,6 +171,10 @@ class BuildRequest:
 
         `outputs`, `cache_from` and `cache_to` are values of the options of that name. Raises `UsageError`.
         """
+        several = {"tags": tags, "outputs": outputs, "cache_from": cache_from, "cache_to": cache_to}
+        for name, values in several.items():
+            if isinstance(values, str):  # which would be taken letter by letter
+                raise UsageError(f"{name}={values!r} is one text", cure=f"Write {name}=[{values!r}].")
         text = dockerfile_text.encode() if isinstance(dockerfile_text, str) else dockerfile_text
         return cls(
             context=None if context is None else Path(context),

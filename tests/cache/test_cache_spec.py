@@ -38,6 +38,7 @@ def test_secrets_are_not_shown() -> None:
         ("type=regstry,ref=x", "no cache type"),
         ("type=registry,reff=x", "did you mean ref?"),
         ("type=registry,ref=x,mode=most", "mode"),
+        ("type=registry,ref=Not A Name", "not a repository name"),
         ("type=gha,ur=x", "did you mean url?"),
         ("type=local,dest", "no value"),
         ("type=local,dest=x,timeout=soon", "timeout"),

@@ -60,3 +60,15 @@ def test_more_than_forty_edits_give_as_many_right_answers(project: Project) -> N
         project.built(*more, *edit.given(project))
         found += wrong(edit, last(project))
     assert not found, "\n".join(found)
+
+
+TARGETS = "FROM busybox AS one\nCOPY a /\nFROM busybox AS two\nCOPY b /\nFROM one\nRUN true\n"
+
+
+def test_a_target_that_was_never_built_is_compared_with_another(project: Project) -> None:
+    project.write("a", "a")
+    project.write("b", "b")
+    project.built(text=TARGETS)
+    project.write("a", "other")
+    assert "not cached: a changed" in project.built("--target", "one", text=TARGETS).step("COPY a")
+    assert "not cached: never built here" in project.built("--target", "two", text=TARGETS).step("COPY b")

@@ -88,6 +88,16 @@ def test_the_changed_file_is_named_where_nothing_was_built_before(exported: Proj
     assert "src/a changed" in exported.command("cache", "why", "COPY").out
 
 
+def test_the_changed_file_is_named_where_the_cache_was_written_for_another_target(project: Project) -> None:
+    text = "FROM busybox AS one\nCOPY a /\nFROM one\nRUN true\n"
+    project.write("a", "a")
+    project.built("--cache-to", f"type=local,dest={project.root / 'cache'},mode=max", text=text)
+    freed(project, 1)
+    project.write("a", "other")
+    done = project.built(*source(project), "--target", "one", text=text)
+    assert "not cached: a changed" in done.step("COPY a")
+
+
 def test_no_value_of_an_argument_is_in_the_cache(exported: Project) -> None:
     text = document(exported.root / "cache")["build"]
     build = read_build([text], "anywhere\nDockerfile\n")

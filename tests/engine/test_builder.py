@@ -52,6 +52,13 @@ def test_it_builds_with_a_store_that_is_open(project: Project) -> None:
         assert list(store.blobs)
 
 
+@pytest.mark.parametrize("name", ["tags", "outputs", "cache_from", "cache_to"])
+def test_one_text_in_place_of_several_is_an_error(name: str) -> None:
+    with pytest.raises(minibuild.UsageError, match=f"{name}='app:1' is one text") as caught:
+        BuildRequest.of(None, **{name: "app:1"})
+    assert caught.value.cure == f"Write {name}=['app:1']."
+
+
 def test_a_stream_is_events_and_then_the_result(project: Project) -> None:
     with Builder(project.store) as builder:
         *events, result = builder.stream(request(project))

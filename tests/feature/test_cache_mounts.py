@@ -311,6 +311,13 @@ def test_a_shared_cache_can_be_imported_from(project: Project, local: tuple[str,
     assert has(project, "one")
 
 
+def test_a_mount_is_pinned_by_the_id_that_the_dockerfile_gives_it(project: Project) -> None:
+    project.built(text="FROM busybox\nRUN --mount=type=cache,target=/c echo one > /c/f\n")
+    assert project.command("cache", "pin", "/c").out.endswith("  /c\n")
+    (mount,) = json.loads(project.command("cache", "mounts", "ls", "--json").out)
+    assert (mount["id"], mount["kept"]) == ("/c", "pin")
+
+
 def test_an_import_leaves_alone_what_is_here_unless_told_to_replace_it(project: Project) -> None:
     fill(project, "one")
     archive = str(project.root / "mounts.tar")
@@ -389,7 +396,7 @@ def test_a_mount_that_a_step_uses_is_not_removed(project: Project, index: Index,
 BAD: dict[str, tuple[Callable[[Project], list[str]], str]] = {
     "no file": (lambda p: ["import", str(p.root / "none")], "No such file"),
     "no archive": (lambda p: ["import", str(p.write("text", "x"))], "not a complete tar archive"),
-    "no cache": (lambda p: ["import", f"type=local,src={p.root / 'none'}"], "no cache mounts"),
+    "no cache": (lambda p: ["import", f"type=local,src={p.root / 'none'}"], "no cache of that name"),
     "no type": (lambda p: ["import", "type=what"], "no cache type"),
     "no such id": (lambda p: ["export", "--id", "none", str(p.root / "x")], "no cache mount 'none'"),
     "nothing to export": (lambda p: ["export", str(p.root / "x")], "no cache mounts here"),

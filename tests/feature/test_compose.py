@@ -158,6 +158,7 @@ def test_layouts_archives_and_nothing_at_all_can_take_part(two_images: Project) 
         (("merge", "one"), "would go nowhere"),
         (("merge", "one", "--push"), "--push without a name"),
         (("merge", "./one", "-t", "x"), "oci-layout://"),
+        (("merge", "./one.tar", "-t", "x"), "one.tar does not exist"),
         (("merge", "{bases}/index.json", "-t", "x"), "cannot read"),
         (("merge", "oci-layout:///nowhere", "-t", "x"), "no OCI image layout"),
         (("diff", "one", "nothing-like-it", "-t", "x", "--pull", "never"), "no image nothing-like-it"),

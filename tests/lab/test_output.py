@@ -206,6 +206,12 @@ def test_a_warmup_of_the_whole_range_is_an_error(lab: Project) -> None:
     assert lab.command("lab", "replay", *git, "--last", "2", "--warmup", "0").code == 0
 
 
+def test_one_commit_gives_no_advice(lab: Project) -> None:
+    git = ("--git", str(lab.root.parent / "git"), "--offline")
+    done = lab.command("lab", "advise", *git, "--last", "1")
+    assert done.code == 2 and "one commit is no history" in done.error
+
+
 def test_the_page_tells_of_builds_that_fail(lab: Project) -> None:
     text = replayed(lab, "--format", "html", "-f", "Dockerfile", "-f", "Other", "--without-git")
     assert '<p class="failed">1 (Dockerfile) build fails and does not count; the last: Dockerfile:6: ' in text
