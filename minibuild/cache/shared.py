@@ -64,10 +64,10 @@ class SharedMount(NamedTuple):
 class Source:
     """One ``--cache-from``, read on a thread of its own."""
 
-    def __init__(self, spec: CacheSpec, services: Services, warn: Callable[[str], None]) -> None:
+    def __init__(self, spec: CacheSpec, services: Services, notice: Callable[[str, str], None]) -> None:
         self._spec = spec
         self._services = services
-        self._warn = warn
+        self._notice = notice
         self._steps: Mapping[str, CachedStep] = {}
         self.notes: Mapping[str, str] = {}
         self.build = ""
@@ -92,7 +92,9 @@ class Source:
             if not self._given_up:
                 self._warn(f"cache {self._spec.shown} is not used: {_said(error)}")
             return
-        if document is not None and not self._given_up:
+        if document is None and not self._given_up:  # as in a first build, or where its name is misspelled
+            self._notice("note", f"cache {self._spec.shown} is not there yet")
+        elif document is not None and not self._given_up:
             self._backend = backend
             self.notes = document.notes
             self.build = document.build
@@ -100,6 +102,9 @@ class Source:
                 self._mounts = {mount.identity.folder: mount for mount in document.mounts}
             self._bare = _missing_layers(document)
             self._steps = {step.key: step for stage in (*document.bare, document.steps) for step in stage}
+
+    def _warn(self, text: str) -> None:
+        self._notice("warning", text)
 
     def wait(self) -> None:
         """Wait until the records are here, or until the cache's time is up."""
@@ -160,8 +165,11 @@ class Source:
 class SharedCaches:
     """All ``--cache-from`` of a build, asked in the order given."""
 
-    def __init__(self, sources: Sequence[tuple[CacheSpec, Services]], warn: Callable[[str], None]) -> None:
-        self._sources = [Source(spec, services, warn) for spec, services in sources]
+    def __init__(
+        self, sources: Sequence[tuple[CacheSpec, Services]], notice: Callable[[str, str], None]
+    ) -> None:
+        """`notice` is told a kind, note or warning, and what there is to say (`events.Notice`)."""
+        self._sources = [Source(spec, services, notice) for spec, services in sources]
 
     def find(self, key: str) -> SharedHit | None:
         """What the first cache that holds the layer has; where none does, the first that knows the key."""

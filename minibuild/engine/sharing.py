@@ -31,12 +31,8 @@ _ATTEMPTS = 2
 def use_shared(session: Session) -> None:
     """Begin to read every ``--cache-from`` of the request."""
     request = session.request
-
-    def warn(text: str) -> None:
-        session.notice("warning", text)
-
     sources = [(spec, services_for(request.registry, spec)) for spec in request.cache_from]
-    session.shared = SharedCaches(sources, warn)
+    session.shared = SharedCaches(sources, session.notice)
     session.layers.shared_note = session.shared.note
 
 

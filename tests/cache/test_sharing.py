@@ -131,6 +131,12 @@ def test_mode_min_holds_the_images_own_layers_only(exported_min: Project) -> Non
     assert held == set(layers[1:])
 
 
+def test_a_cache_that_is_not_there_yet_is_told_of(project: Project) -> None:
+    cache = project.root / "none"
+    done = project.built("--cache-from", f"type=local,src={cache}", text="FROM busybox\nRUN true\n")
+    assert f"NOTE: cache local {cache} is not there yet" in done.err and "WARNING" not in done.err
+
+
 def test_a_cache_of_mode_min_executes_nothing_for_an_unchanged_project(exported_min: Project) -> None:
     assert cached(exported_min).summary == (4, 4)
 
