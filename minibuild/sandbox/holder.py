@@ -324,6 +324,7 @@ class Holder:
         self._drop_line(child)
         if child in self._idle[child.kind]:
             self._idle[child.kind].remove(child)
+            self._has_run = False  # what ended it would end the next: none is forked before a run wants it
         self._workers -= child.kind == protocol.TASK
         _pid, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
