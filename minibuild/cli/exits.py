@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from minibuild_store.errors import StoreError
+from minibuild_store.errors import StoreError, StoreUnusable
 
 from minibuild.errors import (
     Cancelled,
@@ -46,7 +46,8 @@ def reported() -> Iterator[None]:
         print(message(error), file=sys.stderr)
         raise SystemExit(exit_code(error)) from None
     except StoreError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        cure = "\nName another folder with MINIBUILD_ROOT." if isinstance(error, StoreUnusable) else ""
+        print(f"ERROR: {error}{cure}", file=sys.stderr)
         raise SystemExit(5) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
