@@ -50,6 +50,11 @@ class StepCache:
         self._parts = store.records("parts")
         self._evictions = store.records("evictions")
 
+    @property
+    def fresh(self) -> bool:
+        """Whether no step was ever recorded here."""
+        return not self._steps.used()
+
     def get(self, key: str) -> StepRecord | None:
         data = self._steps.get(key)
         return None if data is None else read_step(data)

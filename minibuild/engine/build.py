@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from minibuild_store.errors import store_error
 from minibuild_store.store import Store
 
+from minibuild.dockerfile.instruction import Dockerfile, Run
 from minibuild.dockerfile.parse import parse
 from minibuild.engine.assemble import finished_config
 from minibuild.engine.bases import ImageBases
@@ -95,6 +96,8 @@ def _build(session: Session, inputs: Inputs) -> BuildResult:
 
         use_shared(session)
     dockerfile = parse(inputs.text, inputs.name)
+    if _will_run(session, dockerfile):
+        session.start_ahead()
     bases = ImageBases(session)
     notes: list[str] = []
     plan = lower(dockerfile, lower_options(request, inputs), bases, notes=notes)
@@ -111,6 +114,13 @@ def _build(session: Session, inputs: Inputs) -> BuildResult:
 
     with Checks(session, dockerfile, plan, bases, inputs).around():
         return repaired(session, attempt)
+
+
+def _will_run(session: Session, dockerfile: Dockerfile) -> bool:
+    """Whether a RUN is bound to miss: nothing was ever built here, or nothing is to be found."""
+    if session.shared is not None or not (session.request.no_cache or session.cache.fresh):
+        return False
+    return any(isinstance(one, Run) for stage in dockerfile.stages for one in stage.instructions)
 
 
 def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -> BuildResult:

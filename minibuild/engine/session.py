@@ -103,6 +103,8 @@ class Session:
         self.ca_bundle = read_ca_bundle(request.ca_bundle)
         self._sink = sink
         self._mutex = threading.RLock()
+        self._starting = threading.RLock()  # held for the time that a sandbox takes to start; before `_mutex`
+        self._ahead: threading.Thread | None = None
         self._ids = itertools.count(1)
         self._registry: Registry | None = None
         self._sandbox: Sandbox | None = None
@@ -124,6 +126,8 @@ class Session:
         self.close()
 
     def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.join()
         with self._mutex:
             if self._rooms is not None:
                 self._rooms.close()
@@ -166,26 +170,40 @@ class Session:
             return self._registry
 
     def sandbox(self) -> Sandbox:
-        with self._mutex:
-            if self._sandbox is None:
-                from minibuild.engine.trial import known_to_work
-                from minibuild.sandbox.client import Sandbox
-                from minibuild.sandbox.executor import own_isolation
+        with self._starting:
+            sandbox = self._started()
+        self.notice("note", sandbox.describe())
+        return sandbox
 
-                self._sandbox = Sandbox.start(
-                    own_isolation(self.request.isolation),
-                    runtime=self.request.oci_runtime,
-                    trial=known_to_work(self.store),
-                )
-                self.notice("note", self._sandbox.describe())
-                if self._sandbox.lends_folders:
-                    self._trees = self.store.snapshots.workspace(remove=self._sandbox.remove)
-                    self._sandbox.keep_trees(self._trees.__enter__())
-            return self._sandbox
+    def start_ahead(self) -> None:
+        """Start the sandbox while other things go on. Where it cannot be started, who wants it is told."""
+
+        def start() -> None:
+            with self._starting, contextlib.suppress(Exception):
+                self._started()
+
+        self._ahead = threading.Thread(target=start, daemon=True)
+        self._ahead.start()
+
+    def _started(self) -> Sandbox:
+        if self._sandbox is None:
+            from minibuild.engine.trial import known_to_work
+            from minibuild.sandbox.client import Sandbox
+            from minibuild.sandbox.executor import own_isolation
+
+            self._sandbox = Sandbox.start(
+                own_isolation(self.request.isolation),
+                runtime=self.request.oci_runtime,
+                trial=known_to_work(self.store),
+            )
+            if self._sandbox.lends_folders:
+                self._trees = self.store.snapshots.workspace(remove=self._sandbox.remove)
+                self._sandbox.keep_trees(self._trees.__enter__())
+        return self._sandbox
 
     def executor(self) -> Executor:
         """What runs processes: the sandbox, or what the caller or another package brings."""
-        with self._mutex:
+        with self._starting:
             if self._executor is None:
                 from minibuild.sandbox.executor import executor_for
 
@@ -197,7 +215,7 @@ class Session:
 
     def rooms(self) -> Workrooms:
         """The folders that RUNs work in."""
-        with self._mutex:
+        with self._starting:
             if self._rooms is None:
                 from minibuild.engine.workrooms import Workrooms
 

@@ -108,6 +108,10 @@ class Records:
         except OSError as error:
             raise store_error(error, self._session.root) from error
 
+    def used(self) -> bool:
+        """Whether a record of this kind was ever put here."""
+        return os.path.isdir(self._folder)
+
     def names(self) -> Iterator[str]:
         """Names of all whole records, in no order; reads each file."""
         return (info.name for info in self.entries())

@@ -1,0 +1,62 @@
+"""The sandbox is started before the first RUN asks for it where a RUN is bound to ask."""
+
+from __future__ import annotations
+
+import pytest
+
+from minibuild.engine.session import Session
+from tests.feature.project import Project
+
+TEXT = "FROM busybox\nRUN echo 1 > /1\n"
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+    """The sessions that have started ahead."""
+    found: list[Session] = []
+    start = Session.start_ahead
+
+    def noted(session: Session) -> None:
+        found.append(session)
+        start(session)
+
+    monkeypatch.setattr(Session, "start_ahead", noted)
+    return found
+
+
+def test_nothing_was_ever_built(project: Project, starts: list[Session]) -> None:
+    project.built(text=TEXT)
+    assert len(starts) == 1
+    project.built()
+    assert len(starts) == 1
+
+
+def test_nothing_is_to_be_found(project: Project, starts: list[Session]) -> None:
+    project.built(text=TEXT)
+    project.built("--no-cache")
+    assert len(starts) == 2
+
+
+def test_not_where_nothing_is_run(project: Project, starts: list[Session]) -> None:
+    project.write("a", "a")
+    project.built(text="FROM busybox\nCOPY a /a\n")
+    assert starts == []
+
+
+def test_not_where_a_shared_cache_may_have_it(project: Project, starts: list[Session]) -> None:
+    project.built("--cache-from", f"type=local,src={project.root / 'cache'}", text=TEXT)
+    assert starts == []
+
+
+def test_what_cannot_be_started_is_told_to_who_wants_it(project: Project, starts: list[Session]) -> None:
+    done = project.build("--isolation=none", text=f"{TEXT}FROM scratch\nCOPY --from=0 /1 /\n")
+    assert len(starts) == 1 and done.code != 0
+    assert done.err.count("RUN needs isolation") == 2  # the step says so, and the end
+    assert "Dockerfile:2" in done.error
+
+
+def test_a_stage_that_is_not_needed_may_run_where_nothing_can(
+    project: Project, starts: list[Session]
+) -> None:
+    done = project.built("--isolation=none", text=f"{TEXT}FROM busybox\nENV a=b\n")
+    assert len(starts) == 1 and "isolation" not in done.err
