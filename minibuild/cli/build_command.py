@@ -186,7 +186,7 @@ def command(
                 hostname=hostname,
                 **extras,
                 pull=pull,
-                network=network,
+                network=run_options.network(network),
                 hosts=tuple(options.host(text) for text in add_host or ()),
                 secrets=tuple(options.secret(text) for text in secret or ()),
                 ssh=tuple(run_options.ssh_agent(text) for text in ssh or ()),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from minibuild.cli import options
+from minibuild.cli import options, run_options
 from minibuild.cli.exits import reported
 from minibuild.cli.progress import Quiet
 from minibuild.engine.runimage import RunRequest, Signals, run_image
@@ -67,7 +67,7 @@ def command(
             user=user,
             workdir=workdir,
             hostname=hostname,
-            network=network,
+            network=run_options.network(network),
             registry=options.registry_options(registry_mirror, None),
             isolation=options.isolation(isolation),
             oci_runtime=oci_runtime,

@@ -66,6 +66,13 @@ def duration(text: str, option: str) -> float | None:
     return seconds
 
 
+def network(text: str) -> str:
+    """``default``, ``host`` or ``none``; "" for what each RUN says."""
+    if text not in ("", "default", "host", "none"):
+        raise UsageError(f"--network {text!r}: no such network", cure="Use default, host or none.")
+    return text
+
+
 def cpus(text: str) -> float:
     """A number of processors, as ``1.5``; 0 for ""."""
     try:

@@ -248,10 +248,13 @@ def nothing_works(refused: dict[Mode, SandboxError], isolation: str = "auto") ->
     told = {mode: error for mode, error in refused.items() if not hopeless(mode)}
     reasons = "; ".join(dict.fromkeys(error.message for error in told.values()))
     cures = dict.fromkeys(error.cure for error in told.values() if error.cure)
-    return SandboxError(
-        f"RUN cannot be executed on this machine: {reasons}",
-        cure="\n".join((*cures, "minibuild doctor tells more. What has no RUN builds as it is.")),
-    )
+    if isolation != "auto":  # another may well work
+        message = f"isolation {isolation} does not work on this machine: {reasons}"
+        more = "Or leave isolation at auto: minibuild doctor tells what works."
+    else:
+        message = f"RUN cannot be executed on this machine: {reasons}"
+        more = "minibuild doctor tells more. What has no RUN builds as it is."
+    return SandboxError(message, cure="\n".join((*cures, more)))
 
 
 def hopeless(mode: Mode) -> bool:

@@ -45,6 +45,14 @@ def test_a_run_without_network_reaches_nothing(project: Project, port: int, wher
     assert image.text("got") == ""
 
 
+def test_a_network_that_is_not_there_is_refused_before_anything_is_done(project: Project) -> None:
+    text = "FROM busybox\nRUN true\n"
+    project.built(text=text)
+    done = project.build("--network=non", text=text)  # nothing is left to run, and still
+    assert done.code == 2
+    assert "--network 'non'" in done.error and "Use default, host or none." in done.error
+
+
 def test_added_hosts_are_known(project: Project) -> None:
     image = project.image(
         "--add-host", "db.internal:10.1.2.3", text="FROM busybox\nRUN cp /etc/hosts /seen\n"

@@ -63,6 +63,13 @@ def test_where_nothing_works_each_reason_is_told_with_a_cure() -> None:
     assert "sysctl -w" in error.cure
 
 
+def test_where_a_mode_that_is_named_does_not_work_it_is_not_said_that_none_does() -> None:
+    refused = {Mode.SUBUID: SandboxError("no ids"), Mode.SINGLE: SandboxError("no namespaces")}
+    error = probe.nothing_works(refused, "namespace")
+    assert error.message.startswith("isolation namespace does not work on this machine: ")
+    assert "leave isolation at auto" in error.cure
+
+
 @pytest.mark.parametrize(
     ("machine", "mode", "message", "cure"),
     [
