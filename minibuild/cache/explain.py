@@ -10,6 +10,7 @@ Where the very key had a result that was taken away, that is the cause, whatever
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -70,7 +71,7 @@ class Explainer:
         """`shared` is what shared caches say of their last builds: of use where this store knows of none."""
         self._journal = journal
         self._cache = StepCache(store)
-        self._listing = listing
+        self._listing = self._or_shared(listing, shared) if journal.place and shared else listing
         self._last = Builds(store).last(journal.place) if journal.place else None
         self._shared = self._from(shared) if self._last is None and journal.place and shared else None
         self._other_target = self._last is None
@@ -85,19 +86,32 @@ class Explainer:
     def _from(self, texts: Sequence[str], *, any_target: bool = False) -> SharedBuild | None:
         """Take the last build from a shared cache."""
         from minibuild.cache.lastbuild import read_build
-        from minibuild.cache.listings import listing_of
 
         shared = read_build(texts, self._journal.place, any_target=any_target)
-        if shared is None:
-            return None
-        here = self._listing
+        if shared is not None:
+            self._last = shared.record
+        return shared
+
+    def _or_shared(self, here: FindListing, texts: Sequence[str]) -> FindListing:
+        """`here`, and what shared caches tell of files that were only ever hit, never fetched."""
+        from minibuild.cache.lastbuild import read_build
+        from minibuild.cache.listings import listing_of
+
+        place = self._journal.place
+
+        @functools.cache
+        def shared(any_target: bool) -> SharedBuild | None:
+            return read_build(texts, place, any_target=any_target)
 
         def listing(content: str) -> Listing | None:
-            found = shared.listing(content)
-            return here(content) if found is None else listing_of(found)
+            found = here(content)
+            if found is not None:
+                return found
+            builds = (shared(one) for one in (False, True))
+            told = (build.listing(content) for build in builds if build is not None)
+            return next((listing_of(files) for files in told if files is not None), None)
 
-        self._listing, self._last = listing, shared.record
-        return shared
+        return listing
 
     def _before(self, key: str, new: Mapping[str, str]) -> Mapping[str, str] | None:
         """The parts of `key`, which an earlier build had, to be compared with `new`."""

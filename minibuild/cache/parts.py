@@ -86,7 +86,8 @@ def own_cause(
             found.append(cause)
     if not found:
         return None
-    details = tuple(redacted(line) for cause in found for line in cause.details)
+    told = (cause.details or ((cause.reason,) if cause is not found[0] else ()) for cause in found)
+    details = tuple(redacted(line) for lines in told for line in lines)
     left += max(0, len(details) - DETAILS)
     if left:
         details = (*details[:DETAILS], f"... and {left} more")

@@ -73,7 +73,8 @@ class CacheSpec(NamedTuple):
     def shown(self) -> str:
         """What messages call it; keys that may be secret stay out."""
         names = ("ref", "dest", "src", "bucket", "container", "prefix", "name", "scope")
-        return f"{self.kind} {'/'.join(self.options[one] for one in names if self.options.get(one))}".strip()
+        parts = (self.options[one].rstrip("/") for one in names if self.options.get(one))
+        return f"{self.kind} {'/'.join(parts)}".strip()
 
     def __repr__(self) -> str:
         return f"CacheSpec({self.shown!r})"

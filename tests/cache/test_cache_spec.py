@@ -25,7 +25,7 @@ def test_buildx_lines_are_read_with_what_has_no_effect_here() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    text = "type=s3,bucket=b,prefix=p,name=n,access_key_id=AKIA,secret_access_key=hush"
+    text = "type=s3,bucket=b,prefix=p/,name=n,access_key_id=AKIA,secret_access_key=hush"
     spec = parse_cache(text, "--cache-to", export=True)
     assert spec.shown == "s3 b/p/n" and "hush" not in repr(spec)
 

@@ -98,6 +98,16 @@ def test_the_changed_file_is_named_where_the_cache_was_written_for_another_targe
     assert "not cached: a changed" in done.step("COPY a")
 
 
+def test_files_of_a_stage_that_was_only_ever_hit_are_named_by_the_cache(project: Project) -> None:
+    text = "FROM busybox AS one\nCOPY src /src\nRUN cat /src/a > /b\nFROM busybox\nCOPY --from=one /b /c/\n"
+    project.write("src/a", "a")
+    project.built("--cache-to", f"type=local,dest={project.root / 'cache'},mode=max", text=text)
+    freed(project, 1)
+    assert project.built(*source(project)).summary == (3, 3)
+    project.write("src/a", "other")
+    assert "not cached: b changed" in project.built(*source(project)).step("COPY --from")
+
+
 def test_no_value_of_an_argument_is_in_the_cache(exported: Project) -> None:
     text = document(exported.root / "cache")["build"]
     build = read_build([text], "anywhere\nDockerfile\n")

@@ -26,6 +26,13 @@ def test_a_changed_value_runs_the_step_again_and_is_named(project: Project) -> N
     assert project.built(*secret(project, "one")).summary == (1, 1)
 
 
+def test_every_difference_is_told_where_a_secret_is_not_the_only_one(project: Project) -> None:
+    text = TEXT.replace("RUN", "ARG A=1\nRUN", 1)
+    project.built(*secret(project, "one"), text=text)
+    done = project.built(*secret(project, "two"), "--build-arg", "A=2", "--explain")
+    assert "ARG A changed: 1 → 2 (and 1 more)" in done.err and "secret key changed" in done.err
+
+
 def test_without_the_option_only_the_id_counts(project: Project) -> None:
     project.built(*secret(project, "one", ""), text=TEXT)
     assert project.built(*secret(project, "two", "")).summary == (1, 1)
