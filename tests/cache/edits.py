@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.feature.project import Project
+
+
+def next_second() -> None:
+    """Wait for it: a RUN that writes the same again within one second gives the very same layer."""
+    now = int(time.time())
+    while int(time.time()) == now:
+        time.sleep(0.02)
+
 
 DOCKERFILE = """\
 ARG FLAVOUR=plain

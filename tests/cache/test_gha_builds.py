@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cache.edits import DOCKERFILE, EDITS, FILES
+from tests.cache.edits import DOCKERFILE, EDITS, FILES, next_second
 from tests.cache.test_sharing import TEXT, executed, fresh
 from tests.cache.test_signing import key_pair
 from tests.feature.project import Done, Project
@@ -65,6 +65,7 @@ def test_after_a_change_a_fresh_store_executes_what_a_warm_one_would(job: Projec
     job.dockerfile(DOCKERFILE)
     edit.first(job)
     job.built(*more, *TO)
+    next_second()
     edit.make(job)
     warm = executed(job.built(*more))
     fresh(job)

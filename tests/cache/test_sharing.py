@@ -18,7 +18,7 @@ from minibuild_store.digest import Digest
 
 from minibuild.cache.document import cache_manifest
 from minibuild.engine.upkeep import remover
-from tests.cache.edits import DOCKERFILE, EDITS, FILES
+from tests.cache.edits import DOCKERFILE, EDITS, FILES, next_second
 from tests.feature.project import Done, Project
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.serving import serving
@@ -109,6 +109,7 @@ def test_after_a_change_a_fresh_store_executes_what_a_warm_one_would(project: Pr
     project.dockerfile(DOCKERFILE)
     edit.first(project)
     project.built(*more, "--cache-to", f"type=local,dest={cache},mode=max")
+    next_second()
     edit.make(project)
     warm = executed(project.built(*more))
     fresh(project)
