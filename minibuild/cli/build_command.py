@@ -335,7 +335,15 @@ def _keep_cap(isolation: str) -> None:
     cap = cap_from(os.environ)
     if cap is not None:
         with options.open_store() as store:
-            keep_cap(store, cap, isolation)
+            done = keep_cap(store, cap, isolation)
+        if done is not None and done.plan.left > cap:
+            from minibuild.cli.sink import human_size
+
+            left, most = human_size(done.plan.left), human_size(cap)
+            print(
+                f"NOTE: the store keeps {left}, more than its cap of {most}: names and pins hold it",
+                file=sys.stderr,
+            )
 
 
 def _report(result: BuildResult, quiet: bool, iidfile: str, metadata_file: str) -> None:

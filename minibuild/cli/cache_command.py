@@ -251,6 +251,8 @@ def _collect(store: Store, policy: Policy, dry_run: bool, as_json: bool) -> None
     records = sum(item.kind == "record" for item in done.report.removed)
     left = human_size(done.plan.left)
     print(f"{human_size(done.bytes)} {would}freed, {left} left, {records} records {would}gone")
+    if policy.keep_bytes is not None and done.plan.left > policy.keep_bytes:
+        print(f"more than {human_size(policy.keep_bytes)} is left: names and pins hold it")
     for folder in done.report.left:
         print(f"left behind: {folder} (run this again as its owner)")
 

@@ -140,6 +140,14 @@ def test_the_cap_is_kept_after_every_build(project: Project) -> None:
         assert held["total"] + base <= 700_000
 
 
+def test_a_cap_that_names_and_pins_exceed_is_said_to_be(project: Project) -> None:
+    project.write("a.txt", "a")
+    done = project.built("-t", "kept", text=TEXT, environment={"MINIBUILD_KEEP_STORAGE": "100kB"})
+    assert "more than its cap of 100.0kB: names and pins hold it" in done.err
+    done = project.command("cache", "gc", "--keep-storage", "100kB")
+    assert "more than 100.0kB is left: names and pins hold it" in done.out
+
+
 def test_a_count_that_found_room_holds_until_something_comes_or_goes(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
