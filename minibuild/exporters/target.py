@@ -163,7 +163,7 @@ def output_file(dest: Destination) -> Iterator[Writer]:
     with reporting(dest):
         path = Path(os.path.realpath(dest))  # a link stays a link; what it points to is replaced
         try:
-            mode = path.stat().st_mode
+            mode = dest.stat().st_mode
         except FileNotFoundError:
             mode = 0
     if stat.S_ISDIR(mode):
@@ -173,7 +173,7 @@ def output_file(dest: Destination) -> Iterator[Writer]:
         )
     if mode and not stat.S_ISREG(mode):
         with reporting(dest):
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open(dest, os.O_WRONLY | os.O_CLOEXEC)  # only the kernel can follow /dev/stdout
             try:
                 yield Writer(fd)
             finally:

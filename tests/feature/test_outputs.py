@@ -116,3 +116,9 @@ def test_blobs_of_a_layout_are_links_into_the_store(project: Project) -> None:
     image = project.image(text=TEXT)
     path: Path = image.layout / "blobs" / image.manifest["layers"][-1]["digest"].replace(":", "/")
     assert path.stat().st_nlink > 1
+
+
+def test_the_image_id_goes_to_standard_output_where_that_is_a_pipe(project: Project) -> None:
+    project.dockerfile("FROM busybox\nENV a=b\n")
+    done = project.process("build", *project.base(), "--iidfile", "/dev/stdout", str(project.context))
+    assert done.code == 0 and done.out.startswith("sha256:")
