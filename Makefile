@@ -19,8 +19,10 @@ lint: $(VENV)/ready
 types: $(VENV)/ready
 	$(BIN)/mypy
 
-bench: $(VENV)/ready         ## minibuild beside the builders installed here; writes benchmarks/RESULTS.md
-	$(BIN)/python benchmarks/run.py
+bench:                       ## minibuild beside the builders installed here; writes benchmarks/RESULTS.md
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet .
+	$(VENV)-bench/bin/python benchmarks/run.py
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,4 +30,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info

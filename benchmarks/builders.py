@@ -56,7 +56,7 @@ class Builder(ABC):
 
 
 class Minibuild(Builder):
-    """From an empty store each cold time. Byte code is kept beside, as an installer would have done."""
+    """From an empty store each cold time; compiled beforehand, as an installer would have done."""
 
     name = "minibuild"
 
@@ -64,7 +64,6 @@ class Minibuild(Builder):
         super().__init__(work, base)
         self._stores = 0
         self.forget()
-        self.env["PYTHONPYCACHEPREFIX"] = str(self.work / "bytecode")
         self._compile()
 
     def _compile(self) -> None:

@@ -38,13 +38,20 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
         else:
             line += [f"{ours.wall:.2f}", f"{ours.cpu:.2f}", str(ours.peak_kib >> 10)]
         floor = row.costs.get("floor")
-        line.append(f"{floor.wall:.2f}" if floor else "")
+        line.append(_floor(floor, ours))
         for peer in peers:
             theirs = row.costs.get(peer)
             ratio = f" ({theirs.wall / ours.wall:.1f}x)" if theirs and ours else ""
             line.append(f"{theirs.wall:.2f}{ratio}" if theirs else "")
         found.append(line)
     return found
+
+
+def _floor(floor: Summary | None, ours: Summary | None) -> str:
+    """Seconds, and in how many times as long minibuild took: the distance to the limit."""
+    if floor is None:
+        return ""
+    return f"{floor.wall:.2f}" + (f" ({ours.wall / floor.wall:.1f}x)" if ours else "")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -72,7 +79,8 @@ def markdown(rows: Sequence[Row], command: str, versions: Mapping[str, str], sca
     return f"""# Benchmark results
 
 Made by `{command}`: seconds for the whole process, an OCI layout written each time, medians of
-{", ".join(map(str, counts))} alternating runs.{scaled} In brackets, how many times as long as minibuild.
+{", ".join(map(str, counts))} alternating runs.{scaled} In brackets, how many times as long as minibuild;
+at the floor, how many times as long minibuild took.
 *cpu* is the least processor time (user and system, all processes) that minibuild needed, *peak* the
 resident memory of its largest process; BuildKit's daemon was warm, and its own are not shown.
 *floor* is what plain tools need: `find -printf` for the check, `tar | zstd | sha256sum` (twice) for a
