@@ -21,8 +21,8 @@ from minibuild.cache.ghawire import CacheServiceError, Wire
 from minibuild.oci.descriptor import Descriptor
 from minibuild.registry.download import Download
 from minibuild.registry.errors import Unreachable
+from minibuild.registry.message import Response
 from minibuild.registry.parallel import Job, run_all, stop_if
-from minibuild.registry.transport import Response
 
 _LAYER = "minibuild-blob-1-"
 _PARALLEL = 4

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from minibuild.cache.ghaservice import VERSION
 from minibuild.cache.ghatoken import Place, Ref
 from minibuild.cache.ghawire import Wire
-from minibuild.registry.transport import Request
+from minibuild.registry.message import Request
 
 _PAGE = 100
 _PAGES = 100

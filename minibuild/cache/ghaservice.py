@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from minibuild.cache.ghatoken import Place
 from minibuild.cache.ghawire import Taken, Wire, says_taken
+from minibuild.registry.message import Body, Request
 from minibuild.registry.parallel import Job, run_all, stop_if
-from minibuild.registry.transport import Request, Upload
 
 VERSION = hashlib.sha256(b"minibuild-cache-1").hexdigest()
 """The name space of our entries: clients hash what an entry is made of, and see no entries of others."""
@@ -46,13 +46,13 @@ class Content(NamedTuple):
         """Offset and size of each."""
         return [(at, min(_CHUNK, self.size - at)) for at in range(0, self.size, _CHUNK)]
 
-    def upload(self, offset: int, size: int, stop: threading.Event) -> Upload:
+    def upload(self, offset: int, size: int, stop: threading.Event) -> Body:
         def opened() -> IO[bytes]:
             source = self.opener()
             source.seek(offset)
             return source
 
-        return Upload(opened, size, lambda _: stop_if(stop))
+        return Body(opened, size, lambda _: stop_if(stop))
 
 
 class Service(Protocol):

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from minibuild.cache.ghatoken import Place
 from minibuild.errors import MinibuildError
 from minibuild.registry.errors import RegistryError, printable
-from minibuild.registry.transport import Request, Response, Transport, Upload
+from minibuild.registry.message import Body, Request, Response
+from minibuild.registry.transport import Transport
 from minibuild.values import replace
 
 _MOST = 1 << 20
@@ -60,7 +61,7 @@ class Wire:
         sent = {"Content-Type": "application/json", **(headers or {})}
         return self.ask(what, Request("POST", url, sent, json.dumps(document).encode()))
 
-    def put(self, what: str, url: str, headers: Mapping[str, str], body: bytes | Upload) -> None:
+    def put(self, what: str, url: str, headers: Mapping[str, str], body: bytes | Body) -> None:
         """Send bytes to a signed address."""
         with self.plain(what):
             response = self._transport.send(Request("PUT", url, headers, body))

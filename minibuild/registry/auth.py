@@ -16,9 +16,10 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from minibuild.registry.challenge import Challenge, Scopes, parse_challenges
 from minibuild.registry.credentials import Credentials, Keychain, Search
 from minibuild.registry.errors import BadAnswer, RegistryError, Unauthorized, redact
+from minibuild.registry.message import Request, Response
 from minibuild.registry.mirrors import Place
 from minibuild.registry.proxy import is_loopback
-from minibuild.registry.transport import Request, Response, Transport
+from minibuild.registry.transport import Transport
 from minibuild.values import dataclass, field
 
 _CLIENT = "minibuild"

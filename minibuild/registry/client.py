@@ -29,6 +29,7 @@ from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.registry.challenge import delete_scope, next_link, pull_scope
 from minibuild.registry.errors import BadAnswer, DigestMismatch, NotFound, Refused, RegistryError, redact
+from minibuild.registry.message import Response
 from minibuild.registry.mirrors import Place, origin
 from minibuild.registry.options import RegistryOptions
 from minibuild.registry.places import first_of
@@ -36,7 +37,6 @@ from minibuild.registry.progress import Progress
 from minibuild.registry.pull import fetch_blobs
 from minibuild.registry.push import PushBlob, Pushed, Pusher
 from minibuild.registry.session import Session
-from minibuild.registry.transport import Response
 from minibuild.values import dataclass, field
 
 _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))

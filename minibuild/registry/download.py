@@ -11,10 +11,10 @@ from minibuild_store.partial import Partial
 
 from minibuild.oci.descriptor import Descriptor
 from minibuild.registry.errors import BadAnswer, DigestMismatch, Unreachable, redact
+from minibuild.registry.message import Response
 from minibuild.registry.parallel import stop_if
 from minibuild.registry.progress import Progress
 from minibuild.registry.retry import Backoff
-from minibuild.registry.transport import Response
 
 Ask = Callable[[Mapping[str, str]], Response]
 """Sends the request with these headers; an answer that is none of 200, 206 and 416 it raises."""

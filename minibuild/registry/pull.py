@@ -14,12 +14,12 @@ from minibuild.oci.reference import Reference
 from minibuild.registry.challenge import pull_scope
 from minibuild.registry.download import Download
 from minibuild.registry.errors import NotFound, RegistryError
+from minibuild.registry.message import Response
 from minibuild.registry.mirrors import Place
 from minibuild.registry.parallel import run_all, stop_if
 from minibuild.registry.places import first_of
 from minibuild.registry.progress import Progress, silent
 from minibuild.registry.session import Session
-from minibuild.registry.transport import Response
 
 
 def fetch_blobs(

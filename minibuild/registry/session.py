@@ -10,9 +10,10 @@ from minibuild.registry.auth import Authorizer, denied
 from minibuild.registry.challenge import Scopes
 from minibuild.registry.credentials import Keychain
 from minibuild.registry.errors import RegistryError, Unauthorized
+from minibuild.registry.message import Body, Request, Response
 from minibuild.registry.mirrors import Place
 from minibuild.registry.options import RegistryOptions
-from minibuild.registry.transport import Request, Response, Transport, Upload
+from minibuild.registry.transport import Transport
 
 _DOWN_SECONDS = 60.0
 _AUTH_TRIES = 3  # no token, too narrow a token, the right token
@@ -42,7 +43,7 @@ class Session:
         scopes: Scopes,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | Upload = b"",
+        body: bytes | Body = b"",
         once: bool = False,
     ) -> Response:
         """The answer, whatever its status but 401. A login goes to `place` alone, never to another host.
