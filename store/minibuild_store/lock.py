@@ -2,7 +2,8 @@
 
 Each acquisition opens the file anew, so flock(2) excludes threads of one process as it does processes, and
 the kernel releases what a killed process held. The last holder unlinks the file; whoever got a lock on an
-unlinked file sees that its name is gone or another's, and begins again.
+unlinked file sees that its name is gone or another's, and begins again. Threads of one process wait for each
+other in line (`Turns`), so that only the first of them has to look at the file now and then.
 """
 
 from __future__ import annotations
@@ -55,12 +56,11 @@ def take_waiting(
     path: str,
     name: str,
     *,
-    timeout: float | None = None,
+    give_up: float | None = None,
     shared: bool = False,
     waiting: Callable[[], None] | None = None,
 ) -> int:
-    """`take`, again and again until it is had; raises `StoreBusy` when `timeout` seconds have passed."""
-    give_up = None if timeout is None else time.monotonic() + timeout
+    """`take`, again and again until it is had; raises `StoreBusy` once it is `give_up` (time.monotonic)."""
     pause = _FIRST_PAUSE
     while True:
         fd = take(path, shared=shared)
@@ -70,24 +70,77 @@ def take_waiting(
             raise StoreBusy(name)
         if waiting is not None:
             waiting()
-        time.sleep(pause if give_up is None else max(0.0, min(pause, give_up - time.monotonic())))
+        time.sleep(_pause(pause, give_up))
         pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+class Turns:
+    """Lets the threads of this process that want a file exclusively have it one after the other, at once.
+
+    A forked child has a line of its own: its parent's threads are not there to go on.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._mutex = threading.Lock()
+        self._lines: dict[str, tuple[threading.Lock, int]] = {}  # and how many hold it or wait
+
+    def enter(
+        self, path: str, *, give_up: float | None = None, waiting: Callable[[], None] | None = None
+    ) -> bool:
+        """Wait for the turn; False once it is `give_up` (time.monotonic). `waiting` may raise to end it."""
+        if self._pid != os.getpid():
+            self._reset()
+        with self._mutex:
+            line, count = self._lines.get(path) or (threading.Lock(), 0)
+            self._lines[path] = line, count + 1
+        try:
+            while not line.acquire(timeout=_pause(_LONGEST_PAUSE, give_up)):
+                if give_up is not None and time.monotonic() >= give_up:
+                    self._leave(path)
+                    return False
+                if waiting is not None:
+                    waiting()
+        except BaseException:
+            self._leave(path)
+            raise
+        return True
+
+    def pass_on(self, path: str) -> None:
+        """Give the turn to who is next; does nothing in a forked child that has its parent's turn."""
+        if self._pid == os.getpid():
+            self._leave(path).release()
+
+    def _leave(self, path: str) -> threading.Lock:
+        with self._mutex:
+            line, count = self._lines.pop(path)
+            if count > 1:
+                self._lines[path] = line, count - 1
+        return line
+
+
+def _pause(longest: float, give_up: float | None) -> float:
+    return longest if give_up is None else max(0.0, min(longest, give_up - time.monotonic()))
 
 
 class Lock:
     """The lock file at `path`, held inside a `with` block; one object is one acquisition at a time.
 
     `waiting` is called before each pause and may raise to end the wait. Polled rather than blocking, so that
-    a thread that waits can be told to stop; a release is seen within 25 ms.
+    a thread that waits can be told to stop; a release by another process is seen within 25 ms.
     """
 
-    __slots__ = ("_fd", "_keep", "_name", "_path", "_root", "_shared", "_timeout", "_waiting")
+    __slots__ = ("_fd", "_keep", "_name", "_path", "_root", "_shared", "_timeout", "_turns", "_waiting")
 
     def __init__(
         self,
         root: str,
         path: str,
         name: str,
+        turns: Turns,
         *,
         timeout: float | None = None,
         shared: bool = False,
@@ -97,6 +150,7 @@ class Lock:
         self._root = root
         self._path = path
         self._name = name
+        self._turns = turns
         self._timeout = timeout
         self._shared = shared
         self._waiting = waiting
@@ -105,12 +159,20 @@ class Lock:
 
     def __enter__(self) -> Lock:
         """Take the lock; raises `StoreBusy`, `StoreFull`, `StoreUnusable`."""
+        give_up = None if self._timeout is None else time.monotonic() + self._timeout
+        alone = not self._shared
+        if alone and not self._turns.enter(self._path, give_up=give_up, waiting=self._waiting):
+            raise StoreBusy(self._name)
         try:
             self._fd = take_waiting(
-                self._path, self._name, timeout=self._timeout, shared=self._shared, waiting=self._waiting
+                self._path, self._name, give_up=give_up, shared=self._shared, waiting=self._waiting
             )
-        except OSError as error:
-            raise store_error(error, self._root) from error
+        except BaseException as error:
+            if alone:
+                self._turns.pass_on(self._path)
+            if isinstance(error, OSError):
+                raise store_error(error, self._root) from error
+            raise
         return self
 
     def __exit__(
@@ -118,6 +180,8 @@ class Lock:
     ) -> None:
         fd, self._fd = self._fd, -1
         release(fd, None if self._keep else self._path)
+        if not self._shared:
+            self._turns.pass_on(self._path)
 
 
 def release(fd: int, path: str | None) -> None:

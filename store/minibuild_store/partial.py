@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 
 from minibuild_store.digest import Digest
@@ -45,7 +46,8 @@ class Partial:
     def __enter__(self) -> Partial:
         """Take the file; raises `StoreBusy` when `timeout` seconds pass, `StoreFull`, `StoreUnusable`."""
         try:
-            self._fd = take_waiting(self._path, f"the download of {self._digest}", timeout=self._timeout)
+            give_up = None if self._timeout is None else time.monotonic() + self._timeout
+            self._fd = take_waiting(self._path, f"the download of {self._digest}", give_up=give_up)
             self._hash = hash_file(self._fd, self._digest.algorithm)
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as error:

@@ -27,7 +27,7 @@ from minibuild_store.blobs import Blobs
 from minibuild_store.errors import store_error
 from minibuild_store.files import Remove, remove_tree
 from minibuild_store.layout import BLOBS, CACHES, GC, LOCKS, PARTIALS, RECORDS, RUNNING, SNAPSHOTS, prepare
-from minibuild_store.lock import Lock, remove_idle
+from minibuild_store.lock import Lock, Turns, remove_idle
 from minibuild_store.records import Records
 from minibuild_store.session import Lease, Session, Workspace, reap, reap_guarded
 from minibuild_store.snapshots import Snapshots, empty_trash, settle
@@ -48,6 +48,7 @@ class Store:
         self.blobs = Blobs(f"{text}/{BLOBS}", f"{text}/{PARTIALS}", session)
         self.snapshots = Snapshots(f"{text}/{SNAPSHOTS}", session)
         self._records: dict[str, Records] = {}
+        self._turns = Turns()
 
     @classmethod
     def open(cls, root: Path, *, durable: bool = False) -> Store:
@@ -99,7 +100,8 @@ class Store:
         """
         key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         root = self._session.root
-        return Lock(root, f"{root}/{LOCKS}/{key}", name, timeout=timeout, shared=shared, waiting=waiting)
+        path = f"{root}/{LOCKS}/{key}"
+        return Lock(root, path, name, self._turns, timeout=timeout, shared=shared, waiting=waiting)
 
     def workspace(self, *, remove: Remove | None = None) -> Workspace:
         """A private temporary folder on the store's filesystem for a `with` block."""
@@ -136,8 +138,8 @@ class Store:
         from minibuild_store.gc import Collector
 
         root = self._session.root
-        lock = Lock(root, f"{root}/{RUNNING}/{GC}", "garbage collection", timeout=timeout, keep=True)
-        with lock:
+        path = f"{root}/{RUNNING}/{GC}"
+        with Lock(root, path, "garbage collection", self._turns, timeout=timeout, keep=True):
             try:
                 left = [] if dry_run else reap_guarded(f"{root}/{RUNNING}", remove)
                 collector = Collector(root, dry_run=dry_run, remove=remove)

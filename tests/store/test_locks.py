@@ -173,3 +173,44 @@ def test_a_lock_is_released_by_an_exception(store: Store) -> None:
     with pytest.raises(RuntimeError), store.lock("key"):
         raise RuntimeError
     assert not busy(store)
+
+
+def test_who_gives_up_waiting_lets_the_next_thread_have_its_turn(store: Store) -> None:
+    had = threading.Event()
+
+    def wait() -> None:
+        with store.lock("key"):
+            had.set()
+
+    with store.lock("key"):
+        assert busy(store)
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert busy(store)
+    thread.join(60)
+    assert had.is_set()
+    assert not busy(store)
+
+
+def test_a_forked_child_is_excluded_by_its_parent_and_can_go_on_after_it(other: Callable[[str], Any]) -> None:
+    parent = other(
+        "ours, theirs = os.pipe()\n"
+        "with store.lock('key'):\n"
+        "    if not os.fork():\n"
+        "        try:\n"
+        "            store.lock('key', timeout=0.03).__enter__()\n"
+        "        except StoreBusy:\n"
+        "            say('busy')\n"
+        "        os.write(theirs, b'.')\n"
+        "        input()\n"
+        "        with store.lock('key', timeout=50):\n"
+        "            say('had')\n"
+        "        os._exit(0)\n"
+        "    os.read(ours, 1)\n"
+        "say('released')\n"
+        "os.wait()\n"
+    )
+    assert (parent.hear(), parent.hear()) == ("busy", "released")
+    parent.tell()
+    assert parent.hear() == "had"
+    parent.finish()
