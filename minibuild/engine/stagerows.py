@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from minibuild.cache.journal import StageRow
-from minibuild.plan import steps
-from minibuild.plan.steps import FromContext, FromImage, FromScratch, FromStage, Plan, Source, StagePlan, Step
+from minibuild.plan.steps import (
+    FromContext,
+    FromImage,
+    FromScratch,
+    FromStage,
+    Plan,
+    StagePlan,
+    Step,
+    sources_of,
+)
 
 
 def stage_rows(plan: Plan) -> list[StageRow]:
@@ -41,12 +49,4 @@ def base_text(plan: Plan, stage: StagePlan) -> str:
 
 def stage_sources(step: Step) -> list[FromStage]:
     """The stages whose files the step reads."""
-    found: list[Source]
-    match step:
-        case steps.CopyStep():
-            found = [step.source]
-        case steps.RunStep():
-            found = [m.source for m in step.mounts if isinstance(m, steps.BindMount | steps.CacheMount)]
-        case _:
-            found = []
-    return [source for source in found if isinstance(source, FromStage)]
+    return [source for source in sources_of(step) if isinstance(source, FromStage)]

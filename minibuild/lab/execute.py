@@ -20,7 +20,7 @@ from minibuild.engine.request import BuildRequest
 from minibuild.engine.upkeep import keep_cap, remover
 from minibuild.errors import Cancelled, MinibuildError, UsageError
 from minibuild.lab.history import Commit, History
-from minibuild.lab.rehearse import StepRow
+from minibuild.lab.memory import StepRow
 from minibuild.lab.replay import Built, Outcome, Replay, ReplaySpec, by_step, one_line
 from minibuild.lab.variants import Variant
 from minibuild.lab.view import GitFiles, GitView, Snapshot

@@ -6,8 +6,7 @@ differs is the look-up: results are on a `Shelf`, and a step that misses gets a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
 
 from minibuild.cache.steps import StepRecord
 from minibuild.engine.bases import ImageBases
@@ -18,69 +17,23 @@ from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.session import Running, Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
 from minibuild.errors import MinibuildError
-from minibuild.lab.costs import Cost, Costs
+from minibuild.lab.costs import Cost
+from minibuild.lab.memory import Memory, Parts, Slot, StepRow, slot_of
 from minibuild.lab.shelf import Held, Room, Shelf
-from minibuild.lab.standin import (
-    Contents,
-    LabLayer,
-    LabLayers,
-    LabStandIns,
-    LabTreeFiles,
-    LayerTable,
-    RunOutput,
-    Unknown,
-    layer_called,
-)
+from minibuild.lab.standin import LabLayers, LabStandIns, LabTreeFiles
+from minibuild.lab.unexecuted import Unexecuted
 from minibuild.lab.view import GitFiles
 from minibuild.plan import keys, steps
-from minibuild.plan.steps import FromContext, FromImage, FromStage, Plan, Source, Step
-from minibuild.values import dataclass, field
+from minibuild.plan.steps import FromImage, FromStage, Plan, Source, Step, sources_of
 
-
-class StepRow(NamedTuple):
-    """One step of one commit's build.
-
-    `seconds` and `bytes` are what executing it costs, whether it was or not; `cause` is why it missed, "" for
-    a hit. `assumed` says that its key is made of something a RUN wrote, which nobody knows. `pulled` are
-    bytes that it fetched from a shared cache; `origin` says whose the seconds are.
-    """
-
-    stage: str
-    number: int
-    name: str
-    instruction: str
-    hit: bool
-    cause: str
-    key: str
-    seconds: float
-    bytes: int
-    pulled: int = 0
-    assumed: bool = False
-    origin: str = ""
-
-
-Parts = Mapping[str, str]
-Slot = tuple[str, str, int]
-"""A stage, an instruction's text, and how many of that text came before it there."""
-
-
-@dataclass(slots=True)
-class Memory:
-    """What one replay remembers from commit to commit."""
-
-    shelf: Shelf
-    costs: Costs
-    output: RunOutput = "new"
-    shared: bool = False
-    """Whether every build begins on a fresh machine. The shelf is then a shared cache under one name.
-
-    It holds the steps of the last build that succeeded, as ``--cache-to mode=max`` writes them; what a build
-    loads for mounts is never part of that.
-    """
-    layers: LayerTable = field(default_factory=dict)
-    parts: dict[Slot, Parts] = field(default_factory=dict)
-    ordinal: int = 0
-    assumed: bool = False
+_CAUSES = (
+    ("source", "files"),
+    ("mount", "mount"),
+    ("command", "command"),
+    ("env ", "variables"),
+    ("", "option"),
+)
+"""How a changed part of a key begins, and the word for that."""
 
 
 class Rehearsal(KeyedSteps):
@@ -101,6 +54,7 @@ class Rehearsal(KeyedSteps):
         session.layers = layers
         self.stand_ins = LabStandIns(memory.layers, int(now) * 1_000_000_000, files, layers)
         layers.stand_ins = self.stand_ins
+        self.unexecuted = Unexecuted(memory, files, self.stand_ins, now)
         self.files = files
         self.memory = memory
         self.now = now
@@ -133,7 +87,7 @@ class Rehearsal(KeyedSteps):
                     outcome, pulled = self._rehearsed(place, step, filesystem, made_ns)
                 except MinibuildError as error:
                     raise error.at(step.where) from None
-                slot = _slot(stage.name, step.instruction, seen)
+                slot = slot_of(stage.name, step.instruction, seen)
                 cause = (
                     "" if outcome.hit else self._cause(slot, outcome, step, first=not number and not inherits)
                 )
@@ -155,7 +109,7 @@ class Rehearsal(KeyedSteps):
         outcome = self._keyed(place, step, parent, made_ns, running)
         pulled = 0
         if self.memory.shared and not outcome.hit:
-            needed = [parent, *(self._filesystem(source) for source in _sources(step))]
+            needed = [parent, *(self._filesystem(source) for source in _read_from(step))]
             pulled = self._pull(needed)
             self._here.add(outcome.record.layer.diff_id)
         return outcome, pulled
@@ -184,7 +138,7 @@ class Rehearsal(KeyedSteps):
         if before is None:
             return "new"
         changed = {name for name in {*before, *outcome.parts} if before.get(name) != outcome.parts.get(name)}
-        for start, word in _WORDS:
+        for start, word in _CAUSES:
             if any(name.startswith(start) for name in changed - {"parent"}):
                 return word
         return "base" if first else "follows"
@@ -254,41 +208,6 @@ class Rehearsal(KeyedSteps):
         finally:
             self.stand_ins.source = before
 
-    def missed(self, key: str, step: Step, execute: Callable[[], Layer]) -> Layer:
-        """The layer of a step that would be executed."""
-        memory = self.memory
-        again = [key, memory.ordinal] if memory.output == "new" else [key]
-        if isinstance(step, steps.RunStep):
-            layer = layer_called("run", *again) if memory.output == "new" else layer_called("run")
-            memory.layers.setdefault(layer.diff_id, LabLayer(layer))
-            return layer
-        if _takes_context(step):
-            layer = layer_called("copy", key, int(self.now))
-            memory.layers[layer.diff_id] = LabLayer(layer, self.files.bytes, self._maker(step, execute))
-            return layer
-        if not _fetches(step):
-            try:
-                return execute()
-            except Unknown:
-                pass
-        layer = layer_called("step", *again)
-        memory.layers[layer.diff_id] = LabLayer(layer, self.files.bytes)
-        return layer
-
-    def _maker(self, step: Step, execute: Callable[[], Layer]) -> Callable[[], Contents] | None:
-        """What gives the files of a COPY from the context, when they are asked for."""
-        if _fetches(step) or (isinstance(step, steps.CopyStep) and step.unpack):
-            return None  # what is in an archive is not known
-
-        def make() -> Contents:
-            before, self.stand_ins.source = self.stand_ins.source, None
-            try:
-                return self.memory.layers[execute().diff_id].known()
-            finally:
-                self.stand_ins.source = before
-
-        return make
-
     def cost(self, step: Step, layer: Layer) -> Cost:
         known = self.memory.layers[layer.diff_id]
         return self.memory.costs.of(step, known.bytes)
@@ -321,50 +240,13 @@ class _LabLookup(Lookup):
         if held is not None and (step.ttl is None or self.now - held.created <= step.ttl):
             return Outcome(StepRecord(held.layer, held.created, held.seconds, step.name), True, key, parts)
         rehearsal.lost = "expired" if held is not None else "evicted" if key in shelf.evicted else ""
-        layer = rehearsal.missed(key, step, execute)
+        layer = rehearsal.unexecuted.layer(key, step, execute)
         cost = rehearsal.cost(step, layer)
         rehearsal.memory.layers[layer.diff_id].bytes = cost.bytes
         shelf.put(key, Held(layer, cost.bytes, cost.seconds, self.now, self.now))
         return Outcome(StepRecord(layer, self.now, cost.seconds, step.name), False, key, parts)
 
 
-_WORDS = (
-    ("source", "files"),
-    ("mount", "mount"),
-    ("command", "command"),
-    ("env ", "variables"),
-    ("", "option"),
-)
-
-
-def _slot(stage: str, instruction: str, seen: Mapping[Slot, Parts]) -> Slot:
-    count = 0
-    while (stage, instruction, count) in seen:
-        count += 1
-    return stage, instruction, count
-
-
-def _takes_context(step: Step) -> bool:
-    return (
-        isinstance(step, steps.CopyStep)
-        and isinstance(step.source, FromContext)
-        and any(isinstance(item, steps.PathItem) for item in step.items)
-    )
-
-
-def _fetches(step: Step) -> bool:
-    return isinstance(step, steps.CopyStep) and any(
-        isinstance(item, steps.UrlItem | steps.GitItem) for item in step.items
-    )
-
-
-def _sources(step: Step) -> list[Source]:
+def _read_from(step: Step) -> list[Source]:
     """The stages and images whose files the step reads."""
-    match step:
-        case steps.CopyStep():
-            found = [step.source]
-        case steps.RunStep():
-            found = [m.source for m in step.mounts if isinstance(m, steps.BindMount | steps.CacheMount)]
-        case _:
-            found = []
-    return [source for source in found if isinstance(source, FromStage | FromImage)]
+    return [source for source in sources_of(step) if isinstance(source, FromStage | FromImage)]

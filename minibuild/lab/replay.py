@@ -19,7 +19,8 @@ from minibuild.events import silent
 from minibuild.lab.bases import LabBases
 from minibuild.lab.costs import Costs, cost_note
 from minibuild.lab.history import Commit, History
-from minibuild.lab.rehearse import Memory, Rehearsal, StepRow
+from minibuild.lab.memory import Memory, StepRow
+from minibuild.lab.rehearse import Rehearsal
 from minibuild.lab.shelf import Shelf
 from minibuild.lab.variants import Variant
 from minibuild.lab.view import GitFiles, GitView, Memo, Snapshot

@@ -224,6 +224,17 @@ class HistoryLine:
     step: int | None
 
 
+def sources_of(step: Step) -> list[Source]:
+    """What the step reads files from, in its order."""
+    match step:
+        case CopyStep():
+            return [step.source]
+        case RunStep():
+            return [mount.source for mount in step.mounts if isinstance(mount, BindMount | CacheMount)]
+        case _:
+            return []
+
+
 @dataclass(frozen=True, slots=True)
 class StagePlan:
     """One stage, lowered. `config` is complete but for diff IDs, history and creation time.

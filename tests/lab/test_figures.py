@@ -13,7 +13,7 @@ from minibuild.engine.request import BuildRequest
 from minibuild.lab.costs import Cost, Costs, measured
 from minibuild.lab.history import Commit, History
 from minibuild.lab.measures import Interval, measure
-from minibuild.lab.rehearse import StepRow
+from minibuild.lab.memory import StepRow
 from minibuild.lab.replay import Built, Outcome, Replay, Replayer, ReplaySpec
 from minibuild.lab.shelf import Held, Room, Shelf
 from minibuild.lab.standin import layer_called
