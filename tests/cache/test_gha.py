@@ -19,7 +19,7 @@ from minibuild.registry.client import Registry
 from minibuild.registry.options import RegistryOptions
 from minibuild.testing.cache import document, layer, silent, uploads
 from tests.servers.actions_cache import MAIN, READ, REPOSITORY, REST_TOKEN, WRITE, ActionsCache
-from tests.servers.registry import cut, drop, no_range, status
+from tests.servers.faults import cut, drop, no_range, status
 
 BRANCH = "refs/pull/7/merge"
 JOB = ((BRANCH, WRITE), (MAIN, READ))

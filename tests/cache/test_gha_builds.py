@@ -16,7 +16,7 @@ from tests.cache.test_sharing import TEXT, executed, fresh
 from tests.cache.test_signing import key_pair
 from tests.feature.project import Done, Project
 from tests.servers.actions_cache import MAIN, READ, ActionsCache, CacheEntry
-from tests.servers.registry import status
+from tests.servers.faults import status
 
 TO, FROM = ("--cache-to", "type=gha,mode=max"), ("--cache-from", "type=gha")
 

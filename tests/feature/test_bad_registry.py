@@ -8,7 +8,8 @@ import pytest
 
 from minibuild.registry.client import Registry
 from tests.feature.project import Image, Project
-from tests.servers.registry import FakeRegistry, Fault, change, cut, drop, status
+from tests.servers.faults import Fault, change, cut, drop, status
+from tests.servers.registry import FakeRegistry
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.feature.project import Image, Project, kill, processes
-from tests.servers.registry import FakeRegistry, change, cut
+from tests.servers.faults import change, cut
+from tests.servers.registry import FakeRegistry
 
 
 def until(true: Callable[[], object], seconds: float = 60) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from minibuild.registry.client import Registry
 from tests.feature.project import Project
-from tests.servers.registry import FakeRegistry, status
+from tests.servers.faults import status
+from tests.servers.registry import FakeRegistry
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from minibuild_store.store import Store
 from minibuild.registry.client import Registry
 from minibuild.registry.options import RegistryOptions
 from tests.servers.docker_registry import PROGRAM, DockerRegistry, docker_registry
-from tests.servers.registry import Doorkeeper, FakeRegistry
+from tests.servers.doorkeeper import Doorkeeper
+from tests.servers.registry import FakeRegistry
 
 
 @pytest.fixture

@@ -18,8 +18,10 @@ from minibuild.registry.errors import BadAnswer, Unauthorized
 from minibuild.registry.options import HostOptions, RegistryOptions
 from tests.registry.conftest import Connect, Patience
 from tests.servers.certificates import make_certificates
+from tests.servers.doorkeeper import Doorkeeper
+from tests.servers.faults import cut, slow, status
 from tests.servers.images import AMD64, SmallImage, small_image
-from tests.servers.registry import Doorkeeper, FakeRegistry, cut, slow, status
+from tests.servers.registry import FakeRegistry
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from minibuild.registry.errors import (
     Unreachable,
 )
 from tests.registry.conftest import Connect, Patience
+from tests.servers.faults import change, cut, drop, refuse, status
 from tests.servers.images import AMD64, ARM64, small_image
-from tests.servers.registry import FakeRegistry, change, cut, drop, refuse, status
+from tests.servers.registry import FakeRegistry
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from minibuild.oci.reference import Reference
 from minibuild.registry.errors import NotFound, RegistryError
 from minibuild.registry.options import HostOptions, Mirror
 from tests.registry.conftest import Connect
+from tests.servers.faults import change, drop, status
 from tests.servers.images import AMD64, small_image
-from tests.servers.registry import FakeRegistry, change, drop, status
+from tests.servers.registry import FakeRegistry
 
 DEAD = "127.0.0.1:1"
 

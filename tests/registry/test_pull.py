@@ -16,8 +16,9 @@ from minibuild.oci.manifest import ForeignDescriptor
 from minibuild.oci.reference import Reference
 from minibuild.registry.errors import DigestMismatch, NotFound, RegistryError, Unreachable
 from tests.registry.conftest import Connect, Patience
+from tests.servers.faults import change, cut, drop, no_range, slow, status
 from tests.servers.images import SmallImage, small_image
-from tests.servers.registry import FakeRegistry, change, cut, drop, no_range, slow, status
+from tests.servers.registry import FakeRegistry
 
 SIZE = 3_000_000
 FETCH = """

@@ -15,8 +15,9 @@ from minibuild.registry.client import Registry
 from minibuild.registry.errors import DigestMismatch, RegistryError, Unauthorized, Unreachable
 from minibuild.registry.push import PushBlob, Pushed
 from tests.registry.conftest import Connect, Patience
+from tests.servers.faults import cut, drop, refuse, slow, status
 from tests.servers.images import SmallImage, small_image
-from tests.servers.registry import FakeRegistry, cut, drop, refuse, slow, status
+from tests.servers.registry import FakeRegistry
 
 LARGE = 1_000_000
 

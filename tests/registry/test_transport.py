@@ -22,8 +22,9 @@ from minibuild.registry.proxy import exempt, proxy_for
 from minibuild.registry.transport import user_agent
 from tests.registry.conftest import Connect, Patience
 from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.faults import slow, status
 from tests.servers.images import AMD64, small_image
-from tests.servers.registry import FakeRegistry, slow, status
+from tests.servers.registry import FakeRegistry
 from tests.servers.serving import serving
 
 

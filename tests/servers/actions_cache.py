@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from tests.servers.registry import FakeRegistry, Handler
+from tests.servers.faulty import Answer, FaultyHandler, FaultyServer
 
 MAIN = "refs/heads/main"
 READ, WRITE = 1, 3
@@ -29,8 +29,6 @@ _ACCEPT = "application/json;api-version=6.0-preview.1"
 _TWIRP = "/twirp/github.actions.results.api.v1.CacheService/"
 _SECRET = b"the service's own"
 _LONGEST = 512
-
-Answer = tuple[int, bytes, dict[str, str]]
 
 
 @dataclass
@@ -47,8 +45,8 @@ class CacheEntry:
     blob: bytes | None = None
 
 
-class ActionsCache(FakeRegistry):
-    """A context manager, with the faults of `FakeRegistry`."""
+class ActionsCache(FaultyServer):
+    """A context manager; `url` is its address."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +54,7 @@ class ActionsCache(FakeRegistry):
         self.epoch = 0
         self.made = 0
 
-    def handler(self) -> type[Handler]:
+    def handler(self) -> type[FaultyHandler]:
         return _Handler
 
     def token(self, *refs: tuple[str, int]) -> str:
@@ -105,7 +103,7 @@ class ActionsCache(FakeRegistry):
         return f"http://{self.host}/blobs/{entry.number}?sp={right}&sig={sig}"
 
 
-class _Handler(Handler):
+class _Handler(FaultyHandler):
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
             return super()._body()
@@ -116,7 +114,7 @@ class _Handler(Handler):
         self.rfile.readline()
         return data
 
-    def _route(self, path: str, body: bytes) -> Answer:
+    def answer(self, path: str, body: bytes) -> Answer:
         if match := re.match(r"/blobs/(\d+)\Z", path):
             return self._blob(int(match[1]), body)
         if path == f"/repos/{REPOSITORY}/actions/caches":
@@ -133,8 +131,8 @@ class _Handler(Handler):
 
     @property
     def cache(self) -> ActionsCache:
-        assert isinstance(self.server.registry, ActionsCache)
-        return self.server.registry
+        assert isinstance(self.server.owner, ActionsCache)
+        return self.server.owner
 
     def _refs(self) -> list[tuple[str, int]] | None:
         """What the token allows; None where it is none of ours."""
