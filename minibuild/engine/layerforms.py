@@ -77,7 +77,7 @@ class Layers(LayerBlobs):
         self._indexes.put(layer.diff_id, index.dump())
         return index
 
-    def keep_index(self, diff_id: Digest, packed: bytes) -> None:
+    def keep_index(self, diff_id: Digest, packed: bytes | bytearray) -> None:
         self._indexes.put(diff_id, packed)
 
     def tree(self, filesystem: Filesystem) -> Tree:

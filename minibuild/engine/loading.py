@@ -53,10 +53,8 @@ def cache_seed(mount: CacheMount, where: SourceRange) -> CopyStep:
 
 def check_names(index: LayerIndex) -> None:
     """Raise `UsageError` for a file that would not be there once its layer is unpacked."""
-    if b".wh." not in index.dump():  # names and links stand in it as they are
-        return
     for path in index.paths:
-        if path.rpartition(b"/")[2].startswith(b".wh."):
+        if b".wh." in path and path.rpartition(b"/")[2].startswith(b".wh."):
             raise UsageError(
                 f"{os.fsdecode(path)} cannot be mounted or built upon: in a layer that name is a deletion",
                 cure="Rename it, or leave it out in .dockerignore.",

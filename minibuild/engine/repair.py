@@ -22,11 +22,11 @@ HIDES_ALL = b"hides all below"
 
 def trait_of(index: LayerIndex) -> bytes:
     """What a mount of the layer has to heed, b"" for nothing; a layer that hides all needs no parents."""
-    paths = set(index.paths)
-    if opaque(b"").path in paths:
+    if opaque(b"").path in index.paths:
         return HIDES_ALL
-    parents = {path.rpartition(b"/")[0] for path in paths}
-    return LEAVES_PARENTS_OUT if any(parent and parent not in paths for parent in parents) else b""
+    parents = {path.rpartition(b"/")[0] for path in index.paths}
+    parents.difference_update(index.paths, (b"",))
+    return LEAVES_PARENTS_OUT if parents else b""
 
 
 def parents_folder(name: str, tree: Tree, *, store: Store, sandbox: Sandbox) -> Path | None:

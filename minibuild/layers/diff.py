@@ -13,11 +13,12 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
-from operator import itemgetter
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from minibuild.errors import LayerError
+from minibuild.layers import names
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.whiteout import OVERLAY_OPAQUE, OVERLAY_XATTRS, PREFIX, opaque, whiteout
 from minibuild.layers.writer import LayerWriter
@@ -65,6 +66,7 @@ def diff(
     *,
     ignore: Collection[bytes] = (),
     owner: Owner | None = None,
+    piece: int = names.PIECE,
 ) -> DiffResult:
     """Write what `upper` changes of `lower`, parents first, siblings by their bytes.
 
@@ -72,10 +74,11 @@ def diff(
     known, so every deletion is written. `ignore` are paths (as `Entry.path`) of mount points made for
     the run: an empty file there is left out, a folder unless it has come to hold something.
     `owner(stat, xattrs, path, below)` gives user and group where they are not the inode's own; it sees the
-    attributes under ``user.minibuild.`` too. Raises `LayerError` for what a layer cannot say, and
-    what `LayerWriter.add` raises.
+    attributes under ``user.minibuild.`` too. Of a folder with more than `piece` names some pass through
+    a file beside `upper`. Raises `LayerError` for what a layer cannot say, and what `LayerWriter.add` raises.
     """
-    walk = _Walk(writer, frozenset(ignore), owner, lower is not None)
+    listed = partial(names.listed, room=upper.parent, piece=piece)
+    walk = _Walk(writer, frozenset(ignore), owner, lower is not None, listed)
     try:
         walk.enter(_Folder(b"", os.open(upper, _DIR_FLAGS), 0))
         if lower is not None:
@@ -97,7 +100,7 @@ class _Folder:
         self.fd = fd
         self.lower_fd: int | None = None
         self.waiting = waiting  # how many unchanged parents wait above it
-        self.children: Iterator[tuple[bytes, os.DirEntry[str]]] = iter(())
+        self.children: Iterator[bytes] = iter(())
 
     def close(self) -> None:
         os.close(self.fd)
@@ -118,7 +121,12 @@ class _Place(NamedTuple):
 
 class _Walk:
     def __init__(
-        self, writer: LayerWriter, ignore: frozenset[bytes], owner: Owner | None, lower_known: bool
+        self,
+        writer: LayerWriter,
+        ignore: frozenset[bytes],
+        owner: Owner | None,
+        lower_known: bool,
+        listed: Callable[[int], Iterator[bytes]],
     ) -> None:
         self.entries = 0
         self.skipped: list[bytes] = []
@@ -126,6 +134,7 @@ class _Walk:
         self._ignore = ignore
         self._owner = owner
         self._lower_known = lower_known
+        self._listed = listed
         self._links: dict[tuple[int, int], Entry] = {}  # the first of several names, by inode
         self._waiting: list[Entry] = []  # unchanged parents, written once something below is
         self.stack: list[_Folder] = []  # the caller closes what is left of it
@@ -133,17 +142,15 @@ class _Walk:
     def enter(self, folder: _Folder) -> None:
         """Go down into an open folder."""
         self.stack.append(folder)
-        with os.scandir(folder.fd) as listing:
-            found = sorted(((os.fsencode(child.name), child) for child in listing), key=itemgetter(0))
-        folder.children = iter(found)
+        folder.children = self._listed(folder.fd)
 
     def run(self) -> None:
         """Walk until every folder on the stack is done."""
         while self.stack:
             folder = self.stack[-1]
             # going down puts another folder on top: come back to this one's rest later
-            for name, child in folder.children:
-                self._place(_placed(folder, name, child))
+            for name in folder.children:
+                self._place(_placed(folder, name))
                 if self.stack[-1] is not folder:
                     break
             else:
@@ -295,7 +302,7 @@ class _Walk:
         self._writer.add(entry, fd)
 
 
-def _placed(folder: _Folder, name: bytes, child: os.DirEntry[str]) -> _Place:
+def _placed(folder: _Folder, name: bytes) -> _Place:
     path = folder.path + b"/" + name if folder.path else name
     if name.startswith(PREFIX):
         raise LayerError(
@@ -306,7 +313,8 @@ def _placed(folder: _Folder, name: bytes, child: os.DirEntry[str]) -> _Place:
     if folder.lower_fd is not None:
         with contextlib.suppress(FileNotFoundError):
             lower = os.stat(name, dir_fd=folder.lower_fd, follow_symlinks=False)
-    return _Place(path, name, child.stat(follow_symlinks=False), folder.fd, lower, folder.lower_fd)
+    info = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+    return _Place(path, name, info, folder.fd, lower, folder.lower_fd)
 
 
 def _same_times(place: _Place) -> bool:
@@ -343,15 +351,15 @@ def _xattrs(file: int | bytes, path: bytes) -> Mapping[bytes, bytes]:
     """
     follow = isinstance(file, int)
     try:
-        names = os.listxattr(file, follow_symlinks=follow)
+        listed = os.listxattr(file, follow_symlinks=follow)
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return _NO_XATTRS
         raise
-    if not names:
+    if not listed:
         return _NO_XATTRS
     found = {}
-    for name in map(os.fsencode, names):
+    for name in map(os.fsencode, listed):
         if name in _UNUSABLE_XATTRS:
             raise LayerError(
                 f"{os.fsdecode(path)} holds a redirection of the overlay file system, not its content",

@@ -44,6 +44,7 @@ _COUNTS: Final = struct.Struct("<3I")
 _EXTRA: Final = struct.Struct("<4I")  # row, major, minor, number of xattrs
 _PAIR: Final = struct.Struct("<2I")  # lengths of a name and a value
 _SECONDS: Final = 1_000_000_000
+_BLOCK: Final = 1 << 20
 _KINDS: Final = {ord(kind.value): kind for kind in Kind}
 _NO_DEVICE: Final = (0, 0)
 _Extra = tuple[tuple[int, int], tuple[tuple[bytes, bytes], ...]]  # device, xattrs
@@ -87,22 +88,22 @@ class IndexBuilder:
         self._paths += path + b"\0"
         self._links += link + b"\0"
 
-    def dump(self) -> bytes:
-        """The packed index."""
+    def dump(self) -> bytearray:
+        """The packed index. It takes the place of what was collected: the builder is of no use after it."""
         if {self._paths.count(b"\0"), self._links.count(b"\0")} != {self._count}:
             raise LayerError("a name in the layer holds a NUL byte")
-        sections: list[bytes | memoryview] = [
-            _COUNTS.pack(self._count, len(self._extras), len(self.files)),
-            memoryview(self._paths)[:-1],
-            memoryview(self._links)[:-1],
-            *(memoryview(_little_endian(column)).cast("B") for column in self._columns),
-            b"".join(self._extras),
-            b"".join(_pack_pair(path, self.files[path]) for path in sorted(self.files)),
-        ]
-        out: list[bytes | memoryview] = [_HEAD.pack(_MAGIC, VERSION)]
-        for section in sections:
-            out += (_U32.pack(len(section)), section, bytes(-len(section) % 4))
-        return b"".join(out)
+        del self._paths[-1:], self._links[-1:]
+        extras = len(self._extras)
+        packed = _packed_head(self._count, extras, len(self.files))
+        _add_section(packed, self._paths)
+        self._paths = bytearray()
+        _add_section(packed, self._links)
+        for column in self._columns:
+            _add_section(packed, memoryview(_little_endian(column)).cast("B"))
+            del column[:]
+        _add_section(packed, b"".join(self._extras))
+        _add_section(packed, _packed_files(self.files))
+        return packed
 
     def build(self) -> LayerIndex:
         return LayerIndex.load(self.dump())
@@ -114,13 +115,12 @@ class LayerIndex:
     `paths` is a plain list as long as `entries` and cheaper than asking each entry for its own.
     """
 
-    __slots__ = ("_data", "entries", "files", "paths")
+    __slots__ = ("entries", "files", "paths")
 
-    def __init__(self, entries: Entries, files: Mapping[bytes, bytes], data: bytes) -> None:
-        self.entries: Sequence[Entry] = entries
+    def __init__(self, entries: Entries, files: Mapping[bytes, bytes]) -> None:
+        self.entries = entries
         self.paths: list[bytes] = entries.paths
         self.files = files
-        self._data = data
 
     @classmethod
     def of(cls, entries: Iterable[Entry], files: Mapping[bytes, bytes] | None = None) -> LayerIndex:
@@ -132,16 +132,20 @@ class LayerIndex:
         return builder.build()
 
     @classmethod
-    def load(cls, data: bytes) -> LayerIndex:
+    def load(cls, data: bytes | bytearray) -> LayerIndex:
         """Unpack what `dump` gave; raises `LayerError` where it is not that, or of another version."""
         try:
             return _load(data)
         except (struct.error, ValueError, IndexError) as error:
             raise LayerError(f"the index of a layer is damaged: {error}") from None
 
-    def dump(self) -> bytes:
-        """The packed form; equal for equal entries and files."""
-        return self._data
+    def dump(self) -> bytearray:
+        """The packed form, made anew; equal for equal entries and files."""
+        packed = _packed_head(len(self.paths), self.entries.extras, len(self.files))
+        for section in self.entries.sections():
+            _add_section(packed, section)
+        _add_section(packed, _packed_files(self.files))
+        return packed
 
 
 class Entries(Sequence[Entry]):
@@ -163,6 +167,23 @@ class Entries(Sequence[Entry]):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def extras(self) -> int:
+        """How many rows have a device number or extended attributes."""
+        return len(self._extras)
+
+    def sections(self) -> Iterator[bytes | memoryview]:
+        """Those of the packed form from the paths to the extras."""
+        yield b"\0".join(self.paths)
+        yield b"\0".join(self._links)
+        for column in self._columns:
+            yield memoryview(_little_endian(column)).cast("B")
+        yield b"".join(_pack_extra(row, *self._extras[row]) for row in sorted(self._extras))
+
+    def kind(self, row: int) -> Kind:
+        """The kind of entry `row`."""
+        return _KINDS[self._columns[0][row]]
 
     @overload
     def __getitem__(self, row: int) -> Entry: ...
@@ -209,6 +230,22 @@ def _pack_extra(row: int, device: tuple[int, int], xattrs: tuple[tuple[bytes, by
     return head + b"".join(_pack_pair(name, value) for name, value in xattrs)
 
 
+def _packed_files(files: Mapping[bytes, bytes]) -> bytes:
+    return b"".join(_pack_pair(path, files[path]) for path in sorted(files))
+
+
+def _packed_head(rows: int, extras: int, files: int) -> bytearray:
+    packed = bytearray(_HEAD.pack(_MAGIC, VERSION))
+    _add_section(packed, _COUNTS.pack(rows, extras, files))
+    return packed
+
+
+def _add_section(packed: bytearray, section: bytes | bytearray | memoryview) -> None:
+    packed += _U32.pack(len(section))
+    packed += section
+    packed += bytes(-len(section) % 4)
+
+
 def _pack_pair(name: bytes, value: bytes) -> bytes:
     return _PAIR.pack(len(name), len(value)) + name + value
 
@@ -221,14 +258,14 @@ def _little_endian(column: array[int]) -> array[int]:
     return swapped
 
 
-def _load(data: bytes) -> LayerIndex:
+def _load(data: bytes | bytearray) -> LayerIndex:
     magic, version = _HEAD.unpack_from(data)
     if magic != _MAGIC or version != VERSION:
         raise ValueError(f"starts with {magic!r} version {version}, want {_MAGIC!r} version {VERSION}")
     counts, paths, links, *columns, extras, files = _sections(data)
     rows, extra_count, file_count = _COUNTS.unpack(counts)
-    path_list = bytes(paths).split(b"\0") if rows else []
-    link_list = bytes(links).split(b"\0") if rows else []
+    path_list = list(_texts(paths)) if rows else []
+    link_list = list(_texts(links)) if rows else []
     arrays = tuple(_column(code, section) for code, section in zip(_COLUMNS, columns, strict=True))
     if {len(path_list), len(link_list), *map(len, arrays)} != {rows}:
         raise ValueError("the columns differ in length")
@@ -238,10 +275,19 @@ def _load(data: bytes) -> LayerIndex:
     kept, position = _load_pairs(bytes(files), 0, file_count)
     if position != len(files):
         raise ValueError("bytes are left over")
-    return LayerIndex(entries, dict(kept), data)
+    return LayerIndex(entries, dict(kept))
 
 
-def _sections(data: bytes) -> list[memoryview]:
+def _texts(section: memoryview) -> Iterator[bytes]:
+    """What stands between NULs, a block at a time: no second copy of all of it."""
+    left = b""
+    for start in range(0, len(section), _BLOCK):
+        *texts, left = (left + section[start : start + _BLOCK]).split(b"\0")
+        yield from texts
+    yield left
+
+
+def _sections(data: bytes | bytearray) -> list[memoryview]:
     view = memoryview(data)
     position = _HEAD.size
     sections = []

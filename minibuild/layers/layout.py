@@ -18,6 +18,7 @@ Attributes by which overlayfs is steered never come from an archive.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from minibuild.errors import LayerError
@@ -28,6 +29,12 @@ from minibuild.layers.whiteout import OPAQUE, OVERLAY_XATTRS, PREFIX
 
 _META = b".wh..wh."  # aufs kept its own records under such names
 _LINKS_MAX = 40  # as in the kernel (path_resolution(7))
+# a member read from its class is slow
+_FILE = Kind.FILE
+_DIR = Kind.DIR
+_HARDLINK = Kind.HARDLINK
+_SYMLINK = Kind.SYMLINK
+_CHAR = Kind.CHAR
 _STEERING = (b"trusted.", b"user.minibuild.", *OVERLAY_XATTRS)
 
 
@@ -47,18 +54,20 @@ class Effects(Protocol):
 class Layout:
     """The state of one layer; feed entries in archive order to `place`.
 
-    `folders` maps each directory to the paths in it; `others` every other path to its entry, a hard
-    link to that of its file, a whiteout to None. `opaque` are the directories that show nothing of
-    the layers below, `hidden` the paths that whiteouts name.
+    `folders` are the directories, `others` all other paths, each with what counts of it: the target of
+    a symbolic link as bytes, else its kind, a hard link like its file but for one to a regular file;
+    None is a whiteout. `opaque` are the directories that show nothing of the layers below, `hidden` the
+    paths that whiteouts name.
     """
 
-    __slots__ = ("_effects", "folders", "hidden", "opaque", "others")
+    __slots__ = ("_children", "_effects", "folders", "hidden", "opaque", "others")
 
     def __init__(self, effects: Effects | None = None) -> None:
-        self.folders: dict[bytes, set[bytes]] = {b"": set()}
-        self.others: dict[bytes, Entry | None] = {}
+        self.folders: set[bytes] = {b""}
+        self.others: dict[bytes, bytes | Kind | None] = {}
         self.opaque: set[bytes] = set()
         self.hidden: set[bytes] = set()
+        self._children: dict[bytes, set[bytes]] | None = None  # by folder, once a folder was removed
         self._effects = effects
 
     def place(self, entry: Entry) -> Entry | None:
@@ -71,36 +80,46 @@ class Layout:
             return entry if entry.kind is Kind.DIR else None
         if PREFIX in path and (marked := self._marked(entry)) is not entry:
             return marked
-        siblings = self.folders.get(path.rpartition(b"/")[0])
-        if siblings is None:
-            entry = entry._replace(path=self._under_parent(path))
-            path = entry.path
-            siblings = self.folders[path.rpartition(b"/")[0]]
+        if path.rpartition(b"/")[0] not in self.folders:
+            path = self._under_parent(path)
+            entry = entry._replace(path=path)
         if entry.xattrs:
             entry = entry._replace(xattrs=tuple(x for x in entry.xattrs if not x[0].startswith(_STEERING)))
         kind = entry.kind
-        if kind is Kind.HARDLINK:
+        if kind is _HARDLINK:
             entry = self._linked(entry)
-        elif kind is Kind.CHAR and entry.device == (0, 0):
+        elif kind is _CHAR and entry.device == (0, 0):
             return self._hide(entry, path)
-        if path in siblings:
+        if path in self.others or path in self.folders:
             self._make_room(path, kind)
-        siblings.add(path)
-        if kind is Kind.DIR:
-            self.folders.setdefault(path, set())
-            if path in self.hidden:
-                self.opaque.add(path)
-        else:
-            target = self.others.get(entry.link) if kind is Kind.HARDLINK else entry
-            if target is None:
-                raise _no_target(entry)
-            self.others[path] = target
+        self._add(path, kind if kind is _FILE or kind is _DIR else self._counts(entry))
+        if kind is _DIR and path in self.hidden:
+            self.opaque.add(path)
         return entry
 
     def holds_file(self, path: bytes) -> bool:
         """Whether the entry at `path` is a regular file itself, not a hard link to one."""
-        entry = self.others.get(path)
-        return entry is not None and entry.kind is Kind.FILE and entry.path == path
+        return self.others.get(path) is Kind.FILE
+
+    def _counts(self, entry: Entry) -> bytes | Kind:
+        """What `others` has for `entry`."""
+        if entry.kind is _SYMLINK:
+            return entry.link
+        if entry.kind is not _HARDLINK:
+            return entry.kind
+        target = self.others.get(entry.link)
+        if target is None:
+            raise _no_target(entry)
+        return _HARDLINK if target is _FILE else target
+
+    def _add(self, path: bytes, counts: bytes | Kind | None) -> None:
+        """Note that there is something at `path`: a directory, or what `others` is to say of it."""
+        if counts is _DIR:
+            self.folders.add(path)
+        else:
+            self.others[path] = counts
+        if self._children is not None:
+            self._children.setdefault(path.rpartition(b"/")[0], set()).add(path)
 
     # -- whiteouts
 
@@ -132,8 +151,7 @@ class Layout:
         elif path not in self.others:
             if self._effects is not None:
                 self._effects.add_whiteout(path)
-            self.others[path] = None
-            self.folders[folder].add(path)
+            self._add(path, None)
         self.hidden.add(path)
         mark = PREFIX + name
         return Entry(folder + b"/" + mark if folder else mark, Kind.FILE, 0, mtime_ns=entry.mtime_ns)
@@ -155,15 +173,15 @@ class Layout:
             below = self.others.get(at)
             if below is None:
                 continue
-            if below.kind is not Kind.SYMLINK:
+            if isinstance(below, Kind):
                 raise LayerError(
                     f"the layer's entry {show(whole)} lies under {show(at)}, which is no directory"
                 )
             links += 1
             if links > _LINKS_MAX:
                 raise LayerError(f"the layer's entry {show(whole)} lies under a loop of symbolic links")
-            at = b"" if below.link.startswith(b"/") else at.rpartition(b"/")[0]
-            parts += below.link.split(b"/")[::-1]
+            at = b"" if below.startswith(b"/") else at.rpartition(b"/")[0]
+            parts += below.split(b"/")[::-1]
         if len(at) >= PATH_MAX:
             raise LayerError(f"the layer's entry {show(whole)} has a name longer than {PATH_MAX} bytes")
         return at
@@ -188,8 +206,7 @@ class Layout:
                 self.opaque.add(folder)
             if self._effects is not None:
                 self._effects.add_folder(folder)
-            self.folders[folder] = set()
-            self.folders[folder.rpartition(b"/")[0]].add(folder)
+            self._add(folder, _DIR)
 
     def _linked(self, entry: Entry) -> Entry:
         parent, _, name = entry.link.rpartition(b"/")
@@ -203,19 +220,23 @@ class Layout:
     def _make_room(self, path: bytes, kind: Kind) -> None:
         """Remove what lies at `path`, unless both it and the new entry are directories."""
         if path in self.folders:
-            if kind is not Kind.DIR:
+            if kind is not _DIR:
                 self._remove_folder(path)
         else:
             self._forget(path, folder=False)
 
     def _remove_folder(self, path: bytes) -> None:
+        if self._children is None:
+            self._children = {}
+            for child in chain(self.folders - {b""}, self.others):
+                self._children.setdefault(child.rpartition(b"/")[0], set()).add(child)
         found = [path]
         for folder in found:  # grows: breadth first, so its reverse is children first
-            found += [child for child in self.folders[folder] if child in self.folders]
+            found += [child for child in self._children.get(folder, ()) if child in self.folders]
+        self.hidden.difference_update(found[1:])
         for folder in reversed(found):
-            for child in sorted(self.folders[folder]):
-                if child in self.others:
-                    self._forget(child, folder=False)
+            for child in sorted(self._children.get(folder, ())):
+                self._forget(child, folder=False)
                 self.hidden.discard(child)
             self._forget(folder, folder=True)
 
@@ -223,10 +244,13 @@ class Layout:
         if self._effects is not None:
             self._effects.remove(path, folder)
         if folder:
-            del self.folders[path]
+            self.folders.discard(path)
             self.opaque.discard(path)
         else:
             del self.others[path]
+        if self._children is not None:
+            self._children.pop(path, None)
+            self._children.get(path.rpartition(b"/")[0], set()).discard(path)
 
 
 def placed(members: Iterable[tuple[Entry, Body]]) -> Iterator[tuple[int, Entry, Body]]:

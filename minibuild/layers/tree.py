@@ -324,7 +324,7 @@ def _replay(index: LayerIndex) -> _Shape:
             links[position] = links.get(target, target)
         state.table[placed.path] = position
     state.table.pop(b"", None)
-    missing = layout.folders.keys() - state.table.keys() - {b""}
+    missing = layout.folders - state.table.keys() - {b""}
     return _Shape(state.table, layout.hidden, layout.opaque, missing, links)
 
 

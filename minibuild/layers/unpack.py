@@ -21,7 +21,7 @@ from minibuild.layers import owners
 from minibuild.layers.compress import Reader
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.folders import CREATE, Folders, write_all
-from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder, LayerIndex
+from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder
 from minibuild.layers.layout import Layout
 from minibuild.layers.stream import LayerStream
 from minibuild.layers.tarblocks import Body
@@ -54,8 +54,8 @@ def unpack(
     skip_devices: bool,
     content_only: bool = False,
     record_owners: bool = False,
-) -> LayerIndex:
-    """Unpack the layer blob `fileobj` into the empty folder `dest`; returns its index.
+) -> bytearray:
+    """Unpack the layer blob `fileobj` into the empty folder `dest`; returns its packed `LayerIndex`.
 
     Owners, modes, times and extended attributes are exact; with `content_only` owners stay ours and
     privileged attributes are left out, which needs no privileges; with `record_owners` they stay ours
@@ -73,7 +73,8 @@ def unpack(
         unpacker.run(TarReader(stream))
         stream.verify()
         unpacker.finish()
-    return builder.build()
+    del unpacker  # what it knows of every path is not needed for the index
+    return builder.dump()
 
 
 class _Unpacker:

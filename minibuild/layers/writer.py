@@ -34,7 +34,7 @@ Source = bytes | FileAt | os.PathLike[bytes] | os.PathLike[str] | int
 
 
 class LayerResult(NamedTuple):
-    """A finished layer blob; `index` is a packed `LayerIndex` of its entries."""
+    """A finished layer blob; `index` is a packed `LayerIndex` of its entries, for one reader."""
 
     diff_id: Digest
     digest: Digest
@@ -42,7 +42,7 @@ class LayerResult(NamedTuple):
     media_type: str
     uncompressed_size: int
     entries: int
-    index: bytes  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    index: bytes | bytearray  # type: ignore[assignment]  # hides tuple.index, which nobody needs
 
 
 class LayerWriter:

@@ -40,7 +40,10 @@ def begin(kind: bytes, line: _socket.socket, notes_fd: int, host: process.Host) 
                 syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
             while fds := protocol.receive_job(line)[3]:
                 name, arguments = protocol.read_frame(fds[0])
-                protocol.send_frame(fds[0], (protocol.RESULT, tasks.run(name, arguments, fds[1:])))
+                answer, large = tasks.run(name, arguments, fds[1:])
+                protocol.send_frame(fds[0], (protocol.RESULT, answer, len(large)))
+                protocol.send_bytes(fds[0], large)
+                del large
                 for fd in fds:
                     os.close(fd)
                 line.send(b"d")

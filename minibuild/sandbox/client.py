@@ -214,7 +214,7 @@ class Sandbox:
             finally:
                 pipes.close()
 
-    def unpack(self, blob: Path, media_type: str, dest: Path, diff_id: Digest) -> bytes:
+    def unpack(self, blob: Path, media_type: str, dest: Path, diff_id: Digest) -> bytearray:
         """Unpack a layer blob into the empty folder `dest`; its packed `LayerIndex`.
 
         Raises `LayerError` for a malformed or hostile blob, `SandboxError`.
@@ -227,10 +227,9 @@ class Sandbox:
         }
         fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            packed: bytes = self._task("unpack", arguments, (fd,))
+            return self._large_task("unpack", arguments, (fd,))[1]
         finally:
             os.close(fd)
-        return packed
 
     def diff(
         self, rootfs: Rootfs, out_fd: int, compression: Compression, clamp_mtime_ns: int | None = None
@@ -243,7 +242,9 @@ class Sandbox:
             "compression": tuple(compression),
             "clamp_mtime_ns": clamp_mtime_ns,
         }
-        diff_id, digest, *rest = self._task("diff", arguments, (out_fd,))
+        answer, index = self._large_task("diff", arguments, (out_fd,))
+        parts: list[Any] = [*answer, index]
+        diff_id, digest, *rest = parts
         return LayerResult(Digest(diff_id), Digest(digest), *rest)
 
     def trust(
@@ -290,6 +291,12 @@ class Sandbox:
         return Dedup(*self._task("dedup", {"folders": texts(folders), "dry_run": dry_run}, ()))
 
     def _task(self, name: str, arguments: dict[str, Any], fds: tuple[int, ...]) -> Any:
+        return self._large_task(name, arguments, fds)[0]
+
+    def _large_task(
+        self, name: str, arguments: dict[str, Any], fds: tuple[int, ...]
+    ) -> tuple[Any, bytearray]:
+        """The answer, and the large bytes of it."""
         with self._job(protocol.TASK, fds) as job:
             job.request((name, arguments))
             return job.answer()

@@ -88,7 +88,7 @@ class Job:
         self._socket = handle
         self._signal = signal
         self._ended = False
-        self._result: Any = None
+        self._result: tuple[Any, bytearray] = None, bytearray()
         self._failure: MinibuildError | None = None
         self._status = ExitStatus(0)
 
@@ -109,8 +109,8 @@ class Job:
         with contextlib.suppress(*_GONE):  # why it is gone comes as a frame
             self._socket.sendall(protocol.pack(value), socket.MSG_NOSIGNAL)
 
-    def answer(self) -> Any:
-        """Wait for the child to end; its result. Raises what it reported."""
+    def answer(self) -> tuple[Any, bytearray]:
+        """Wait for the child to end; its result, and the large bytes of it. Raises what it reported."""
         while not self._ended:
             self._read_frame()
         if self._failure is not None:
@@ -163,16 +163,17 @@ class Job:
     def _read_frame(self) -> None:
         try:
             kind, *values = protocol.read_frame(self._socket.fileno())
+            if kind == protocol.RESULT:
+                answer, size = values
+                self._result = answer, protocol.read_bytes(self._socket.fileno(), size)
         except (EOFError, *_GONE):
             self._ended = True
             if self._failure is None:
                 self._failure = SandboxError("the sandbox process ended before its job did")
             return
-        if kind == protocol.RESULT:
-            self._result = values[0]
-        elif kind == protocol.ERROR:
+        if kind == protocol.ERROR:
             self._failure = _error(*values)
-        else:
+        elif kind == protocol.EXIT:
             code, out_of_memory, failure = values
             self._ended = True
             self._status = ExitStatus(code, oom_killed=out_of_memory)

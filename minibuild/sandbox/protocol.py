@@ -4,6 +4,7 @@ Control socket (SOCK_SEQPACKET): the client sends one byte, the kind of job, and
 the job's own socket and the descriptors the job works on; or the number of a job and a signal for it.
 Job socket (SOCK_STREAM): frames, each a marshalled value behind
 its length; the request goes to the forked child, which answers; the holder adds how the child ended.
+Large bytes of an answer follow its frame as they are: marshal would copy them on both sides.
 The holder never sees a request, so secrets pass from the client to the one process that needs them.
 Marshal, not JSON: both ends are the same interpreter and requests carry bytes.
 """
@@ -117,25 +118,32 @@ def pack(value: Any) -> bytes:
 
 def send_frame(fd: int, value: Any) -> None:
     """Write one frame to a blocking stream socket."""
-    view = memoryview(pack(value))
+    send_bytes(fd, pack(value))
+
+
+def send_bytes(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write what `read_bytes` is to read."""
+    view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def read_frame(fd: int) -> Any:
     """Read one frame; raises `EOFError` when the other end is gone."""
-    return marshal.loads(_read_exactly(fd, int.from_bytes(_read_exactly(fd, 4), "little")))
+    return marshal.loads(read_bytes(fd, int.from_bytes(read_bytes(fd, 4), "little")))
 
 
-def _read_exactly(fd: int, size: int) -> bytes:
-    parts = []
-    while size:
-        part = os.read(fd, min(size, 1 << 20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+def read_bytes(fd: int, size: int) -> bytearray:
+    """Read exactly so much; raises `EOFError`."""
+    data = bytearray(size)
+    with memoryview(data) as view:
+        got = 0
+        while got < size:
+            count = os.readv(fd, [view[got:]])
+            if not count:
+                raise EOFError
+            got += count
+    return data
 
 
 def send_job(control: _socket.socket, kind: bytes, number: int, fds: tuple[int, ...]) -> None:

@@ -24,12 +24,14 @@ from minibuild.layers.writer import LayerWriter
 from minibuild.sandbox import chroot, mounts, overlay, placing, singleid, syscalls, trust
 
 
-def run(name: str, arguments: dict[str, Any], fds: list[int]) -> Any:
-    """Do the task `name`; the answer is a value that marshal knows."""
-    return _TASKS[name](arguments, fds)
+def run(name: str, arguments: dict[str, Any], fds: list[int]) -> tuple[Any, bytes | bytearray]:
+    """Do the task `name`; the answer is a value that marshal knows, and large bytes beside it."""
+    if name in _LARGE_TASKS:
+        return _LARGE_TASKS[name](arguments, fds)
+    return _TASKS[name](arguments, fds), b""
 
 
-def _unpack(arguments: dict[str, Any], fds: list[int]) -> bytes:
+def _unpack(arguments: dict[str, Any], fds: list[int]) -> tuple[None, bytearray]:
     with io.FileIO(fds[0], closefd=False) as raw:
         index = unpack_layer(
             raw,
@@ -39,10 +41,10 @@ def _unpack(arguments: dict[str, Any], fds: list[int]) -> bytes:
             skip_devices=arguments["skip_devices"],
             record_owners=singleid.active(),
         )
-    return index.dump()
+    return None, index
 
 
-def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
+def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[tuple[Any, ...], bytes | bytearray]:
     lowers: tuple[str, ...] = arguments["lowers"]
     lower = lowers[0] if lowers else None
     tree = -1
@@ -63,7 +65,8 @@ def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[Any, ...]:
     finally:
         if tree >= 0:
             os.close(tree)
-    return tuple(str(part) if isinstance(part, str) else part for part in writer.close())
+    *parts, index = writer.close()
+    return tuple(str(part) if isinstance(part, str) else part for part in parts), index
 
 
 def _trust(arguments: dict[str, Any], _fds: list[int]) -> tuple[bytes, bool]:
@@ -148,9 +151,8 @@ def _enter(name: str) -> list[str]:
     return folders
 
 
+_LARGE_TASKS = {"unpack": _unpack, "diff": _diff}
 _TASKS = {
-    "unpack": _unpack,
-    "diff": _diff,
     "makedirs": _makedirs,
     "place": _place,
     "remove": _remove,

@@ -17,6 +17,7 @@ from minibuild.layers.compress import Compression
 from minibuild.layers.diff import DiffResult, diff
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import LayerIndex
+from minibuild.layers.names import PIECE
 from minibuild.layers.writer import LayerResult, LayerWriter
 
 SECOND = 1_000_000_000
@@ -68,9 +69,11 @@ class Overlay:
         ignore: set[bytes] = frozenset(),  # type: ignore[assignment]
         owner: Callable[[os.stat_result, Mapping[bytes, bytes]], tuple[int, int]] | None = None,
         lower_known: bool = True,
+        piece: int = PIECE,
     ) -> Layer:
+        lower = self.lower if lower_known else None
         with self._blob.open("wb") as blob, LayerWriter(blob.fileno(), PLAIN) as writer:
-            done = diff(self.upper, self.lower if lower_known else None, writer, ignore=ignore, owner=owner)
+            done = diff(self.upper, lower, writer, ignore=ignore, owner=owner, piece=piece)
             result = writer.close()
         return Layer(done, result, list(LayerIndex.load(result.index).entries), self._blob.read_bytes())
 
@@ -102,6 +105,13 @@ def test_new_things_come_parents_first_and_sorted_by_their_bytes(overlay: Overla
     assert layer.paths == [name.encode() for name in names]
     assert layer.done == DiffResult(8, ())
     assert layer.at(b"b/sub/f").size == 2
+
+
+def test_folders_too_large_to_be_sorted_at_once_make_the_same_layer(overlay: Overlay) -> None:
+    overlay.below("a/gone", "1")
+    overlay.run("for i in 3 1 c.d 2 c; do mkdir -p a/$i; for j in z 10 1 y; do echo $j > a/$i/$j; done; done")
+    overlay.run("ln a/1/y a/2/w; rm a/gone; touch a/é a/Z")
+    assert overlay.diff(piece=2) == overlay.diff()
 
 
 def test_nothing_changed_is_an_empty_layer(overlay: Overlay) -> None:

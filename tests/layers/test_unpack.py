@@ -12,6 +12,7 @@ from minibuild_store.digest import Digest
 
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.index import LayerIndex
 from minibuild.layers.scan import index_blob
 from minibuild.layers.tarheader import END, header, padding
 from minibuild.layers.unpack import unpack
@@ -45,7 +46,7 @@ def archive(*rows: Row) -> bytes:
 
 def put(blob: bytes, dest: Path, *, content_only: bool = not ROOT) -> None:
     dest.mkdir()
-    index = unpack(
+    packed = unpack(
         io.BytesIO(blob),
         None,
         dest,
@@ -53,7 +54,7 @@ def put(blob: bytes, dest: Path, *, content_only: bool = not ROOT) -> None:
         skip_devices=False,
         content_only=content_only,
     )
-    assert index.dump() == index_blob(io.BytesIO(blob), None, Digest.of(blob)).dump()
+    assert packed == index_blob(io.BytesIO(blob), None, Digest.of(blob)).dump()
 
 
 @pytest.fixture
@@ -425,9 +426,9 @@ def test_content_only_needs_no_privileges(tmp_path: Path) -> None:
 def test_devices_are_left_out_where_asked(dest: Path) -> None:
     dest.mkdir()
     blob = archive(Entry(b"dev/null", Kind.CHAR, 0o666, device=(1, 3)), hard(b"also", b"dev/null"))
-    index = unpack(io.BytesIO(blob), None, dest, diff_id=Digest.of(blob), skip_devices=True)
+    packed = unpack(io.BytesIO(blob), None, dest, diff_id=Digest.of(blob), skip_devices=True)
     assert os.listdir(dest) == ["dev"] and os.listdir(dest / "dev") == []
-    assert index.paths == [b"dev/null", b"also"]
+    assert LayerIndex.load(packed).paths == [b"dev/null", b"also"]
 
 
 def test_passwd_and_group_are_kept_in_the_index(dest: Path) -> None:

@@ -1,0 +1,61 @@
+"""The names in a folder, sorted by their bytes, however many: in pieces, which a file holds until merged."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import IO, Final
+
+PIECE: Final = 25_000
+"""Names that are held at once; about 2 MB."""
+_BLOCKS: Final = 1 << 20  # read ahead of all pieces together
+
+
+def listed(fd: int, room: Path, *, piece: int = PIECE) -> Iterator[bytes]:
+    """The names in the folder that `fd` is open on, sorted; it is read before the first one is given.
+
+    Where there are more than `piece` they pass through a file without a name in the folder `room`.
+    """
+    with os.scandir(fd) as entries:
+        return in_order(map(os.fsencode, (entry.name for entry in entries)), room, piece=piece)
+
+
+def in_order(names: Iterable[bytes], room: Path, *, piece: int = PIECE) -> Iterator[bytes]:
+    """`names`, none of which holds a NUL, sorted; as `listed` has it."""
+    rest = iter(names)
+    first = sorted(islice(rest, piece))
+    if len(first) < piece or not (second := sorted(islice(rest, piece))):
+        return iter(first)
+    import tempfile
+
+    file = tempfile.TemporaryFile(dir=room)
+    ends = [0, _spilled(file, first), _spilled(file, second)]
+    del first
+    while second := sorted(islice(rest, piece)):
+        ends.append(_spilled(file, second))
+    return _merged(file, ends)
+
+
+def _spilled(file: IO[bytes], names: list[bytes]) -> int:
+    """Write the names, a NUL behind each; where they end."""
+    file.write(b"\0".join(names) + b"\0")
+    return file.tell()
+
+
+def _merged(file: IO[bytes], ends: list[int]) -> Iterator[bytes]:
+    with file:
+        file.flush()
+        block = max(_BLOCKS // len(ends), 1 << 12)
+        yield from heapq.merge(*(_read(file.fileno(), *span, block) for span in pairwise(ends)))
+
+
+def _read(fd: int, start: int, end: int, size: int) -> Iterator[bytes]:
+    left = b""
+    while start < end:
+        block = os.pread(fd, min(size, end - start), start)
+        start += len(block)
+        *names, left = (left + block).split(b"\0")
+        yield from names
