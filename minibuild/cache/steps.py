@@ -2,7 +2,7 @@
 
 Three kinds of records. *steps*: key to layer, dropped when the layer is evicted. *parts*: key to the named
 parts it is a digest of, kept while a build record names the key, so that a later miss can be explained.
-*evictions*: key to when and why its step was dropped, until it is built again; `cache.collect` bounds them.
+*evictions*: key to when and why its step was dropped, until it is built again; `cache.kept` bounds them.
 """
 
 from __future__ import annotations

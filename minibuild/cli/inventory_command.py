@@ -108,7 +108,7 @@ def _verbose(things: list[Thing], usage: Usage) -> str:
 
 
 def ls(filters: Filters = None, as_json: _Json = False) -> None:
-    from minibuild.cache.collect import worth
+    from minibuild.cache.eviction import worth
     from minibuild.cache.inventory import Inventory
     from minibuild.cache.usage import Usage
 

@@ -16,7 +16,8 @@ from minibuild.cli.things import Filters, as_document, matcher, short
 if TYPE_CHECKING:
     from minibuild_store.store import Store
 
-    from minibuild.cache.collect import Collected, Policy
+    from minibuild.cache.collect import Collected
+    from minibuild.cache.eviction import Policy
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")]
@@ -40,7 +41,7 @@ def prune(
     as_json: _Json = False,
     force: Annotated[bool, typer.Option("-f", "--force", help="Accepted; nothing is asked.")] = False,
 ) -> None:
-    from minibuild.cache.collect import Policy
+    from minibuild.cache.eviction import Policy
 
     with reported(), open_store() as store:
         keep, age = _limits(store, keep_storage, min_free, max_age)
@@ -61,7 +62,7 @@ def gc(
     dry_run: _DryRun = False,
     as_json: _Json = False,
 ) -> None:
-    from minibuild.cache.collect import Policy
+    from minibuild.cache.eviction import Policy
     from minibuild.engine.upkeep import cap_from
 
     with reported(), open_store() as store:

@@ -17,7 +17,8 @@ from minibuild_store.store import Store
 from minibuild.errors import MinibuildError, UsageError
 
 if TYPE_CHECKING:
-    from minibuild.cache.collect import Collected, Policy
+    from minibuild.cache.collect import Collected
+    from minibuild.cache.eviction import Policy
     from minibuild.sandbox.client import Sandbox
 
 CAP_VARIABLE = "MINIBUILD_KEEP_STORAGE"
@@ -136,7 +137,8 @@ def keep_cap(store: Store, cap: int, isolation: str) -> Collected | None:
     note = f"{cap} {times}".encode()
     if counted.get("cap") == note:
         return None
-    from minibuild.cache.collect import Policy, collect
+    from minibuild.cache.collect import collect
+    from minibuild.cache.eviction import Policy
     from minibuild.cache.inventory import Inventory
 
     if Inventory(store).bytes <= cap:

@@ -1,6 +1,6 @@
 """The cache of a replay: what is in it, what it takes, what goes when it is full.
 
-`value` is the rule that the store itself keeps its cap by (`minibuild.cache.collect`); `lru` is what most
+`value` is the rule that the store itself keeps its cap by (`minibuild.cache.eviction`); `lru` is what most
 caches do; `none` lets everything stay. The clock is the commits'.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
-from minibuild.cache.collect import worth
+from minibuild.cache.eviction import worth
 from minibuild.cache.inventory import Thing
 from minibuild.engine.filesystem import Layer
 from minibuild.errors import UsageError

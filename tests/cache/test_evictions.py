@@ -11,9 +11,10 @@ from minibuild_store.gc import GcReport, Roots
 from minibuild_store.records import record_path
 from minibuild_store.store import Store
 
-from minibuild.cache import collect as collecting
+from minibuild.cache import kept
 from minibuild.cache.builds import Builds
-from minibuild.cache.collect import Policy, collect
+from minibuild.cache.collect import collect
+from minibuild.cache.eviction import Policy
 from minibuild.cache.inventory import Inventory
 from minibuild.cache.journal import Cause
 from minibuild.cache.steps import Eviction, StepCache
@@ -153,7 +154,7 @@ def test_a_dry_run_notes_nothing(one_then_two: Project) -> None:
 def test_what_is_remembered_is_bounded_in_number_and_in_age(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collecting, "MOST_EVICTIONS", 5)
+    monkeypatch.setattr(kept, "MOST_EVICTIONS", 5)
     with Store.open(project.store) as store:
         cache = StepCache(store)
         for number in range(12):

@@ -11,7 +11,8 @@ import pytest
 from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
-from minibuild.cache.collect import Policy, collect, plan_for
+from minibuild.cache.collect import collect
+from minibuild.cache.eviction import Policy, plan_for
 from minibuild.cache.inventory import Inventory, Thing
 from minibuild.cache.verify import verify
 from minibuild.engine.upkeep import cap_from, keep_cap, parse_age, parse_size, remover

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 from minibuild_store.store import Store
 
-from minibuild.cache.collect import Policy, collect
+from minibuild.cache.collect import collect
+from minibuild.cache.eviction import Policy
 from minibuild.cache.inventory import Inventory
 from minibuild.sandbox import probe
 from tests.feature.conftest import lacking
