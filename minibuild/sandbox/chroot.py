@@ -11,7 +11,17 @@ import marshal
 import os
 import time
 
-from minibuild.sandbox import caps, paths, placing, privatetree, process, signals, syscalls, systemfs
+from minibuild.sandbox import (
+    caps,
+    paths,
+    placing,
+    privatetree,
+    process,
+    signals,
+    syscalls,
+    systemfs,
+    treechanges,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +61,7 @@ class Launch(process.Launch):
     ) -> None:
         super().__init__(request, host, system, stdio)
         self._tree = request["tree"]
-        self._before: privatetree.Scan = {}
+        self._before: treechanges.Scan = {}
         self._places: placing.Places | None = None
 
     def prepare(self) -> None:
@@ -69,7 +79,7 @@ class Launch(process.Launch):
 
             self._resource = resource
         self._fill()
-        self._before = privatetree.scan(os.fsencode(self._tree))
+        self._before = treechanges.scan(os.fsencode(self._tree))
         upper = os.fsencode(request["upper"])
         if os.listdir(upper):  # a failed run's, to be gone on with
             privatetree.apply(upper, os.fsencode(self._tree))
@@ -141,8 +151,8 @@ class Launch(process.Launch):
     def collect(self) -> None:
         """Copy what the run has changed to its upper folder."""
         tree = os.fsencode(self._tree)
-        after = privatetree.scan(tree)
-        changes = privatetree.Changes(tree, self._before, after, self._request["lowers"])
+        after = treechanges.scan(tree)
+        changes = treechanges.Changes(tree, self._before, after, self._request["lowers"])
         changes.copy_to(os.fsencode(self._request["upper"]))
 
 

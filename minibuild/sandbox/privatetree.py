@@ -1,9 +1,6 @@
-"""A root file system as one folder of our own, for machines that mount nothing.
+"""A root file system as one folder of our own, for machines that mount nothing: layers are copied into it.
 
-Layers are copied into it in order. What a process has changed is found by comparing the attributes of
-every file before and after: the change time tells, which no process can set. The changes are copied to
-the folder that an overlay would have filled. Nothing runs in the folder meanwhile; a path is followed
-only where each part of it was seen to be a folder.
+A path is followed only where each part of it was seen to be a folder.
 """
 
 from __future__ import annotations
@@ -13,23 +10,9 @@ import fcntl
 import os
 import stat
 
-from minibuild.layers import owners
-from minibuild.sandbox import paths
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-# Inode, mode, user, group, size, times of content and of the inode (ns), device number, links, and of a
-# folder when it was made (ns): one that takes another's place may be given its inode.
-Signature = tuple[int, int, int, int, int, int, int, int, int, int]
-Scan = dict[bytes, Signature]
-
-_INODE, _MODE, _UID, _GID, _SIZE, _MTIME, _CTIME, _DEVICE, _LINKS, _BIRTH = range(10)
 _FICLONE = 0x40049409
-_OPAQUE = b"user.overlay.opaque"
+OPAQUE = b"user.overlay.opaque"
 _OVERLAY = (b"user.overlay.", b"trusted.overlay.")
-_COMPARED = 1 << 20
 
 
 def apply(layer: bytes, tree: bytes) -> None:
@@ -58,11 +41,11 @@ def _apply_part(layer: bytes, tree: bytes, parts: list[bytes]) -> bool:
             if stat.S_ISLNK(info.st_mode) or number + 1 < len(parts):
                 return False
             remove(there)
-            _copy(here, there, info, {})
+            copy(here, there, info, {})
         elif not _is_folder(there):
             remove(there)
             os.mkdir(there, 0o755)
-        elif _attribute(here, _OPAQUE) == b"y":
+        elif _attribute(here, OPAQUE) == b"y":
             empty(there)
     if _is_folder(here):
         _apply_folder(here, there, {})
@@ -81,12 +64,12 @@ def _apply_folder(source: bytes, target: bytes, links: dict[int, bytes]) -> None
             if not _is_folder(there):
                 remove(there)
                 os.mkdir(there, 0o700)
-            elif _attribute(here, _OPAQUE) == b"y":
+            elif _attribute(here, OPAQUE) == b"y":
                 empty(there)
             _apply_folder(here, there, links)
         else:
             remove(there)
-            _copy(here, there, info, links)
+            copy(here, there, info, links)
     dress(source, target, os.lstat(source))
 
 
@@ -124,7 +107,7 @@ def empty(folder: bytes) -> None:
         remove(folder + b"/" + name)
 
 
-def _copy(source: bytes, target: bytes, info: os.stat_result, links: dict[int, bytes]) -> None:
+def copy(source: bytes, target: bytes, info: os.stat_result, links: dict[int, bytes]) -> None:
     """Copy a file, link or special file with all its attributes; names of one inode stay that."""
     if info.st_nlink > 1:
         first = links.setdefault(info.st_ino, target)
@@ -177,23 +160,23 @@ def _copy_content(source: bytes, target: bytes, size: int) -> None:
 def dress(source: bytes, target: bytes, info: os.stat_result) -> None:
     """Give `target` the owner, attributes, mode and times of `source`, whose status is `info`."""
     os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
-    for name, value in _attributes(source).items():
+    for name, value in attributes(source).items():
         os.setxattr(target, name, value, follow_symlinks=False)
     if not stat.S_ISLNK(info.st_mode):
         os.chmod(target, stat.S_IMODE(info.st_mode))
     os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
 
 
-def _attributes(path: bytes) -> dict[bytes, bytes]:
+def attributes(path: bytes, *, follow: bool = False) -> dict[bytes, bytes]:
     """Extended attributes, less those of overlayfs and of security modules."""
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        names = os.listxattr(path, follow_symlinks=follow)
     except OSError:
         return {}
     found = {}
     for name in map(os.fsencode, names):
         if (name.startswith(b"user.") and not name.startswith(_OVERLAY)) or name == b"security.capability":
-            found[name] = os.getxattr(path, name, follow_symlinks=False)
+            found[name] = os.getxattr(path, name, follow_symlinks=follow)
     return found
 
 
@@ -202,151 +185,3 @@ def _attribute(path: bytes, name: bytes) -> bytes:
         return os.getxattr(path, name, follow_symlinks=False)
     except OSError:
         return b""
-
-
-def scan(tree: bytes) -> Scan:
-    """Every path in the tree, relative to it, with its attributes; some 5 microseconds each."""
-    found: Scan = {}
-    stack = [b""]
-    while stack:
-        folder = stack.pop()
-        with os.scandir(tree + b"/" + folder) as entries:
-            for entry in entries:
-                info = entry.stat(follow_symlinks=False)
-                path = folder + b"/" + entry.name if folder else entry.name
-                is_folder = stat.S_ISDIR(info.st_mode)
-                found[path] = (
-                    info.st_ino,
-                    info.st_mode,
-                    info.st_uid,
-                    info.st_gid,
-                    info.st_size,
-                    info.st_mtime_ns,
-                    info.st_ctime_ns,
-                    info.st_rdev,
-                    info.st_nlink,
-                    owners.birth(tree + b"/" + path) if is_folder else 0,
-                )
-                if is_folder:
-                    stack.append(path)
-    return found
-
-
-class Changes:
-    """What changed in a tree between two scans; `lowers` are the layers it was made of."""
-
-    def __init__(self, tree: bytes, before: Scan, after: Scan, lowers: tuple[str, ...]) -> None:
-        self._tree = tree
-        self._before = before
-        self._after = after
-        self._lowers = lowers
-        self._new: set[bytes] = set()  # of folders among them all content is new
-        self._opaque: set[bytes] = set()
-        self._had_children = {path.rpartition(b"/")[0] for path in before}
-
-    def copy_to(self, upper: bytes) -> None:
-        """Fill the empty folder `upper` as an overlay would have."""
-        changed = self._changed()
-        gone = self._gone()
-        folders = {b""}
-        for path in (*changed, *gone):
-            while path := path.rpartition(b"/")[0]:
-                folders.add(path)
-        folders |= {path for path in changed if stat.S_ISDIR(self._after[path][_MODE])}
-        for path in sorted(folders - {b""}):
-            os.mkdir(upper + b"/" + path, 0o700)
-        links: dict[int, bytes] = {}
-        for path in sorted(set(changed) - folders):
-            source = self._tree + b"/" + path
-            _copy(source, upper + b"/" + path, os.lstat(source), links)
-        for path in gone:
-            os.mknod(upper + b"/" + path, stat.S_IFCHR, 0)
-        for path in self._opaque:
-            os.setxattr(upper + b"/" + path, _OPAQUE, b"y")
-        for path in sorted(folders, reverse=True):
-            source = self._tree + b"/" + path if path else self._tree
-            dress(source, upper + b"/" + path if path else upper, os.lstat(source))
-
-    def _changed(self) -> list[bytes]:
-        changed = []
-        for path, now in sorted(self._after.items()):
-            was = self._before.get(path)
-            parent = path.rpartition(b"/")[0]
-            if parent in self._new or was is None:
-                changed.append(path)
-                self._new.add(path)
-            elif stat.S_ISDIR(now[_MODE]) and _is_another(was, now):
-                changed.append(path)
-                self._new.add(path)
-                if stat.S_ISDIR(was[_MODE]) and path in self._had_children:
-                    self._opaque.add(path)
-            elif was != now and self._differs(path, was, now):
-                changed.append(path)
-        return changed
-
-    def _gone(self) -> list[bytes]:
-        """Paths that are there no more, less those whose parent is gone or was replaced too."""
-        gone = []
-        for path in sorted(self._before):
-            parent = path.rpartition(b"/")[0]
-            if path in self._after or parent in self._new:
-                continue
-            if not parent or (parent in self._after and stat.S_ISDIR(self._after[parent][_MODE])):
-                gone.append(path)
-        return gone
-
-    def _differs(self, path: bytes, was: Signature, now: Signature) -> bool:
-        """Whether more changed than times that mean nothing."""
-        if was[_MODE : _GID + 1] != now[_MODE : _GID + 1] or was[_DEVICE] != now[_DEVICE]:
-            return True
-        folder = stat.S_ISDIR(now[_MODE])
-        if not folder and (was[_SIZE] != now[_SIZE] or was[_MTIME] != now[_MTIME]):
-            return True
-        if was[_CTIME] == now[_CTIME] and was[_INODE] == now[_INODE]:
-            return False
-        return not self._same_as_below(path, now)
-
-    def _same_as_below(self, path: bytes, now: Signature) -> bool:
-        for lower in reversed(self._lowers):
-            lower_fd = os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fd = paths.open_exact(lower_fd, os.fsdecode(path))
-            except OSError:
-                continue
-            finally:
-                os.close(lower_fd)
-            try:
-                return self._same(path, now, b"/proc/self/fd/%d" % fd, fd)
-            finally:
-                os.close(fd)
-        return False
-
-    def _same(self, path: bytes, now: Signature, below: bytes, fd: int) -> bool:
-        here = self._tree + b"/" + path
-        if stat.S_ISLNK(now[_MODE]):
-            return os.readlink(here) == os.readlink(b"", dir_fd=fd)
-        if _followed(below) != _attributes(here):
-            return False
-        return not stat.S_ISREG(now[_MODE]) or _same_content(here, below)
-
-
-def _is_another(was: Signature, now: Signature) -> bool:
-    """Whether a folder is not the one that was there, or takes a file's place."""
-    return was[_INODE] != now[_INODE] or was[_BIRTH] != now[_BIRTH]
-
-
-def _followed(link: bytes) -> Mapping[bytes, bytes]:
-    """Attributes of the file that a link in /proc/self/fd leads to."""
-    found = {}
-    for name in map(os.fsencode, os.listxattr(link)):
-        if (name.startswith(b"user.") and not name.startswith(_OVERLAY)) or name == b"security.capability":
-            found[name] = os.getxattr(link, name)
-    return found
-
-
-def _same_content(one: bytes, other: bytes) -> bool:
-    with open(one, "rb") as first, open(other, "rb") as second:
-        while piece := first.read(_COMPARED):
-            if piece != second.read(_COMPARED):
-                return False
-        return not second.read(1)
