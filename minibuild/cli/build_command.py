@@ -22,16 +22,14 @@ from minibuild.exporters.spec import OutputSpec, parse_output
 from minibuild.exporters.target import output_file
 from minibuild.oci.reference import Reference
 
-_Texts = list[str] | None
-
-
 if TYPE_CHECKING:
     import typer
 
-    from minibuild.cache.spec import CacheSpec
     from minibuild.cli.afterwards import Afterwards
     from minibuild.cli.on_error import OnError
     from minibuild.events import EventSink
+
+_Texts = list[str] | None
 
 
 def register(app: typer.Typer) -> None:
@@ -150,19 +148,11 @@ def command(
         tags = tuple(Reference.parse(name) for name in tag or ())
         if json and not dry_run:
             raise UsageError("--json goes with --dry-run", cure="Add it, or see --progress=rawjson.")
-        outputs = [parse_output(text) for text in output or ()]
-        if push:
-            if not tags:
-                raise UsageError("--push without a name", cure="Name the image with -t REGISTRY/NAME:TAG.")
-            outputs.append(OutputSpec("image", push=True))
+        outputs = _outputs(output, push, tags)
         extras = _extras(
             unset_entrypoint, volume, annotation, unset_env, unset_label, unset_volume, unset_expose
         )
-        args = _arg_files(build_arg_file) if build_arg_file else {}
-        args |= options.pairs(build_arg, "--build-arg", from_environment=True)
-        epoch = args.setdefault("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
-        if not epoch:
-            del args["SOURCE_DATE_EPOCH"]
+        args = _build_args(build_arg, build_arg_file)
         for name in (iidfile, metadata_file):
             if name and not Path(name).absolute().parent.is_dir():
                 raise OutputError(f"cannot write {name}: no such folder", cure="Make its folder first.")
@@ -178,10 +168,10 @@ def command(
                 no_cache=no_cache,
                 no_cache_stages=tuple(name.lower() for name in no_cache_filter or ()),
                 no_cache_steps=tuple(no_cache_step or ()),
-                cache_ttl=_age(cache_ttl),
+                cache_ttl=options.age(cache_ttl, "--cache-ttl"),
                 save_stages=save_stages,
                 squash=squash,
-                jobs=_jobs(jobs),
+                jobs=options.jobs(jobs),
                 keep_going=keep_going,
                 hostname=hostname,
                 **extras,
@@ -195,13 +185,13 @@ def command(
                 step_timeout=run_options.duration(step_timeout, "--step-timeout"),
                 ca_bundle=Path(ca_bundle) if ca_bundle else None,
                 contexts=options.pairs(build_context, "--build-context"),
-                outputs=tuple(outputs),
+                outputs=outputs,
                 registry=options.registry_options(registry_mirror, insecure_registry),
                 isolation=options.isolation(isolation),
                 **_allowances(allow, cdi_spec_dir),
                 oci_runtime=oci_runtime,
-                cache_from=_caches(cache_from, "--cache-from"),
-                cache_to=_caches(cache_to, "--cache-to"),
+                cache_from=options.caches(cache_from, "--cache-from"),
+                cache_to=options.caches(cache_to, "--cache-to"),
             )
             if check or call:
                 _answer(call, check, request, progress)
@@ -232,10 +222,27 @@ def _allowances(allow: _Texts, spec_dirs: _Texts) -> dict[str, Any]:
     return allowances(allow or (), spec_dirs or ())
 
 
-def _arg_files(names: list[str]) -> dict[str, str]:
-    from minibuild.cli.build_extras import arg_files
+def _outputs(texts: _Texts, push: bool, tags: tuple[Reference, ...]) -> tuple[OutputSpec, ...]:
+    outputs = [parse_output(text) for text in texts or ()]
+    if push:
+        if not tags:
+            raise UsageError("--push without a name", cure="Name the image with -t REGISTRY/NAME:TAG.")
+        outputs.append(OutputSpec("image", push=True))
+    return tuple(outputs)
 
-    return arg_files(names, os.environ)
+
+def _build_args(texts: _Texts, files: _Texts) -> dict[str, str]:
+    """The build arguments; SOURCE_DATE_EPOCH is one of them where the environment has it."""
+    args: dict[str, str] = {}
+    if files:
+        from minibuild.cli.build_extras import arg_files
+
+        args = arg_files(files, os.environ)
+    args |= options.pairs(texts, "--build-arg", from_environment=True)
+    epoch = args.setdefault("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+    if not epoch:
+        del args["SOURCE_DATE_EPOCH"]
+    return args
 
 
 def _answer(text: str, check: bool, request: BuildRequest, progress: str) -> None:
@@ -292,30 +299,6 @@ def _build(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _age(text: str) -> float | None:
-    if not text:
-        return None
-    from minibuild.engine.upkeep import parse_age
-
-    return parse_age(text, "--cache-ttl")
-
-
-def _jobs(text: str) -> int:
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"--jobs {text!r} is no number", cure="Say how many steps, or leave it out for all.")
-    return int(text)
-
-
-def _caches(texts: _Texts, option: str) -> tuple[CacheSpec, ...]:
-    if not texts:
-        return ()
-    from minibuild.cache.spec import parse_cache
-
-    return tuple(parse_cache(text, option, export=option == "--cache-to") for text in texts)
 
 
 def _afterwards(summary: str, metrics: str, otel: bool) -> Afterwards | None:

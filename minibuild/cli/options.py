@@ -13,6 +13,7 @@ from minibuild.errors import UsageError
 from minibuild.registry.options import RegistryOptions, options_from
 
 if TYPE_CHECKING:
+    from minibuild.cache.spec import CacheSpec
     from minibuild.oci.platform import Platform
 
 _SECRET_KEYS = ("id", "src", "env", "type", "cache")
@@ -128,3 +129,28 @@ def host(text: str) -> tuple[str, str]:
     if not name or not colon or not address:
         raise UsageError(f"--add-host {text!r}", cure="Write it as NAME:ADDRESS.")
     return ("127.0.0.1" if address == "host-gateway" else address.strip("[]"), name)
+
+
+def caches(texts: Iterable[str] | None, option: str) -> tuple[CacheSpec, ...]:
+    """Shared caches, as ``--cache-from`` and ``--cache-to`` name them."""
+    if not texts:
+        return ()
+    from minibuild.cache.spec import parse_cache
+
+    return tuple(parse_cache(text, option, export=option == "--cache-to") for text in texts)
+
+
+def age(text: str, option: str) -> float | None:
+    """Seconds of an age (``12h``, ``7d``); None for ""."""
+    if not text:
+        return None
+    from minibuild.engine.upkeep import parse_age
+
+    return parse_age(text, option)
+
+
+def jobs(text: str) -> int:
+    """How many steps at once; 0 for "", which is all."""
+    if text and not (text.isascii() and text.isdigit()):
+        raise UsageError(f"--jobs {text!r} is no number", cure="Say how many steps, or leave it out for all.")
+    return int(text or "0")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minibuild.cli import options
 from minibuild.cli.exits import reported
-from minibuild.cli.options import open_store
 from minibuild.cli.sink import human_size
 from minibuild.cli.things import Filters, as_document, matcher, short
 
@@ -43,7 +43,7 @@ def prune(
 ) -> None:
     from minibuild.cache.eviction import Policy
 
-    with reported(), open_store() as store:
+    with reported(), options.open_store() as store:
         keep, age = _limits(store, keep_storage, min_free, max_age)
         policy = Policy(
             keep_bytes=keep,
@@ -65,19 +65,19 @@ def gc(
     from minibuild.cache.eviction import Policy
     from minibuild.engine.upkeep import cap_from
 
-    with reported(), open_store() as store:
+    with reported(), options.open_store() as store:
         keep, age = _limits(store, keep_storage, min_free, max_age)
         _collect(store, Policy(cap_from(os.environ) if keep is None else keep, age), dry_run, as_json)
 
 
 def _limits(store: Store, keep_storage: str, min_free: str, max_age: str) -> tuple[int | None, float | None]:
     """What may stay in bytes, and its age in seconds; None for no limit."""
-    from minibuild.engine.upkeep import keep_for, parse_age, parse_size
+    from minibuild.engine.upkeep import keep_for, parse_size
 
     keep = parse_size(keep_storage, "--keep-storage") if keep_storage else None
     if min_free:
         keep = keep_for(store, parse_size(min_free, "--min-free"), keep)
-    return keep, parse_age(max_age, "--max-age") if max_age else None
+    return keep, options.age(max_age, "--max-age")
 
 
 def _collect(store: Store, policy: Policy, dry_run: bool, as_json: bool) -> None:
