@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,20 +13,17 @@ import typer
 from minibuild.cli import lab_options as given
 from minibuild.cli import options
 from minibuild.cli.exits import reported
+from minibuild.cli.lab_inputs import is_shared, open_history, request_for, rooms_for, spec_for
 from minibuild.errors import MinibuildError, UsageError
 
 if TYPE_CHECKING:
     from minibuild_store.store import Store
 
-    from minibuild.lab.costs import Costs
     from minibuild.lab.history import History
     from minibuild.lab.replay import Replay, ReplaySpec
-    from minibuild.lab.shelf import Room
     from minibuild.lab.variants import Variant
 
 _FORMATS = ("table", "json", "csv", "html")
-_SECONDS = 5.0
-"""How long a registry may take to tell of a base; what it does not tell is taken to be constant."""
 
 
 def register(app: typer.Typer) -> None:
@@ -71,15 +67,15 @@ def replay(
 
     with reported(), ExitStack() as stack:
         _check_format(format, output)
-        rooms = _rooms(policy or [], size or [])
-        shared = [_is_shared(word) for word in cache or ["local"]]
+        rooms = rooms_for(policy or [], size or [])
+        shared = [is_shared(word) for word in cache or ["local"]]
         rate = parse_size(pull_rate, "--pull-rate")
         if rate < 1:
             raise UsageError(f"--pull-rate {pull_rate} is not a rate", cure="Write it as 20MB.")
         store = stack.enter_context(options.open_store())
-        history = stack.enter_context(_history(git, trace))
-        request = _request(target, build_arg, build_context, platform)
-        spec, snapshot = _spec(history, store, span, last, context, request, without_git, offline, costs)
+        history = stack.enter_context(open_history(git, trace))
+        request = request_for(target, build_arg, build_context, platform)
+        spec, snapshot = spec_for(history, store, span, last, context, request, without_git, offline, costs)
         dockerfiles = [written(one, history, snapshot, "-f") for one in file or ["Dockerfile"]]
         ignores = [written(one, history, snapshot, "--ignorefile") for one in ignorefile or []]
         spec = _with(spec, variants(dockerfiles, ignores or [None], rooms, shared))
@@ -130,26 +126,19 @@ def advise(
         _check_format(format, output, ("table", "json"))
         rate = parse_size(pull_rate, "--pull-rate")
         store = stack.enter_context(options.open_store())
-        history = stack.enter_context(_history(git, trace))
-        request = _request(target, build_arg, build_context, platform)
-        spec, snapshot = _spec(history, store, span, last, context, request, without_git, offline, costs)
+        history = stack.enter_context(open_history(git, trace))
+        request = request_for(target, build_arg, build_context, platform)
+        spec, snapshot = spec_for(history, store, span, last, context, request, without_git, offline, costs)
         if len(spec.commits) < 2:
             raise UsageError("one commit is no history to learn from", cure="Take a longer range.")
         dockerfile = written(file or "Dockerfile", history, snapshot, "-f")
-        variant = Variant(dockerfile.label, dockerfile, shared=_is_shared(cache))
+        variant = Variant(dockerfile.label, dockerfile, shared=is_shared(cache))
         text = (dockerfile.at(snapshot) or b"").decode("utf-8", "surrogateescape")
         ignore = variant.ignore_text(snapshot).decode("utf-8", "surrogateescape")
         replayer = stack.enter_context(Replayer(history, _with(spec, [variant]), store))
         adviser = Adviser(replayer, dockerfile, text, ignore, pull_rate=max(1, rate), seed=seed)
         shown = advice_document(adviser.report(_told()), len(spec.commits), [*replayer.notes()])
         _write(output, json.dumps(shown, indent=1) + "\n" if format == "json" else advice_text(shown))
-
-
-def _told() -> Callable[[str], None]:
-    """Names what is tried, on a terminal."""
-    if not sys.stderr.isatty():
-        return lambda title: None
-    return lambda title: print(f"trying: {title}", file=sys.stderr)
 
 
 def synth(
@@ -176,6 +165,13 @@ def synth(
         if git:
             write_repository(Path(git), edits)
             print(f"{git}: {len(edits)} commits, {files} files at first, seed {seed}", file=sys.stderr)
+
+
+def _told() -> Callable[[str], None]:
+    """Names what is tried, on a terminal."""
+    if not sys.stderr.isatty():
+        return lambda title: None
+    return lambda title: print(f"trying: {title}", file=sys.stderr)
 
 
 def _rendered(
@@ -215,105 +211,10 @@ def _replayed(history: History, spec: ReplaySpec, store: Store, executed: bool) 
         return found, [*thought.notes, *agreement(thought, found), *notes_on(found, spec)]
 
 
-def _spec(
-    history: History,
-    store: Store,
-    span: str,
-    last: int,
-    context: str,
-    request: Any,
-    without_git: bool,
-    offline: bool,
-    costs: str,
-) -> tuple[ReplaySpec, Any]:
-    """What is replayed, as yet without variants, and the last commit's files."""
-    from minibuild.lab.replay import ReplaySpec
-    from minibuild.lab.view import Snapshot
-
-    found = history.commits(span or "HEAD", last)
-    folder = os.path.normpath(context).strip("/") if context else ""
-    folder = "" if folder == "." else folder
-    snapshot = Snapshot(history, found[-1], folder, git_folder=False)
-    if snapshot.root is None:
-        raise UsageError(
-            f"--context {context}: the last commit has no such folder",
-            cure="Name a folder of the repository.",
-        )
-    spec = ReplaySpec(
-        commits=found,
-        variants=(),
-        request=request,
-        folder=folder,
-        git_folder=not without_git,
-        offline=offline,
-        costs=_cost_tables(costs, store),
-    )
-    return spec, snapshot
-
-
 def _with(spec: ReplaySpec, found: Sequence[Variant]) -> ReplaySpec:
     from minibuild.values import replace
 
     return replace(spec, variants=tuple(found))
-
-
-def _cost_tables(file: str, store: Store) -> Costs:
-    from minibuild.lab.costs import Costs, measured, read_costs
-
-    return Costs(read_costs(Path(file)) if file else None, measured(store))
-
-
-def _request(target: str, build_arg: given.Texts, build_context: given.Texts, platform: str) -> Any:
-    from minibuild.engine.request import BuildRequest
-    from minibuild.values import replace
-
-    registry = options.registry_options(None, None)
-    quick = replace(registry, attempts=1, connect_timeout=_SECONDS, read_timeout=_SECONDS)
-    return BuildRequest(
-        context=None,
-        target=target,
-        build_args=options.pairs(build_arg, "--build-arg", from_environment=True),
-        contexts=options.pairs(build_context, "--build-context"),
-        platform=options.platform(platform),
-        registry=quick,
-    )
-
-
-@contextmanager
-def _history(git: str, trace: str) -> Iterator[History]:
-    """The repository, or one made of a trace for as long as it is needed."""
-    import tempfile
-
-    from minibuild.lab.history import History
-    from minibuild.lab.trace import read_trace, write_repository
-
-    if git and trace:
-        raise UsageError("--git and --trace were both given", cure="Give one of them.")
-    if not trace:
-        with History(Path(git or ".")) as history:
-            yield history
-        return
-    with tempfile.TemporaryDirectory(prefix="minibuild-lab-") as folder:
-        write_repository(Path(folder, "git"), read_trace(Path(trace)))
-        with History(Path(folder, "git")) as history:
-            yield history
-
-
-def _rooms(policies: Sequence[str], sizes: Sequence[str]) -> list[Room]:
-    from minibuild.engine.upkeep import parse_size
-    from minibuild.lab.shelf import room
-
-    names = policies or (["value"] if sizes else ["none"])
-    limits = [parse_size(size, "--size") for size in sizes]
-    return [
-        room(name, limit) for name in names for limit in (limits if name != "none" and limits else [None])
-    ]
-
-
-def _is_shared(word: str) -> bool:
-    if word not in ("local", "registry"):
-        raise UsageError(f"--cache {word!r} is neither local nor registry")
-    return word == "registry"
 
 
 def _check_format(format: str, output: str, known: Sequence[str] = _FORMATS) -> None:

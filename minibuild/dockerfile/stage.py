@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from minibuild.dockerfile.gotext import number, quote
 from minibuild.dockerfile.instruction import Stage
 from minibuild.dockerfile.suggest import did_you_mean
-from minibuild.errors import DockerfileError, UsageError
+from minibuild.errors import DockerfileError, SourceRange, UsageError
 
 # Names with a meaning of their own; a stage may still be called so, with a warning.
 RESERVED_NAMES = frozenset({"context", "scratch"})
@@ -47,3 +47,22 @@ def unknown_stage(stages: Sequence[Stage], name: str, *, what: str = "stage") ->
         f"{what} {quote(name)} could not be found{did_you_mean(name.lower(), names)}",
         cure=f"The stages are {listed}.",
     )
+
+
+def check_earlier(name: str, index: int, own: int, where: SourceRange) -> None:
+    """Refuses a copy of stage `own` from stage `index`, called `name`, unless that stands above it.
+
+    Raises DockerfileError.
+    """
+    if index == own:
+        raise DockerfileError(
+            f"circular dependency detected on stage: {name}",
+            where=where,
+            cure="A stage cannot copy from itself.",
+        )
+    if index > own:
+        raise DockerfileError(
+            f'cannot copy from stage "{name}", it needs to be defined before current stage',
+            where=where,
+            cure="Move that stage above this one.",
+        )

@@ -5,12 +5,12 @@ Only the documents of base images are asked for (through `Bases`); nothing is ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.parse import parse_onbuild
-from minibuild.dockerfile.stage import find_stage, unknown_stage
+from minibuild.dockerfile.stage import check_earlier, find_stage, unknown_stage
 from minibuild.dockerfile.suggest import did_you_mean
 from minibuild.dockerfile.words import expand
 from minibuild.errors import DockerfileError, MinibuildError, SourceRange
@@ -85,7 +85,9 @@ class _Lowering:
         if self._no_cache_steps is not None and not self.options.all_stages:
             self._no_cache_steps.check()
         if self.options.no_cache_stages:
-            self._check_no_cache_stages(self.options.no_cache_stages)
+            from minibuild.plan.stepoptions import unknown_stages
+
+            self.notes.extend(unknown_stages(self.options.no_cache_stages, self.dockerfile.stages))
         last = self._plans.pop(target)
         config = last.config
         if self.options.labels:
@@ -128,15 +130,6 @@ class _Lowering:
         if index is None:
             raise unknown_stage(stages, self.options.target, what="target stage")
         return index
-
-    def _check_no_cache_stages(self, wanted: Sequence[str]) -> None:
-        """As BuildKit, go on where there is no such stage; unlike it, say so."""
-        names = [stage.name for stage in self.dockerfile.stages if stage.name]
-        for name in wanted:
-            if name not in names:
-                self.notes.append(
-                    f"--no-cache-filter {name}: there is no such stage{did_you_mean(name, names)}"
-                )
 
     def _without(self, config: ImageConfig, unset: Unset) -> ImageConfig:
         from minibuild.plan.unset import without
@@ -305,18 +298,7 @@ class _Lowering:
                     hint = did_you_mean(name, stages)
                     error.cure = f"No stage is called {name}{hint}, so an image was asked for. {error.cure}"
                 raise
-        if index == state.index:
-            raise DockerfileError(
-                f"circular dependency detected on stage: {name}",
-                where=where,
-                cure="A stage cannot copy from itself.",
-            )
-        if index > state.index:
-            raise DockerfileError(
-                f'cannot copy from stage "{name}", it needs to be defined before current stage',
-                where=where,
-                cure="Move that stage above this one.",
-            )
+        check_earlier(name, index, state.index, where)
         self._stage(index)
         return FromStage(index)
 

@@ -1,11 +1,11 @@
-"""Caching of single steps: ``# minibuild:`` comments above an instruction, and ``--no-cache-step``."""
+"""Caching of single steps: ``# minibuild:`` comments above an instruction, and ``--no-cache-*``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from minibuild.dockerfile.instruction import Instruction
+from minibuild.dockerfile.instruction import Instruction, Stage
 from minibuild.dockerfile.suggest import did_you_mean
 from minibuild.errors import DockerfileError, UsageError
 from minibuild.plan.steps import Step
@@ -86,3 +86,13 @@ def _unknown(word: str, key: str, node: Instruction) -> DockerfileError:
         where=node.where,
         cure="Write no-cache, or ttl= with an age such as 30m, 24h or 7d.",
     )
+
+
+def unknown_stages(wanted: Sequence[str], stages: Sequence[Stage]) -> list[str]:
+    """Notes on what ``--no-cache-filter`` names in vain: as BuildKit, go on; unlike it, say so."""
+    names = [stage.name for stage in stages if stage.name]
+    return [
+        f"--no-cache-filter {name}: there is no such stage{did_you_mean(name, names)}"
+        for name in wanted
+        if name not in names
+    ]
