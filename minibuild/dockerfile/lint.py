@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from minibuild.dockerfile import lintrules as rules
@@ -72,32 +73,25 @@ def lint(
         if image and image.expected:
             shown = name, quote(image.platform), quote(image.expected)
             found.add(rules.INVALID_BASE_IMAGE_PLATFORM, stage.origin.where, *shown)
+    check = partial(
+        check_stage, escape=dockerfile.escape, global_args=env, build_args=args, ignore=ignore, until=until
+    )
     states: list[StageState] = []
     for stage, name, image in zip(dockerfile.stages, origins, images, strict=True):
-        earlier = find_stage(dockerfile.stages[: stage.index], name, by_index=False)
-        if earlier is not None and image is None:
-            state = states[earlier].derived()
+        earlier = None if image else find_stage(dockerfile.stages[: stage.index], name, by_index=False)
+        if earlier is None:
+            before, state = None, StageState({"PATH": _PATH, **(image.env if image else {})})
         else:
-            state = StageState({"PATH": _PATH, **(image.env if image else {})})
+            before, state = dockerfile.stages[earlier], states[earlier].derived()
         states.append(state)
-        if stages is None or stage.index in stages:
-            try:
-                before = None if earlier is None or image else dockerfile.stages[earlier]
-                fired = with_triggers(stage, before, image.onbuild if image else ())
-            except DockerfileError:
-                break
-            went_on = check_stage(
-                fired,
-                state,
-                found,
-                escape=dockerfile.escape,
-                global_args=env,
-                build_args=args,
-                ignore=ignore,
-                until=until,
-            )
-            if not went_on:
-                break
+        if stages is not None and stage.index not in stages:
+            continue
+        try:
+            fired = with_triggers(stage, before, image.onbuild if image else ())
+        except DockerfileError:
+            break
+        if not check(fired, state, found):
+            break
     return found.found
 
 
