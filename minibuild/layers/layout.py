@@ -17,13 +17,11 @@ Attributes by which overlayfs is steered never come from an archive.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Protocol
 
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
-from minibuild.layers.tarblocks import Body
 from minibuild.layers.tarformat import PATH_MAX, show
 from minibuild.layers.whiteout import OPAQUE, OVERLAY_XATTRS, PREFIX
 
@@ -253,15 +251,17 @@ class Layout:
             self._children.get(path.rpartition(b"/")[0], set()).discard(path)
 
 
-def placed(members: Iterable[tuple[Entry, Body]]) -> Iterator[tuple[int, Entry, Body]]:
-    """The members of a layer as (position, placed entry, body); a position is a row of its index."""
-    place = Layout().place
-    position = 0
-    for member, body in members:
-        entry = place(member)
-        if entry is not None:
-            yield position, entry, body
-            position += 1
+def is_row(entry: Entry) -> bool:
+    """Whether `place` would not ignore `entry`, a member of a layer that is known to be good."""
+    path = entry.path
+    if not path:
+        return entry.kind is _DIR
+    if _META not in path:
+        return True
+    *folders, name = path.split(b"/")
+    return not any(part.startswith(_META) for part in folders) and (
+        name == OPAQUE or not name.startswith(_META)
+    )
 
 
 def _no_target(entry: Entry) -> LayerError:

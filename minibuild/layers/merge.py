@@ -17,10 +17,10 @@ from minibuild.layers.compress import Reader
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import LayerIndex
 from minibuild.layers.mergefolder import FolderWriter
-from minibuild.layers.scan import members
+from minibuild.layers.scan import rows
 from minibuild.layers.tarblocks import Body
 from minibuild.layers.tarheader import END, header, padding
-from minibuild.layers.tree import Tree
+from minibuild.layers.tree import Node, Tree
 from minibuild.values import dataclass
 
 _GATHER = 1 << 20
@@ -116,25 +116,55 @@ def contents(
     `layers` are those of the tree from number `first` on; what is in others is left out, and so is what is
     not in `only` where that is given.
     """
-    wanted: list[dict[int, list[bytes]]] = [{} for _ in layers]
+    wanted = [_Wanted(len(layer.index.paths)) for layer in layers]
     for path, node in tree.walk():
         if node.entry.kind is Kind.DIR or node.layer < first:
             continue
         if only is None or path in only:
-            wanted[node.layer - first].setdefault(node.position, []).append(path)
-    for layer, positions in zip(layers, wanted, strict=True):
-        if not positions:
+            wanted[node.layer - first].add(path, node)
+    for layer, chosen in zip(layers, wanted, strict=True):
+        last = chosen.last
+        if last < 0:
             continue
-        last = max(positions)
+        entries = layer.index.entries
+        position = -1
         with layer.open() as blob:
-            for position, entry, body in members(blob, layer.media_type):
-                paths = positions.pop(position, None)
-                if paths is not None:
-                    yield paths, entry, body
+            for position, _, body in rows(blob, layer.media_type):
+                if chosen.flags[position]:
+                    entry = entries[position]
+                    if entry.kind is Kind.FILE and entry.size != body.size:
+                        raise _not_as_indexed()
+                    yield chosen.paths(position, entry), entry, body
                 if position == last:
                     break
-        if positions:
-            raise LayerError("a layer is not what its index says", cure="Fetch the image again.")
+        if position != last:
+            raise _not_as_indexed()
+
+
+def _not_as_indexed() -> LayerError:
+    return LayerError("a layer is not what its index says", cure="Fetch the image again.")
+
+
+class _Wanted:
+    """The rows of one layer that are to be read, and what paths each of them is at."""
+
+    __slots__ = ("_others", "flags", "last")
+
+    def __init__(self, count: int) -> None:
+        self.flags = bytearray(count)
+        self.last = -1
+        self._others: dict[int, list[bytes]] = {}  # where that is more than the entry's own path
+
+    def add(self, path: bytes, node: Node) -> None:
+        position = node.position
+        if self.flags[position] or path != node.entry.path:
+            own = [node.entry.path] if self.flags[position] else []
+            self._others.setdefault(position, own).append(path)
+        self.flags[position] = 1
+        self.last = max(self.last, position)
+
+    def paths(self, position: int, entry: Entry) -> list[bytes]:
+        return self._others.pop(position, None) or [entry.path]
 
 
 class _TarWriter:

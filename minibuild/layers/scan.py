@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from minibuild_store.digest import Digest
 
@@ -14,7 +14,7 @@ from minibuild.errors import LayerError
 from minibuild.layers.compress import Reader
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder, LayerIndex
-from minibuild.layers.layout import Layout, placed
+from minibuild.layers.layout import Layout, is_row
 from minibuild.layers.stream import LayerStream
 from minibuild.layers.tarblocks import Body
 from minibuild.layers.tarformat import show
@@ -46,10 +46,18 @@ def index_blob(fileobj: Reader, media_type: str | None, diff_id: Digest) -> Laye
     return builder.build()
 
 
-def members(fileobj: Reader, media_type: str | None) -> Iterator[tuple[int, Entry, Body]]:
-    """(position, entry, body) of all that the layer blob holds, in archive order, as in its index."""
+def rows(fileobj: Reader, media_type: str | None) -> Iterator[tuple[int, Entry, Body]]:
+    """(position, member, body) of all that the layer blob holds, in archive order; as in its index.
+
+    The member is as the archive has it: paths through links are not settled, as nothing is kept of what
+    went by. The blob is one that an index was made of.
+    """
     with LayerStream(fileobj, media_type, None) as stream:
-        yield from placed(TarReader(stream))
+        position = 0
+        for member, body in TarReader(stream):
+            if is_row(member):
+                yield position, member, body
+                position += 1
 
 
 def extract(fileobj: Reader, media_type: str | None, wanted: Mapping[Key, Path]) -> dict[Key, str]:
@@ -78,13 +86,22 @@ def _chosen(fileobj: Reader, media_type: str | None, wanted: Collection[Key]) ->
         return
     keys = frozenset(wanted)
     last = max((key for key in keys if isinstance(key, int)), default=None)
-    for position, entry, body in members(fileobj, media_type):
-        if entry.kind is Kind.FILE:
-            key = entry.path if last is None else position
-            if key in keys:
-                yield key, body
-        if position == last:
+    found: Iterator[tuple[Any, Entry, Body]]
+    found = _by_path(fileobj, media_type) if last is None else rows(fileobj, media_type)
+    for key, member, body in found:
+        if key in keys and member.kind is Kind.FILE:
+            yield key, body
+        if key == last:
             return
+
+
+def _by_path(fileobj: Reader, media_type: str | None) -> Iterator[tuple[bytes, Entry, Body]]:
+    place = Layout().place
+    with LayerStream(fileobj, media_type, None) as stream:
+        for member, body in TarReader(stream):
+            entry = place(member)
+            if entry is not None:
+                yield entry.path, entry, body
 
 
 def _copy(body: Body, fd: int | None) -> str:

@@ -27,7 +27,7 @@ def squash(
     """
     first = len(base)
     below = Tree.of(base)
-    tree = Tree.of([*base, *(layer.index for layer in layers)])
+    tree = below.over(*(layer.index for layer in layers))
     deleted = list(gone(below, tree))
     for path in _folders(below, tree, first, deleted):
         node = tree.get(path)
@@ -45,8 +45,7 @@ def gone(below: Tree, tree: Tree) -> Iterator[bytes]:
     folders = [b""]
     while folders:
         folder = folders.pop()
-        for name in below.children(folder):
-            path = folder + b"/" + name if folder else name
+        for path in below.paths_in(folder):
             if path not in tree:
                 yield path
             elif below.is_folder(path) and tree.is_folder(path):

@@ -43,7 +43,7 @@ class Tree:
     overlayfs would not see, so they must be left out of a mount.
     """
 
-    __slots__ = ("_children", "_indexes", "_links", "_names", "_rows", "_veiled", "base")
+    __slots__ = ("_children", "_indexes", "_links", "_names", "_rows", "_stale", "_veiled", "base")
 
     def __init__(self) -> None:
         self.base = 0
@@ -52,7 +52,9 @@ class Tree:
         self._links: list[dict[int, int] | None] = []  # positions of hard link and file, where not by path
         self._names: dict[int, dict[bytes, int]] = {}  # of layers whose hard links were asked for
         self._veiled: set[bytes] = set()
-        self._children: dict[bytes, set[bytes]] | None = None
+        # the paths in each directory; of the stale ones some are there twice, or not there any more
+        self._children: dict[bytes, list[bytes]] | None = None
+        self._stale: set[bytes] = set()
 
     @classmethod
     def of(cls, indexes: Iterable[LayerIndex]) -> Tree:
@@ -62,15 +64,16 @@ class Tree:
             tree._lay(index)
         return tree
 
-    def over(self, index: LayerIndex) -> Tree:
-        """This tree with one more layer on top."""
+    def over(self, *indexes: LayerIndex) -> Tree:
+        """This tree with more layers on top, lowest first."""
         tree = Tree()
         tree.base = self.base
         tree._indexes = self._indexes
         tree._rows = self._rows.copy()
         tree._links = self._links.copy()
         tree._veiled = self._veiled.copy()
-        tree._lay(index)
+        for index in indexes:
+            tree._lay(index)
         return tree
 
     # -- questions
@@ -138,7 +141,19 @@ class Tree:
     def children(self, path: bytes) -> list[bytes]:
         """The names in the directory `path`, sorted; none where it is not one."""
         start = len(path) + 1 if path else 0
-        return sorted([child[start:] for child in self._child_map().get(path, ())])
+        return [child[start:] for child in self.paths_in(path)]
+
+    def paths_in(self, path: bytes) -> list[bytes]:
+        """As `children`, but their paths; the list stays the tree's."""
+        children = self._child_map()
+        found = children.get(path)
+        if found is None:
+            return []
+        if path in self._stale:
+            found = children[path] = [child for child in dict.fromkeys(found) if child in self._rows]
+            self._stale.discard(path)  # last: another thread may ask meanwhile
+        found.sort()
+        return found
 
     def walk(self, path: bytes = b"") -> Iterator[tuple[bytes, Node]]:
         """`path` and all below it, depth first, names sorted; nothing where it does not exist."""
@@ -146,19 +161,17 @@ class Tree:
         if node is None:
             return
         yield path, node
-        stack = [(path, iter(self.children(path)))]
+        stack = [iter(self.paths_in(path))]
         while stack:
-            folder, names = stack[-1]
-            name = next(names, None)
-            if name is None:
+            below = next(stack[-1], None)
+            if below is None:
                 stack.pop()
                 continue
-            below = folder + b"/" + name if folder else name
             node = self.get(below)
             assert node is not None
             yield below, node
             if node.entry.kind is Kind.DIR:
-                stack.append((below, iter(self.children(below))))
+                stack.append(iter(self.paths_in(below)))
 
     def file(self, path: bytes) -> bytes | None:
         """The content at `path`, links followed, if the indexes keep it (etc/passwd, etc/group)."""
@@ -195,17 +208,19 @@ class Tree:
         for path in opaque:
             if not path:
                 self.base, self._rows, self._children, self._veiled = layer, {b"": _IMPLICIT}, None, set()
+                self._stale.clear()
             self._remove_below(path)
         for path in hidden:
             self._remove(path)
         entries = index.entries
         for path in table.keys() & self._rows.keys() if layer > self.base else ():
-            if entries[table[path]].kind is not Kind.DIR:
+            if entries.kind(table[path]) is not Kind.DIR:
                 self._remove_below(path)
             self._veiled.discard(path)
         if layer:
             base = layer << _SHIFT
-            table = {path: base + position for path, position in table.items()}
+            for path in table:
+                table[path] += base
         for path in missing:
             kind = self._kind(path)
             if kind is Kind.DIR and self._rows[path] != _IMPLICIT:
@@ -214,13 +229,17 @@ class Tree:
                 table[path] = _IMPLICIT
         if self._children is not None:
             _add_children(self._children, table.keys() - self._rows.keys())
-        self._rows.update(table)
+        if len(self._rows) == 1:  # no second copy of a large table
+            table.update(self._rows)
+            self._rows = table
+        else:
+            self._rows.update(table)
 
     def _remove(self, path: bytes) -> None:
         if path in self._rows:
             self._remove_below(path)
             self._veiled.discard(path)
-            self._child_map()[path.rpartition(b"/")[0]].discard(path)
+            self._stale.add(path.rpartition(b"/")[0])
             del self._rows[path]
 
     def _remove_below(self, path: bytes) -> None:
@@ -229,9 +248,11 @@ class Tree:
             return
         children = self._child_map()
         doomed = list(children.pop(path, ()))
+        self._stale.discard(path)
         for below in doomed:  # grows
-            del self._rows[below]
+            self._rows.pop(below, None)
             self._veiled.discard(below)
+            self._stale.discard(below)
             doomed += children.pop(below, ())
 
     # -- rows
@@ -242,7 +263,7 @@ class Tree:
             return None
         if row == _IMPLICIT:
             return Kind.DIR
-        kind = self._indexes[row >> _SHIFT].entries[row & _ROW].kind
+        kind = self._indexes[row >> _SHIFT].entries.kind(row & _ROW)
         if kind is not Kind.HARDLINK:
             return kind
         node = self.get(path)
@@ -265,12 +286,10 @@ class Tree:
             position = target
         return position
 
-    def _child_map(self) -> dict[bytes, set[bytes]]:
+    def _child_map(self) -> dict[bytes, list[bytes]]:
         if self._children is None:
-            children: dict[bytes, set[bytes]] = {}
-            _add_children(children, self._rows.keys())
-            children[b""].discard(b"")
-            self._children = children
+            self._children = {}
+            _add_children(self._children, (path for path in self._rows if path))
         return self._children
 
 
@@ -293,7 +312,7 @@ def _shape(index: LayerIndex) -> _Shape:
             parents.add(path)
     entries = index.entries
     if len(table) != len(paths) or any(
-        entries[table[path]].kind is not Kind.DIR for path in parents & table.keys()
+        entries.kind(table[path]) is not Kind.DIR for path in parents & table.keys()
     ):
         return _replay(index)
     hidden, opaque = [], []
@@ -344,11 +363,11 @@ class _Replay:
         self.table.pop(path, None)
 
 
-def _add_children(children: dict[bytes, set[bytes]], paths: Iterable[bytes]) -> None:
+def _add_children(children: dict[bytes, list[bytes]], paths: Iterable[bytes]) -> None:
     for path in paths:
         parent = path.rpartition(b"/")[0]
         known = children.get(parent)
         if known is None:
-            children[parent] = {path}
+            children[parent] = [path]
         else:
-            known.add(path)
+            known.append(path)

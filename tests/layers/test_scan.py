@@ -12,7 +12,7 @@ from minibuild_store.digest import Digest
 
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
-from minibuild.layers.scan import digests, extract, index_blob, members
+from minibuild.layers.scan import digests, extract, index_blob, rows
 from minibuild.layers.tarheader import END, header, padding
 from minibuild.oci import mediatype
 
@@ -115,15 +115,19 @@ def test_holes_are_hashed_as_zeros_and_stay_holes(tmp_path: Path) -> None:
     assert (tmp_path / "copy").stat().st_blocks < 1000
 
 
-def test_members_have_the_positions_of_the_index() -> None:
+def test_rows_have_the_positions_of_the_index() -> None:
     blob = archive(
         (Entry(b"", Kind.DIR, 0o755), b""),
         (Entry(b".wh..wh.plnk", Kind.DIR, 0o755), b""),
+        file(b".wh..wh.plnk/12.3", b"aufs"),
+        file(b".wh..wh.orph", b""),
         (Entry(b"l", Kind.SYMLINK, 0o777, link=b"real"), b""),
         file(b"l/x", b"x"),
+        file(b".wh.gone", b""),
+        file(b".wh..wh..opq", b""),
     )
     index = index_blob(io.BytesIO(blob), None, Digest.of(blob))
-    assert [(position, entry) for position, entry, _ in members(io.BytesIO(blob), None)] == list(
-        enumerate(index.entries)
-    )
-    assert index.paths == [b"", b"l", b"real/x"]
+    assert index.paths == [b"", b"l", b"real/x", b".wh.gone", b".wh..wh..opq"]
+    found = [(position, member.kind, body.read()) for position, member, body in rows(io.BytesIO(blob), None)]
+    contents = (b"", b"", b"x", b"", b"")
+    assert found == [(n, e.kind, c) for n, (e, c) in enumerate(zip(index.entries, contents, strict=True))]
