@@ -16,6 +16,8 @@ from minibuild.oci.reference import Reference
 if TYPE_CHECKING:
     from minibuild_store.store import Store
 
+    from minibuild.engine.imagediff import ConfigChange, ImageDiff, LayerChange
+
 _MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 
@@ -35,13 +37,7 @@ def command(
             store, _image(store, before), _image(store, after), options=registry_options(None, None)
         )
         if as_json:
-            document = {
-                "shared_layers": found.shared,
-                "layers": [one._asdict() for one in found.layers],
-                "files": [one._asdict() for one in found.files],
-                "config": [one._asdict() for one in found.config],
-            }
-            print(json.dumps(document, indent=2))
+            _print_json(found)
             return
         print(f"layers: {found.shared} shared")
         for layer in found.layers:
@@ -59,6 +55,19 @@ def command(
             for mark, value in (("-", change.before), ("+", change.after)):
                 if value is not None:
                     print(f"{mark} {change.field}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def _print_json(found: ImageDiff) -> None:
+    """As `json.dumps` would indent it, one file at a time."""
+    print(f'{{\n  "shared_layers": {found.shared},\n  "layers": {_json(found.layers)},\n  "files": [', end="")
+    for number, file in enumerate(found.files):
+        text = json.dumps(file._asdict(), indent=2).replace("\n", "\n    ")
+        print("," if number else "", f"    {text}", sep="\n", end="")
+    print("\n  ]" if len(found.files) else "]", f',\n  "config": {_json(found.config)}\n}}', sep="")
+
+
+def _json(changes: tuple[LayerChange, ...] | tuple[ConfigChange, ...]) -> str:
+    return json.dumps([one._asdict() for one in changes], indent=2).replace("\n", "\n  ")
 
 
 def _image(store: Store, text: str) -> Reference:

@@ -261,30 +261,20 @@ def _finish(
 
 def _difference(session: Session, lower: Filesystem, upper: Filesystem) -> Layer | None:
     """The layer that makes `upper` of `lower`, made once; None where they are the same."""
+    from minibuild.engine.contentdiff import Two
     from minibuild.engine.squash import layer_once, merge_layers
     from minibuild.layers.difference import complete, unlike, write_difference
-    from minibuild.layers.tree import Tree
 
     def write(writer: LayerWriter, spool: Path) -> None:
-        below = session.layers.tree(lower) if lower.layers else Tree()
-        above = session.layers.tree(upper) if upper.layers else Tree()
-        changed = complete(unlike(below, above) | _otherwise(session, lower, upper), below, above)
-        write_difference(below, above, merge_layers(session, upper.layers), changed, writer, spool)
+        two = Two.of(session.layers, lower, upper)
+        doubtful = (
+            (path, was, now)
+            for path, was, now in two.both()
+            if two.unsure(was, now) and was.entry.mtime_ns == now.entry.mtime_ns
+        )
+        changed = complete(unlike(two.was, two.now) | two.rewritten(doubtful), two.was, two.now)
+        write_difference(two.was, two.now, merge_layers(session, upper.layers), changed, writer, spool)
 
     parts = {"kind": "difference", "lower": lower.chain, "upper": upper.chain}
     layer = layer_once(session, "[internal] difference", "writing the difference", parts, write)
     return layer if session.layers.index(layer).entries else None
-
-
-def _otherwise(session: Session, lower: Filesystem, upper: Filesystem) -> set[bytes]:
-    """The paths whose contents differ although nothing else does."""
-    from minibuild.engine.imagediff import entries, rewritten, unsure
-
-    before, after = entries(session.layers, lower), entries(session.layers, upper)
-    both = {path: (before[path], after[path]) for path in before.keys() & after.keys()}
-    doubtful = {
-        path: pair
-        for path, pair in both.items()
-        if unsure(*pair) and pair[0].entry.mtime_ns == pair[1].entry.mtime_ns
-    }
-    return rewritten(session.layers, doubtful)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from minibuild_store.store import Store
 
-from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
+from minibuild.engine.contentdiff import Two
+from minibuild.engine.filesystem import Layer, image_filesystem
 from minibuild.engine.images import LocalImages
-from minibuild.engine.layerforms import Layers
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
 from minibuild.layers.entry import Entry, Kind
-from minibuild.layers.tree import Tree
+from minibuild.layers.tree import Node
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.reference import Reference
 from minibuild.registry.options import RegistryOptions
@@ -47,7 +47,7 @@ class ConfigChange(NamedTuple):
 class ImageDiff(NamedTuple):
     layers: tuple[LayerChange, ...]
     shared: int
-    files: tuple[FileChange, ...]
+    files: FileChanges
     config: tuple[ConfigChange, ...]
 
 
@@ -68,7 +68,7 @@ def diff_images(
         session.layers.know(new)
         return ImageDiff(
             *_layers(old, new),
-            _files(session.layers, old, new),
+            FileChanges(Two.of(session.layers, image_filesystem(old), image_filesystem(new))),
             _config(old, new),
         )
 
@@ -96,78 +96,42 @@ def _described(
     )
 
 
-def _files(layers: Layers, old: ResolvedImage, new: ResolvedImage) -> tuple[FileChange, ...]:
-    before = _entries(layers, old)
-    after = _entries(layers, new)
-    both = {path: (before[path], after[path]) for path in before.keys() & after.keys()}
-    otherwise = rewritten(layers, {path: pair for path, pair in both.items() if unsure(*pair)})
-    found = []
-    for path in sorted({*before, *after}):
-        was, now = before.get(path), after.get(path)
+class FileChanges:
+    """The paths that differ, sorted; each is described when its turn comes, so many take little memory."""
+
+    def __init__(self, two: Two) -> None:
+        self._two = two
+        self._rewritten = two.rewritten(
+            (path, was, now) for path, was, now in two.both() if two.unsure(was, now)
+        )
+        differ = [path for path, was, now in two.both() if self._details(path, was, now)]
+        differ += [path for path, _ in two.was.walk() if path not in two.now]
+        differ += [path for path, _ in two.now.walk() if path not in two.was]
+        self._paths = sorted(differ)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[FileChange]:
+        return map(self._change, self._paths)
+
+    def _change(self, path: bytes) -> FileChange:
+        was, now = self._two.was.get(path), self._two.now.get(path)
+        shown = path.decode("utf-8", "backslashreplace")
         if was is not None and now is not None:
-            details = _details(was.entry, now.entry, path in otherwise)
-            if details:
-                found.append(_change("changed", path, _size(now) - _size(was), details))
-        elif now is not None:
-            found.append(_change("added", path, _size(now)))
-        elif was is not None:
-            found.append(_change("removed", path, -_size(was)))
-    return tuple(found)
+            details = self._details(path, was, now)
+            return FileChange("changed", shown, _size(now) - _size(was), details)
+        if now is not None:
+            return FileChange("added", shown, _size(now))
+        assert was is not None
+        return FileChange("removed", shown, -_size(was))
+
+    def _details(self, path: bytes, was: Node, now: Node) -> tuple[str, ...]:
+        return _details(was.entry, now.entry, path in self._rewritten)
 
 
-def _change(change: str, path: bytes, size: int, details: tuple[str, ...] = ()) -> FileChange:
-    return FileChange(change, path.decode("utf-8", "backslashreplace"), size, details)
-
-
-class Found(NamedTuple):
-    """A path's entry, and where its content is: the layer and the position in it."""
-
-    entry: Entry
-    layer: Layer
-    position: int
-
-
-def _entries(layers: Layers, image: ResolvedImage) -> Mapping[bytes, Found]:
-    return entries(layers, image_filesystem(image))
-
-
-def entries(layers: Layers, filesystem: Filesystem) -> Mapping[bytes, Found]:
-    """What is at each path of a filesystem, the root included; nothing for one of no layers."""
-    if not filesystem.layers:
-        return {}
-    tree: Tree = layers.tree(filesystem)
-    return {
-        path: Found(node.entry, filesystem.layers[node.layer], node.position) for path, node in tree.walk(b"")
-    }
-
-
-def _size(found: Found) -> int:
-    return found.entry.size if found.entry.kind is Kind.FILE else 0
-
-
-def rewritten(layers: Layers, pairs: Mapping[bytes, tuple[Found, Found]]) -> set[bytes]:
-    """The paths whose contents differ, of files of one size that come from different layers."""
-    from minibuild.layers.scan import digests
-
-    wanted: dict[Layer, set[int]] = {}
-    for found in (one for pair in pairs.values() for one in pair):
-        wanted.setdefault(found.layer, set()).add(found.position)
-    known: dict[tuple[Layer, int], str] = {}
-    for layer, positions in wanted.items():
-        with layers.reading(layer) as blob:
-            answers = digests(blob, layer.descriptor.media_type, positions)
-        known.update({(layer, position): digest for position, digest in answers.items()})
-    return {
-        path
-        for path, (was, now) in pairs.items()
-        if known[was.layer, was.position] != known[now.layer, now.position]
-    }
-
-
-def unsure(was: Found, now: Found) -> bool:
-    """Whether only reading both files tells if they are equal."""
-    same = was.entry.kind is now.entry.kind is Kind.FILE and was.entry.size == now.entry.size
-    return same and was.layer.diff_id != now.layer.diff_id
+def _size(node: Node) -> int:
+    return node.entry.size if node.entry.kind is Kind.FILE else 0
 
 
 def _details(old: Entry, new: Entry, rewritten: bool) -> tuple[str, ...]:

@@ -82,22 +82,20 @@ class Layers(LayerBlobs):
 
     def tree(self, filesystem: Filesystem) -> Tree:
         """The merged view of all layers."""
-        with self._mutex:
-            known = self._trees.get(filesystem.chain)
-        if known is not None:
-            return known
         from minibuild.layers.tree import Tree
 
-        *lower, top = filesystem.layers or (None,)
         below = Filesystem()
-        for layer in lower:
+        chains = []
+        for layer in filesystem.layers:
             below = below.extended(layer)
+            chains.append(below.chain)
         with self._mutex:
-            known = self._trees.get(below.chain)
-        if known is not None and top is not None:
-            tree = known.over(self.index(top))
-        else:
-            tree = Tree.of([self.index(layer) for layer in filesystem.layers])
+            known = [count for count, chain in enumerate(chains, 1) if chain in self._trees]
+            start = known[-1] if known else 0
+            tree = self._trees[chains[start - 1]] if start else Tree()
+        if start == len(chains):
+            return tree
+        tree = tree.over(*map(self.index, filesystem.layers[start:]))
         with self._mutex:
             return self._trees.setdefault(filesystem.chain, tree)
 

@@ -6,7 +6,7 @@ content, and which other names are the same file. What contents are equal is for
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from minibuild.layers.entry import Entry, Kind
@@ -30,17 +30,18 @@ def unlike(lower: Tree, upper: Tree) -> set[bytes]:
 def complete(changed: Collection[bytes], lower: Tree, upper: Tree) -> set[bytes]:
     """`changed` with the paths that have to come along for the same names to be one file as in `upper`."""
     found = set(changed)
-    after, before = _names(upper), _names(lower)
-    for names in after.values():
+    after, before = _several(upper), _several(lower)
+    for names in after:
         if not found.isdisjoint(names):
             found |= names
     same = {}
-    for names in before.values():
+    for names in before:
         left = {path for path in names if path in upper} - found  # those that stay the same file
         same.update(dict.fromkeys(left, left))
-    for names in after.values():
-        if found.isdisjoint(names) and any(same.get(path) != names for path in names):
+    for names in after:
+        if found.isdisjoint(names) and any(same.pop(path, {path}) != names for path in names):
             found |= names
+    found.update(path for path, left in same.items() if left != {path})
     return found
 
 
@@ -74,13 +75,17 @@ def _told(entry: Entry) -> Entry:
     return entry._replace(path=b"", size=entry.size if entry.kind is Kind.FILE else 0)
 
 
-def _names(tree: Tree) -> Mapping[tuple[int, int], set[bytes]]:
-    """All paths but directories, by the file that they are."""
-    found: dict[tuple[int, int], set[bytes]] = {}
+def _several(tree: Tree) -> list[set[bytes]]:
+    """The paths of each file that has more than one."""
+    found: dict[tuple[int, int, bytes], set[bytes]] = {}
     for path, node in tree.walk():
-        if node.entry.kind is not Kind.DIR:
-            found.setdefault((node.layer, node.position), set()).add(path)
-    return found
+        if node.entry.kind is not Kind.DIR and path != node.entry.path:
+            found.setdefault((node.layer, node.position, node.entry.path), set()).add(path)
+    for (layer, position, first), paths in found.items():
+        at_first = tree.get(first)
+        if at_first is not None and (at_first.layer, at_first.position) == (layer, position):
+            paths.add(first)
+    return list(found.values())
 
 
 def _folders(upper: Tree, changed: Collection[bytes], deleted: Sequence[bytes]) -> list[bytes]:

@@ -81,6 +81,22 @@ def digests(fileobj: Reader, media_type: str | None, wanted: Collection[Key]) ->
     return _complete(found, wanted)
 
 
+def hashed(fileobj: Reader, media_type: str | None, wanted: bytearray) -> Iterator[tuple[int, bytes]]:
+    """(position, SHA-256) of the regular files whose position has a byte other than 0 in `wanted`, in order.
+
+    Raises `LayerError` where one is missing.
+    """
+    position = -1
+    for position, member, body in rows(fileobj, media_type):
+        if wanted[position]:
+            if member.kind is not Kind.FILE:
+                break
+            yield position, bytes.fromhex(_copy(body, None))
+        if position == len(wanted) - 1:
+            return
+    raise LayerError(f"the layer has no regular file at position {position}")
+
+
 def _chosen(fileobj: Reader, media_type: str | None, wanted: Collection[Key]) -> Iterator[tuple[Key, Body]]:
     if not wanted:
         return
