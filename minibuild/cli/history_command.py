@@ -25,11 +25,7 @@ def command(
     no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Do not cut long lines.")] = False,
 ) -> None:
     with reported(), open_store() as store:
-        images = LocalImages(store)
-        reference = Reference.parse(image)
-        found = images.find(reference)
-        if found is None:
-            raise images.unknown(reference)
+        found = LocalImages(store).get(Reference.parse(image))
         sizes = [layer.size for layer in found.layers]
         rows = []
         for line in found.config.history:

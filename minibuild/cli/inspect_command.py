@@ -19,11 +19,8 @@ def register(app: typer.Typer) -> None:
 
 def command(image: Annotated[str, typer.Argument(help="Name of an image.")]) -> None:
     with reported(), open_store() as store:
-        images = LocalImages(store)
         reference = Reference.parse(image)
-        found = images.find(reference)
-        if found is None:
-            raise images.unknown(reference)
+        found = LocalImages(store).get(reference)
         document = {
             "name": str(reference),
             "digest": found.digest,

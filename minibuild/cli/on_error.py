@@ -13,6 +13,8 @@ import threading
 import tty
 from pathlib import Path
 
+from minibuild_store.files import write_all
+
 from minibuild.cli.sink import Sink
 from minibuild.engine.failure import FailedStep
 from minibuild.errors import Cancelled, MinibuildError, UsageError
@@ -140,19 +142,14 @@ def _pump(ours: int, outer: int, over: int) -> None:
                 data = os.read(ours, _CHUNK)
             except OSError:  # nobody has the other end
                 return
-            _write(outer, data)
+            write_all(outer, data)
         elif over in ready:
             return
         if 0 in ready:
             data = os.read(0, _CHUNK)
             if not data:
                 sources.remove(0)
-            _write(ours, data or b"\x04")
-
-
-def _write(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
+            write_all(ours, data or b"\x04")
 
 
 def _copy_size(ours: int) -> None:

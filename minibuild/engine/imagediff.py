@@ -56,11 +56,7 @@ def diff_images(
 ) -> ImageDiff:
     """What has to be done to `before` to have `after`; both are images of this store."""
     images = LocalImages(store)
-    old, new = images.find(before), images.find(after)
-    for name, image in ((before, old), (after, new)):
-        if image is None:
-            raise images.unknown(name)
-    assert old is not None and new is not None
+    old, new = images.get(before), images.get(after)
     with Session(
         store, BuildRequest(context=None, registry=options or RegistryOptions()), lambda _: None
     ) as session:

@@ -48,6 +48,13 @@ class LocalImages:
         named = self.named(reference, platform)
         return None if named is None else named.image
 
+    def get(self, reference: Reference) -> ResolvedImage:
+        """As `find`; raises `UsageError` where it is not known."""
+        found = self.find(reference)
+        if found is None:
+            raise self.unknown(reference)
+        return found
+
     def named(self, reference: Reference, platform: Platform | None = None) -> NamedImage | None:
         tagged = self._tags.get(str(reference))
         if tagged is not None:

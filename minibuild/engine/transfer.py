@@ -87,13 +87,9 @@ def _export(
     stdout: BinaryIO | None,
 ) -> ExportResult:
     images = LocalImages(store)
-    found = images.find(names[0])
-    if found is None:
-        raise images.unknown(names[0])
+    found = images.get(names[0])
     for name in names[1:]:
-        other = images.find(name)
-        if other is None:
-            raise images.unknown(name)
+        other = images.get(name)
         if other.digest != found.digest:
             raise UsageError(
                 f"{names[0].familiar} and {name.familiar} are different images", cure="Save them one by one."

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from minibuild.errors import OutputError
@@ -26,7 +26,7 @@ from minibuild.exporters.index import (
     merged_index,
     named,
 )
-from minibuild.exporters.target import TEMPORARY, Writer, reporting, temporary_name
+from minibuild.exporters.target import TEMPORARY, Writer, replacing, reporting, temporary_name
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
 
@@ -146,7 +146,7 @@ class _Folder:
         self._made.append(target)
 
     def _replace(self, target: str, source: Path, descriptor: Descriptor) -> None:
-        with self._temporary(target, 0o444) as fd:
+        with self._becoming(target, 0o444) as fd:
             if not _clone(source, fd):
                 Writer(fd).copy(source, descriptor)
 
@@ -156,7 +156,7 @@ class _Folder:
         if _size(target) == descriptor.size:
             return
         # writable, unlike the store's: skopeo writes manifests over themselves, in place
-        with self._temporary(target, 0o644) as fd:
+        with self._becoming(target, 0o644) as fd:
             Writer(fd).write(data)
         self._made.append(target)
 
@@ -166,10 +166,10 @@ class _Folder:
         data = merged_index(self._index, entries, where=index)
         layout = f"{self._dest}/{LAYOUT_FILE}"
         if _size(layout) is None:
-            with self._temporary(layout, 0o644) as fd:
+            with self._becoming(layout, 0o644) as fd:
                 Writer(fd).write(LAYOUT_BYTES)
             self._made.append(layout)
-        with self._temporary(index, 0o644) as fd:
+        with self._becoming(index, 0o644) as fd:
             Writer(fd).write(data)
 
     def undo(self) -> None:
@@ -187,21 +187,9 @@ class _Folder:
             self._algorithms.add(algorithm)
         return f"{self._dest}/blobs/{algorithm}/{descriptor.digest.hex}"
 
-    @contextmanager
-    def _temporary(self, target: str, mode: int) -> Iterator[int]:
+    def _becoming(self, target: str, mode: int) -> AbstractContextManager[int]:
         """A file that becomes `target` when the block ends well."""
-        path = f"{self._dest}/{temporary_name()}"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            try:
-                yield fd
-            finally:
-                os.close(fd)
-            os.replace(path, target)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(path)
-            raise
+        return replacing(f"{self._dest}/{temporary_name()}", target, mode)
 
 
 def _size(path: str) -> int | None:

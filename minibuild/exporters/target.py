@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minibuild_store.errors import BlobDamaged
+from minibuild_store.files import write_all
 
 from minibuild.errors import OutputError
 from minibuild.oci.descriptor import Descriptor
@@ -97,9 +98,7 @@ class Writer:
             assert self._stream is not None
             self._stream.write(data)
             return
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        write_all(self._fd, data)
 
     def copy(self, source: Path, descriptor: Descriptor) -> None:
         """All of a blob's file; raises `BlobDamaged` where its size is not the descriptor's."""
@@ -200,16 +199,23 @@ def _replacing(dest: Path, path: Path, mode: int) -> Iterator[Writer]:
     temporary = path.with_name(temporary_name())
     with reporting(dest):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with replacing(temporary, path, 0o666) as fd:
+            if mode:
+                os.fchmod(fd, stat.S_IMODE(mode))
+            yield Writer(fd)
+
+
+@contextmanager
+def replacing(temporary: Path | str, path: Path | str, mode: int) -> Iterator[int]:
+    """A new file that becomes `path` when the block ends well, and is removed when not."""
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
         try:
-            try:
-                if mode:
-                    os.fchmod(fd, stat.S_IMODE(mode))
-                yield Writer(fd)
-            finally:
-                os.close(fd)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+            yield fd
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
