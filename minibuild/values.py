@@ -2,16 +2,21 @@
 
 `dataclasses` compiles half a dozen methods for every class, half a millisecond each: for the hundred
 classes of a build, more than everything else that is loaded. Here the methods are shared and read the
-class's own table of fields; only ``__init__`` is compiled, when a class is first instantiated. What can
-be written is the part of `dataclasses` that this program uses, under the same names, and
+class's own table of fields; only ``__init__`` is compiled, once a class has had so many instances that it
+pays. What can be written is the part of `dataclasses` that this program uses, under the same names, and
 `dataclasses.fields`, `replace` and `is_dataclass` take the instances for what they are.
+
+Named tuples of the same kind are the store's (`minibuild_store.tuples`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar, cast, dataclass_transform, overload
+from typing import Any, TypeVar, cast, dataclass_transform, overload
+
+from minibuild_store.tuples import WORTH_COMPILING
+from minibuild_store.tuples import NamedTuple as NamedTuple
 
 _T = TypeVar("_T")
 _MISSING: Any = object()
@@ -21,12 +26,16 @@ class FrozenInstanceError(AttributeError):
     """An attribute of a frozen instance was set or deleted."""
 
 
-class _Field(NamedTuple):
-    default: Any = _MISSING
-    factory: Any = _MISSING
-    compare: bool = True
-    repr: bool = True
-    kw_only: bool = False
+class _Field:
+    """What is known of a field; a plain class, as there is one for every default of every class."""
+
+    __slots__ = ("compare", "default", "factory", "kw_only", "repr")
+
+    def __init__(
+        self, default: Any, factory: Any = _MISSING, compare: bool = True, repr: bool = True, *, kw_only: bool
+    ) -> None:
+        self.default, self.factory = default, factory
+        self.compare, self.repr, self.kw_only = compare, repr, kw_only
 
 
 @overload
@@ -39,7 +48,7 @@ def field(
     *, default: Any = _MISSING, default_factory: Any = _MISSING, compare: bool = True, repr: bool = True
 ) -> Any:
     """As `dataclasses.field`."""
-    return _Field(default, default_factory, compare, repr)
+    return _Field(default, default_factory, compare, repr, kw_only=False)
 
 
 @dataclass_transform(field_specifiers=(field,))
@@ -72,11 +81,18 @@ def asdict(instance: object) -> dict[str, Any]:
 def _made(cls: type[_T], frozen: bool, kw_only: bool) -> type[_T]:
     own: dict[str, _Field] = {}
     members = dict(cls.__dict__)
+    plain = _Field(_MISSING, kw_only=kw_only)
     for name, annotation in members.get("__annotations__", {}).items():
-        if not str(annotation).startswith("ClassVar"):
-            default = members.pop(name, _MISSING)
-            found = default if isinstance(default, _Field) else _Field(default)
-            own[name] = found._replace(kw_only=kw_only)
+        if str(annotation).startswith("ClassVar"):
+            continue
+        default = members.pop(name, _MISSING)
+        if default is _MISSING:
+            own[name] = plain
+        elif isinstance(default, _Field):
+            own[name] = default
+            default.kw_only = kw_only
+        else:
+            own[name] = _Field(default, kw_only=kw_only)
     fields: dict[str, _Field] = {}
     for base in reversed(cls.__mro__[1:-1]):
         fields.update(base.__dict__.get("__fields__", {}))
@@ -84,13 +100,14 @@ def _made(cls: type[_T], frozen: bool, kw_only: bool) -> type[_T]:
     for name in ("__dict__", "__weakref__"):
         members.pop(name, None)
     compared = [name for name, one in fields.items() if one.compare]
+    members["__qualname__"] = cls.__qualname__
     members["__slots__"] = tuple(own)
     members["__fields__"] = fields
-    members["__dataclass_fields__"] = _Described()
-    members["__match_args__"] = tuple(name for name, one in fields.items() if not one.kw_only)
+    members["__dataclass_fields__"] = _DESCRIBED
+    members["__match_args__"] = tuple([name for name, one in fields.items() if not one.kw_only])
     # the values that two instances are compared by, in one call
     members["__compared__"] = attrgetter(*compared) if compared else type
-    members["__init__"] = _first_init
+    members["__init__"] = _first_init(fields, members["__match_args__"])
     members.setdefault("__repr__", _repr)
     members.setdefault("__eq__", _eq)
     if frozen:
@@ -101,12 +118,29 @@ def _made(cls: type[_T], frozen: bool, kw_only: bool) -> type[_T]:
     return cast("type[_T]", kind(cls.__name__, cls.__bases__, members))
 
 
-def _first_init(self: Any, /, *args: Any, **kwargs: Any) -> None:
-    """Stands for ``__init__`` until the first instance is made."""
-    kind: Any = next(cls for cls in type(self).__mro__ if "__fields__" in cls.__dict__)
-    made = _compiled_init(kind)
-    kind.__init__ = made
-    made(self, *args, **kwargs)
+def _first_init(fields: dict[str, _Field], places: tuple[str, ...]) -> Any:
+    """The ``__init__`` of a class until it is worth compiling, or a call is wrong and has to be refused."""
+    left = WORTH_COMPILING
+
+    def __init__(self: Any, /, *args: Any, **kwargs: Any) -> None:
+        nonlocal left
+        left -= 1
+        named = {**dict(zip(places, args, strict=False)), **kwargs}
+        if left >= 0 and len(named) == len(args) + len(kwargs) and named.keys() <= fields.keys():
+            for name, one in fields.items():
+                value = named.get(name, one.default)
+                if value is _MISSING and one.factory is not _MISSING:
+                    value = one.factory()
+                if value is _MISSING:
+                    break
+                object.__setattr__(self, name, value)
+            else:
+                return
+        kind: Any = next(cls for cls in type(self).__mro__ if cls.__dict__.get("__init__") is __init__)
+        kind.__init__ = made = _compiled_init(kind)
+        made(self, *args, **kwargs)
+
+    return __init__
 
 
 def _compiled_init(kind: Any) -> Any:
@@ -177,3 +211,6 @@ class _Described:
             described.append((name, Any, dataclasses.field(**options)))
         twin: Any = dataclasses.make_dataclass(owner.__name__, described)
         return twin.__dataclass_fields__
+
+
+_DESCRIBED = _Described()

@@ -5,7 +5,11 @@ import dataclasses
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from minibuild_store.tuples import WORTH_COMPILING
 
+from minibuild import values
 from minibuild.values import FrozenInstanceError, asdict, dataclass, field, replace
 
 
@@ -107,3 +111,35 @@ def test_the_standard_library_takes_them_for_data_classes():
     assert dataclasses.is_dataclass(Point)
     assert [one.name for one in dataclasses.fields(Derived)] == ["name", "tags", "size"]
     assert dataclasses.replace(Point(1, 2), x=7) == Point(7, 2)
+
+
+def plan(module, kw_only):
+    """A class with every sort of field, of ours or of `dataclasses`."""
+
+    @module.dataclass(frozen=True, slots=True, kw_only=kw_only)
+    class Plan:
+        a: int
+        b: int = 1
+        c: list[int] = module.field(default_factory=lambda: [2])
+
+    return Plan
+
+
+@given(
+    st.lists(st.integers(3, 9), max_size=4),
+    st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.integers(3, 9)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_call_gives_what_it_gives_there(args, kwargs, kw_only, worn):
+    def outcome(cls):
+        try:
+            value = cls(*args, **kwargs)
+        except TypeError as refused:
+            return str(refused)
+        return value.a, value.b, value.c
+
+    kind = plan(values, kw_only)
+    for _ in range(WORTH_COMPILING if worn else 0):
+        kind(a=1)
+    assert outcome(kind) == outcome(plan(dataclasses, kw_only))

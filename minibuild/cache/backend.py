@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import IO, NamedTuple, Protocol, cast
+from typing import IO, Protocol, cast
 
 from minibuild_store.blobs import Blobs
 
@@ -14,6 +14,7 @@ from minibuild.errors import UsageError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
 from minibuild.registry.client import Registry
+from minibuild.values import NamedTuple
 
 _BUILT_IN: Mapping[str, str] = {
     "registry": "minibuild.cache.registrycache",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from minibuild_store.store import Store
 
 from minibuild.cache.align import aligned
 from minibuild.cache.journal import FORMAT, Cause, StageRow, StepRow
 from minibuild.errors import UsageError
-from minibuild.values import dataclass
+from minibuild.values import NamedTuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)

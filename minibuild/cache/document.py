@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import InvalidDigest
@@ -14,6 +14,7 @@ from minibuild.errors import MinibuildError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import Layer
 from minibuild.oci.mediatype import OCI_MANIFEST
+from minibuild.values import NamedTuple
 
 FORMAT = "minibuild-cache"
 VERSION = 1

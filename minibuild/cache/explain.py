@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from minibuild_store.store import Store
 
@@ -22,6 +22,7 @@ from minibuild.cache.builds import BuildRecord, Builds
 from minibuild.cache.journal import Cause, Journal, StageRow, StepRow
 from minibuild.cache.parts import FindListing, Labels, own_cause
 from minibuild.cache.steps import Evictor, StepCache
+from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild.cache.lastbuild import SharedBuild

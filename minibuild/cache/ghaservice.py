@@ -11,7 +11,7 @@ import hashlib
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from minibuild.cache.ghatoken import Place
 from minibuild.cache.ghawire import Taken, Wire, says_taken
 from minibuild.registry.message import Body, Request
 from minibuild.registry.parallel import Job, run_all, stop_if
+from minibuild.values import NamedTuple
 
 VERSION = hashlib.sha256(b"minibuild-cache-1").hexdigest()
 """The name space of our entries: clients hash what an entry is made of, and see no entries of others."""

@@ -9,10 +9,9 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from minibuild.errors import UsageError
-from minibuild.values import dataclass, field
+from minibuild.values import NamedTuple, dataclass, field
 
 _V2_HOST = "results-receiver.actions.githubusercontent.com"
 _WRITE = 2

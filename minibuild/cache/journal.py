@@ -11,9 +11,10 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from minibuild_store.store import Store
+
+from minibuild.values import NamedTuple
 
 FORMAT = 1
 KEPT = 400

@@ -12,13 +12,14 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from minibuild.cache.builds import BuildRecord
 from minibuild.cache.journal import Journal, StageRow, StepRow
 from minibuild.cache.listings import DIGITS, shortened
 from minibuild.cache.parts import UNKNOWN_SECRET, listings_of
 from minibuild.credentials import redacted
+from minibuild.values import NamedTuple
 
 VERSION = 1
 LARGEST = 512 << 10

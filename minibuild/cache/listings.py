@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from minibuild.cache.journal import Cause
+from minibuild.values import NamedTuple
 
 Listing = Callable[[], Iterator[bytes]]
 """Gives, from the start at each call, a line for each file: its path, NUL, type, mode, owner, content."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from minibuild_store.store import Store
 
 from minibuild.oci.image import Layer
+from minibuild.values import NamedTuple
 
 
 class MountIdentity(NamedTuple):

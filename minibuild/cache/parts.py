@@ -6,10 +6,11 @@ import difflib
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from minibuild.cache.journal import Cause
 from minibuild.credentials import redacted
+from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild.cache.listings import Listing

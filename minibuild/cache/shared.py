@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
 
 from minibuild_store.blobs import Blobs
 from minibuild_store.digest import Digest
@@ -21,6 +20,7 @@ from minibuild.cache.spec import CacheSpec
 from minibuild.errors import MinibuildError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
+from minibuild.values import NamedTuple
 
 
 class SharedLayer:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from minibuild.errors import UsageError
 from minibuild.oci.reference import Reference
+from minibuild.values import NamedTuple
 
 _NO_EFFECT = (
     "oci-mediatypes",

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import Layer
+from minibuild.values import NamedTuple
 
 
 class StepRecord(NamedTuple):

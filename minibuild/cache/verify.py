@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import NamedTuple
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged, BlobNotFound, StoreFull
 from minibuild_store.store import Store
 
 from minibuild.cache.steps import Eviction, StepCache
+from minibuild.values import NamedTuple
 
 _THREADS = 4
 _CHUNK = 1 << 20

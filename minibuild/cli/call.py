@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 from minibuild_store.store import Store
 
@@ -12,6 +12,7 @@ from minibuild.cli.sink import Sink
 from minibuild.credentials import redacted
 from minibuild.engine.request import BuildRequest
 from minibuild.errors import UsageError
+from minibuild.values import NamedTuple
 
 _CALLS = ("build", "check", "outline", "targets")
 

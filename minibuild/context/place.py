@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from minibuild.context.links import follow
 from minibuild.context.rows import Match, Row
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Entry, Kind
+from minibuild.values import NamedTuple
 
 Content = bytes | None
 

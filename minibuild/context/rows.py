@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from minibuild.layers.entry import Entry
+from minibuild.values import NamedTuple
 
 
 class Row(NamedTuple):

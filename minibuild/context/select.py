@@ -10,13 +10,13 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from minibuild.context.rows import Match, Row, View
 from minibuild.dockerfile.gomatch import match as go_match
 from minibuild.dockerfile.patterns import PatternList
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Kind
+from minibuild.values import NamedTuple
 
 _WILDCARDS = frozenset("*?[")
 

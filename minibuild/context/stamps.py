@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import xxhash
 
@@ -20,6 +20,7 @@ from minibuild.context.select import matching, split_wildcards
 from minibuild.dockerfile.patterns import PatternList
 from minibuild.errors import MinibuildError
 from minibuild.layers.entry import Kind
+from minibuild.values import NamedTuple
 
 _FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 _FILE_LETTER = Kind.FILE  # a member read from its class is slow

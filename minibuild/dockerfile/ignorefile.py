@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from minibuild.dockerfile.gopath import clean
 from minibuild.dockerfile.gotext import SPACE
 from minibuild.dockerfile.patterns import NO_MATCH, PatternList
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import NamedTuple
 
 
 class IgnoreLine(NamedTuple):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from minibuild.dockerfile.directives import DirectiveReader, check_escape
 from minibuild.dockerfile.gotext import SPACE
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import NamedTuple
 
 # BuildKit's scanner gives up on longer lines, here-documents included.
 LONGEST_LINE = 65_535

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from minibuild.dockerfile import lintrules as rules
 from minibuild.dockerfile.directives import option_text
@@ -18,6 +17,7 @@ from minibuild.dockerfile.parse import with_triggers
 from minibuild.dockerfile.stage import RESERVED_NAMES, find_stage
 from minibuild.dockerfile.words import Expansion, expand
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import NamedTuple
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PLATFORM_NAMES = ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import NamedTuple
 
 from minibuild.dockerfile.directives import option_text, read_directives
 from minibuild.dockerfile.gotext import SPACE, boolean, quote
 from minibuild.dockerfile.suggest import did_you_mean
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import NamedTuple
 
 
 class Rule(NamedTuple):

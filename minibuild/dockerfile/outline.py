@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from minibuild.dockerfile.instruction import Arg, Copy, Dockerfile, Run, Stage
 from minibuild.dockerfile.lintreport import encoded, location
@@ -12,6 +12,7 @@ from minibuild.dockerfile.parse import with_triggers
 from minibuild.dockerfile.stage import find_stage, unknown_stage
 from minibuild.dockerfile.words import expand
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import NamedTuple
 
 
 class OutlineArg(NamedTuple):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from minibuild.dockerfile.gomatch import ANY, compile_glob, has_wildcard, scan
 from minibuild.dockerfile.gopath import clean
 from minibuild.dockerfile.gotext import SPACE
 from minibuild.errors import DockerfileError
+from minibuild.values import NamedTuple
 
 NO_MATCH = -1
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from minibuild.dockerfile.gotext import number, quote
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import NamedTuple
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _CURE = "Write a port or a range, with /tcp, /udp or /sctp behind it, such as 80 or 8000-8010/udp."

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from minibuild.dockerfile.execform import parse_array
 from minibuild.dockerfile.flags import split_flags
 from minibuild.dockerfile.gotext import SPACE, split_blanks
 from minibuild.dockerfile.instruction import Heredoc
 from minibuild.errors import SourceRange
+from minibuild.values import NamedTuple
 
 
 class Statement(NamedTuple):

@@ -15,11 +15,11 @@ here-documents). All take the variables as a mapping, so nothing here knows wher
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from minibuild.dockerfile.gotext import quote
 from minibuild.dockerfile.wordlexer import Fault, Lexer, Words
 from minibuild.errors import DockerfileError
+from minibuild.values import NamedTuple
 
 
 class Expansion(NamedTuple):

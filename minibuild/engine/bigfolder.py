@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from minibuild.context.digests import hash_file
 from minibuild.context.passage import Passage
@@ -17,6 +16,7 @@ from minibuild.engine.sources import ContextFiles
 from minibuild.engine.writing import write_layer
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Kind
+from minibuild.values import NamedTuple
 
 
 class Question(NamedTuple):

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from minibuild_store.store import Store
 
@@ -16,7 +16,7 @@ from minibuild.engine.request import BuildRequest, BuildResult
 from minibuild.errors import UsageError
 from minibuild.events import Event, EventSink, silent
 from minibuild.registry.options import RegistryOptions
-from minibuild.values import replace
+from minibuild.values import NamedTuple, replace
 
 if TYPE_CHECKING:
     from minibuild.cache.spec import CacheSpec

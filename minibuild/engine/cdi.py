@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
+
+from minibuild.values import NamedTuple
 
 SPEC_DIRS = (Path("/etc/cdi"), Path("/run/cdi"))
 """Where specifications are looked for unless the caller names folders."""

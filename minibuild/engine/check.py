@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from minibuild_store.store import Store
 
 from minibuild.dockerfile.instruction import Dockerfile
@@ -23,6 +21,7 @@ from minibuild.oci.platform import Platform
 from minibuild.plan.lower import lower
 from minibuild.plan.scope import platform_args
 from minibuild.plan.steps import Source
+from minibuild.values import NamedTuple
 
 
 class Checked(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.layerforms import Layers
 from minibuild.layers.entry import Kind
 from minibuild.layers.tree import Node, Tree
+from minibuild.values import NamedTuple
 
 _DIGEST = 32
 _SLOT_BITS = 32

@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from minibuild_store.store import Store
 
@@ -18,6 +17,7 @@ from minibuild.engine.sources import ContextTree
 from minibuild.errors import UsageError
 from minibuild.events import EventSink, silent
 from minibuild.layers.entry import Kind
+from minibuild.values import NamedTuple
 
 _TYPES = {
     stat.S_IFREG: "file",

@@ -10,7 +10,6 @@ import posixpath
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from minibuild.engine import cdi
 from minibuild.engine.request import AllowedDevice
@@ -18,6 +17,7 @@ from minibuild.engine.session import Session
 from minibuild.errors import DockerfileError, UsageError
 from minibuild.plan.steps import DeviceWish
 from minibuild.sandbox.spec import DeviceMount, FolderMount, Mount
+from minibuild.values import NamedTuple
 
 _CLASS = "org.mobyproject.buildkit.device.class"
 _AUTO_ALLOW = "org.mobyproject.buildkit.device.autoallow"

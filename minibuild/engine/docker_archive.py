@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from minibuild_store.blobs import BlobInfo
 from minibuild_store.digest import Digest
@@ -24,6 +23,7 @@ from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.manifest import Manifest
 from minibuild.oci.reference import Reference
+from minibuild.values import NamedTuple
 
 TABLE = "manifest.json"
 _CURE = "Write it again: docker save -o FILE IMAGE."

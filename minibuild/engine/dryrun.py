@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 from minibuild_store.store import Store
 
@@ -31,6 +30,7 @@ from minibuild.events import EventSink, silent
 from minibuild.plan import keys, steps
 from minibuild.plan.lower import lower
 from minibuild.plan.steps import Plan, Source, StagePlan, Step
+from minibuild.values import NamedTuple
 
 
 class PlannedStep(NamedTuple):

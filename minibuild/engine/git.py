@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from minibuild.context.folder import FolderView
@@ -19,6 +18,7 @@ from minibuild.engine.secrets import secret_value
 from minibuild.engine.session import Session
 from minibuild.errors import DockerfileError, UsageError
 from minibuild.plan.steps import GitItem
+from minibuild.values import NamedTuple
 
 _COMMIT = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _HEX = re.compile(r"[0-9a-fA-F]+\Z")

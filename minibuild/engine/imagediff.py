@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from minibuild_store.store import Store
 
@@ -18,6 +18,7 @@ from minibuild.layers.tree import Node
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.reference import Reference
 from minibuild.registry.options import RegistryOptions
+from minibuild.values import NamedTuple
 
 
 class FileChange(NamedTuple):

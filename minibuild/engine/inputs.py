@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from minibuild.credentials import redacted
 from minibuild.dockerfile.ignorefile import IgnoreFile
@@ -11,6 +11,7 @@ from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
 from minibuild.errors import UsageError
+from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild.engine.remote_context import Remote

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from minibuild.cache.journal import Cause
 from minibuild.cache.steps import StepRecord
@@ -13,6 +13,7 @@ from minibuild.engine.filesystem import Layer
 from minibuild.engine.session import Running, Session
 from minibuild.plan import keys
 from minibuild.plan.steps import StagePlan, Step
+from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild.cache.explain import Explainer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import StoreBusy, StoreError
@@ -22,6 +22,7 @@ from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import Layer
 from minibuild.sandbox.client import Sandbox
 from minibuild.sandbox.spec import Rootfs
+from minibuild.values import NamedTuple
 
 WAIT = 20.0
 """Seconds that a mount that another build uses is waited for."""

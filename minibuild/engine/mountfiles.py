@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, TypeVar
 
 from minibuild_store.errors import StoreBusy, StoreFull
 from minibuild_store.store import Store
@@ -29,6 +29,7 @@ from minibuild.layers.tarheader import END, header, padding
 from minibuild.oci.descriptor import Descriptor
 from minibuild.registry.options import RegistryOptions
 from minibuild.sandbox.client import Sandbox
+from minibuild.values import NamedTuple
 
 _MEMBER = re.compile(r"(?:\./)?(index\.json|oci-layout|blobs/sha256/[0-9a-f]{64})\Z")
 _CHUNK = 1 << 20

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 from minibuild.cache.steps import StepRecord
 from minibuild.context.folder import FolderView
@@ -29,7 +28,7 @@ from minibuild.errors import DockerfileError, LayerError, UsageError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.plan.giturl import parse_git_url
 from minibuild.plan.steps import GitItem, UrlItem
-from minibuild.values import replace
+from minibuild.values import NamedTuple, replace
 
 _NAME = "context"  # what BuildKit calls a file that it fetched as a context
 _MODE = 0o600

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
 
 from minibuild.errors import UsageError
 from minibuild.oci.platform import Platform
+from minibuild.values import NamedTuple
 
 _KEY = re.compile(r"annotation(?:-([a-zA-Z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)\Z", re.IGNORECASE)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 from minibuild.exporters.assemble import Assembly
 from minibuild.exporters.gather import local_files
@@ -18,6 +17,7 @@ from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.tarheader import END, header, padding
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
+from minibuild.values import NamedTuple
 
 
 class _Member(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from minibuild_store.digest import Digest
 
@@ -14,7 +14,7 @@ from minibuild.exporters.image import Image, ImageLayer
 from minibuild.oci import mediatype
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.manifest import Index, Manifest, normal
-from minibuild.values import replace
+from minibuild.values import NamedTuple, replace
 
 MediaTypes = Literal["oci", "docker"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from minibuild.exporters.annotations import Annotation
 from minibuild.exporters.image import BlobSource, ExportResult, Image
 from minibuild.oci.reference import Reference
+from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild_store.store import Store

@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from minibuild.lab.costs import cost_note
 from minibuild.lab.measures import Measured, Summary, measure
 from minibuild.lab.proposals import Proposal, dockerfile_proposals, ignorable, ignore_proposal
 from minibuild.lab.replay import Outcome, Replay, Replayer, check_built
 from minibuild.lab.variants import Variant, Written
+from minibuild.values import NamedTuple
 
 _ROUNDS = 12
 _LEAST_SHARE = 0.001

@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
+
+from minibuild.values import NamedTuple
 
 WIDTH = 1200
 HEIGHT = 260

@@ -17,10 +17,11 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from minibuild.errors import UsageError
 from minibuild.plan import steps
+from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild_store.store import Store

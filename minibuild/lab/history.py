@@ -11,9 +11,10 @@ import os
 import subprocess
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple
+from typing import IO
 
 from minibuild.errors import UsageError
+from minibuild.values import NamedTuple
 
 _CHUNK = 1 << 20
 _FOLDER = b"40000"

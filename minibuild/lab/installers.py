@@ -11,7 +11,9 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+from minibuild.values import NamedTuple
 
 ReadFile = Callable[[str], bytes | None]
 """Gives a file of the context by its path; None where it is not there, or is ignored."""

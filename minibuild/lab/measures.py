@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from minibuild.lab.replay import Built, Outcome, Replay
+from minibuild.values import NamedTuple
 
 RESAMPLES = 2000
 LEVEL = 0.95

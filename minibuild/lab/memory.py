@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from minibuild.lab.costs import Costs
 from minibuild.lab.shelf import Shelf
 from minibuild.lab.standin import LayerTable, RunOutput
-from minibuild.values import dataclass, field
+from minibuild.values import NamedTuple, dataclass, field
 
 
 class StepRow(NamedTuple):

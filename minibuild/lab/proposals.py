@@ -10,13 +10,13 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.dockerfile.parse import parse
 from minibuild.lab.installers import dependency_install, system_install
 from minibuild.lab.view import Snapshot
+from minibuild.values import NamedTuple
 
 SPLIT_RULE = (
     "the command is an installer that reads nothing but these manifests, which name no local files and run "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from minibuild_store.store import Store
 
@@ -26,7 +25,7 @@ from minibuild.lab.variants import Variant
 from minibuild.lab.view import GitFiles, GitView, Memo, Snapshot
 from minibuild.plan.lower import lower
 from minibuild.plan.steps import Plan
-from minibuild.values import dataclass, field
+from minibuild.values import NamedTuple, dataclass, field
 
 
 class Built(NamedTuple):

@@ -15,9 +15,10 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from minibuild.errors import UsageError
+from minibuild.values import NamedTuple
 
 FORMAT = "minibuild-trace"
 VERSION = 1

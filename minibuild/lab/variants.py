@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.errors import UsageError
 from minibuild.lab.history import History
 from minibuild.lab.shelf import Room
 from minibuild.lab.view import Snapshot
+from minibuild.values import NamedTuple
 
 
 class Written(NamedTuple):

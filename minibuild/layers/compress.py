@@ -8,10 +8,11 @@ writer feeds a `Compressor` pieces of exactly `CHUNK` bytes and then the rest.
 from __future__ import annotations
 
 import zlib
-from typing import IO, Final, Literal, NamedTuple, Protocol, cast
+from typing import IO, Final, Literal, Protocol, cast
 
 from minibuild.errors import LayerError, UsageError
 from minibuild.oci import mediatype
+from minibuild.values import NamedTuple
 
 Algorithm = Literal["zstd", "gzip", "uncompressed"]
 

@@ -11,10 +11,12 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import xxhash
 from minibuild_store.extents import BLOCK, blocks, share
+
+from minibuild.values import NamedTuple
 
 _Answer = TypeVar("_Answer")
 _FILES = 100_000  # held at once

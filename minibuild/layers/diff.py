@@ -15,13 +15,14 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from minibuild.errors import LayerError
 from minibuild.layers import names
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.whiteout import OVERLAY_OPAQUE, OVERLAY_XATTRS, PREFIX, opaque, whiteout
 from minibuild.layers.writer import LayerWriter
+from minibuild.values import NamedTuple
 
 OWN_XATTRS: Final = b"user.minibuild."
 

@@ -6,7 +6,8 @@ A store may be used in several modes; a snapshot of one form is never taken for 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+
+from minibuild.values import NamedTuple
 
 
 class Form(NamedTuple):

@@ -15,11 +15,12 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from minibuild_store.digest import Digest
 
 from minibuild.layers.compress import CHUNK, Compression
+from minibuild.values import NamedTuple
 
 _SLOTS: Final = 6
 _Bytes = bytes | memoryview

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import NamedTuple
 
 from minibuild.errors import LayerError
+from minibuild.values import NamedTuple
 
 BLOCK = 512
 PATH_MAX = 4096

@@ -8,7 +8,6 @@ of 23,000 paths is there in about 10 ms.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
 
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
@@ -16,6 +15,7 @@ from minibuild.layers.index import LayerIndex
 from minibuild.layers.layout import Layout
 from minibuild.layers.tarformat import show
 from minibuild.layers.whiteout import OPAQUE, PREFIX
+from minibuild.values import NamedTuple
 
 _LINKS_MAX = 40  # as in the kernel (path_resolution(7))
 _SHIFT = 32  # a row is layer << 32 | position

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from minibuild_store.digest import Digest
 
@@ -14,6 +14,7 @@ from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder
 from minibuild.layers.sink import LayerSink, Seen
 from minibuild.layers.tarheader import BLOCK, END, header
+from minibuild.values import NamedTuple
 
 _FILE: Final = Kind.FILE  # a member read from its class is slow
 _entry: Final = Entry._make

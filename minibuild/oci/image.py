@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from minibuild_store.digest import Digest
 
 from minibuild.oci.config import ImageConfig
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
-from minibuild.values import dataclass, field
+from minibuild.values import NamedTuple, dataclass, field
 
 
 class Layer(NamedTuple):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from minibuild.errors import DockerfileError, SourceRange
+from minibuild.values import NamedTuple
 
 _OCTAL = re.compile(r"[0-7]+\Z")
 _CLASSES = {"u": 0o4700, "g": 0o2070, "o": 0o007, "a": 0o6777}

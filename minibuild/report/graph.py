@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from html import escape
-from typing import NamedTuple
 
 from minibuild.cache.builds import BuildRecord, waited_for
 from minibuild.cache.journal import StepRow
+from minibuild.values import NamedTuple
 
 _WIDTH, _HEIGHT = 236, 40
 _COLUMN, _ROW = 272, 66

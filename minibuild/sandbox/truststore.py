@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from minibuild.errors import LayerError
+from minibuild.values import NamedTuple
 
 PASSWORD: Final = "changeit"
 

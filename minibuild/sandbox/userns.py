@@ -11,9 +11,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from minibuild.errors import SandboxError
+from minibuild.values import NamedTuple
 
 _FIRST: Final = 100_000
 _RANGES_WANTED: Final = 65536

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from minibuild.errors import Cancelled, UsageError
 from minibuild.sandbox.client import Sandbox
 from minibuild.sandbox.executor import Executor
 from minibuild.sandbox.spec import ExitStatus, FolderMount, ProcessSpec, Rootfs, SecretFile, TmpfsMount
+from minibuild.values import NamedTuple
 
 _WAIT = 60.0  # seconds; what takes longer hangs
 

@@ -7,13 +7,14 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, cast
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged, BlobNotFound, InvalidDigest, store_error
 from minibuild_store.files import sync_folder, unlink_quietly, write_all
 from minibuild_store.partial import Partial
 from minibuild_store.session import Session
+from minibuild_store.tuples import NamedTuple
 from minibuild_store.verify import VerifiedReader, hash_file
 
 

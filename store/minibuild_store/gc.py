@@ -16,7 +16,6 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from minibuild_store.digest import Digest
 from minibuild_store.files import Remove, tree_size, unlink_quietly
@@ -25,6 +24,7 @@ from minibuild_store.lock import is_at, remove_idle, try_flock
 from minibuild_store.records import record_files, record_path
 from minibuild_store.session import dead_sessions, lease_files
 from minibuild_store.snapshots import empty_trash, to_trash
+from minibuild_store.tuples import NamedTuple
 
 _BATCH = 64
 

@@ -10,11 +10,11 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from minibuild_store.errors import store_error
 from minibuild_store.files import sync_folder, unlink_quietly, write_all
 from minibuild_store.session import Session
+from minibuild_store.tuples import NamedTuple
 
 _HEAD = struct.Struct("<4sIQ16s")
 _MAGIC = b"mbr1"
