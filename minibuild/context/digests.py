@@ -9,11 +9,12 @@ clock tick would not show in its stamp, so it is never remembered.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
+
+from minibuild_store.shorthash import sha256
 
 from minibuild.context.rows import Match, Row
 from minibuild.context.stamps import Stamp, stamp_of
@@ -47,7 +48,7 @@ class FileDigests:
     """The tables of one context folder `root`."""
 
     def __init__(self, root: str, selections: Records, files: Records, listings: Records) -> None:
-        self._name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
+        self._name = sha256(os.fsencode(os.path.realpath(root))).hexdigest()
         self._selections = selections
         self._files = files
         self._listings = listings
@@ -94,7 +95,7 @@ class FileDigests:
         return known[16:].decode() if stamp is not None and known[:16] == stamp else None
 
     def _selection(self, selection: str) -> str:
-        return f"{self._name}-{hashlib.sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"
+        return f"{self._name}-{sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
     def save(self) -> None:
         """Keep what was hashed for the next build."""
@@ -154,6 +155,8 @@ def content_digest(matches: Iterable[Match], digests: dict[bytes, str], *, modes
 
     Without `modes` those that will all be set to one do not enter either.
     """
+    import hashlib
+
     total = hashlib.sha256()
     for match in matches:
         lines = [content_head(match.name)]
@@ -258,6 +261,8 @@ def _hash_files(rows: Sequence[Row]) -> list[str]:
 
 def hash_file(path: bytes, size: int) -> str:
     """The SHA-256 (hex) of a file of about `size` bytes. Extended attributes do not travel with a context."""
+    import hashlib
+
     descriptor = open_file(path)
     try:
         # one read tells that there is no more than expected; a large buffer for a small file costs dearly

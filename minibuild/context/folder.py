@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from minibuild.context.links import follow
 from minibuild.context.rows import Row
-from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
+
+if TYPE_CHECKING:
+    from minibuild.dockerfile.ignorefile import IgnoreFile
 
 _KINDS = {
     stat.S_IFREG: Kind.FILE,

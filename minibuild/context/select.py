@@ -10,13 +10,15 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from minibuild.context.rows import Match, Row, View
-from minibuild.dockerfile.gomatch import match as go_match
-from minibuild.dockerfile.patterns import PatternList
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Kind
 from minibuild.values import NamedTuple
+
+if TYPE_CHECKING:
+    from minibuild.dockerfile.patterns import PatternList
 
 _WILDCARDS = frozenset("*?[")
 
@@ -31,10 +33,19 @@ class NothingThere(DockerfileError):
 
 def select(view: View, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> list[Match]:
     """The matches of `pattern`, in order; raises `NothingThere` where a plain path does not exist."""
-    excluded = PatternList(exclude) if exclude else None
+    excluded = patterns(exclude)
     if parents:
         return _with_parents(view, pattern, excluded)
     return [_match(view, path, excluded) for path in matching(view, pattern)]
+
+
+def patterns(texts: tuple[str, ...]) -> PatternList | None:
+    """What matches one of `texts`, None where there are none."""
+    if not texts:
+        return None
+    from minibuild.dockerfile.patterns import PatternList
+
+    return PatternList(texts)
 
 
 def matching(view: View, pattern: str) -> list[bytes]:
@@ -70,6 +81,8 @@ def has_wildcard(text: str) -> bool:
 
 
 def _glob(view: View, base: bytes, wild: str) -> list[bytes]:
+    from minibuild.dockerfile.gomatch import match as go_match
+
     depth = wild.count("/")
     found: list[bytes] = []
 
@@ -160,7 +173,7 @@ def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> lis
     plain = not has_wildcard(pivot) and not has_wildcard(rest)
     if plain:
         _require(view, posixpath.normpath(f"/{pivot}/{rest}").lstrip("/"))
-    included = PatternList([rest]) if rest else None
+    included = patterns((rest,) if rest else ())
     matches = []
     for path in matching(view, pivot):
         root = view.resolve(path)

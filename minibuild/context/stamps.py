@@ -10,17 +10,19 @@ import os
 import stat
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from minibuild.context.folder import FolderView
 from minibuild.context.rows import Match, Row
-from minibuild.context.select import matching, split_wildcards
-from minibuild.dockerfile.patterns import PatternList
+from minibuild.context.select import matching, patterns, split_wildcards
 from minibuild.errors import MinibuildError
 from minibuild.layers.entry import Kind
 from minibuild.values import NamedTuple
+
+if TYPE_CHECKING:
+    from minibuild.dockerfile.patterns import PatternList
 
 _FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 _FILE_LETTER = Kind.FILE  # a member read from its class is slow
@@ -76,7 +78,7 @@ class Stamping:
 
 def stamp_selection(view: FolderView, pattern: str, exclude: tuple[str, ...] = ()) -> bytes | None:
     """The digest in the stamp of what `select` finds, with no row made; None where it has to look itself."""
-    walk = _Walk(view, PatternList(exclude) if exclude else None)
+    walk = _Walk(view, patterns(exclude))
     base, wild = split_wildcards(pattern)
     try:
         for path in matching(view, pattern) if wild else [base]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from minibuild.dockerfile.execform import parse_array
 from minibuild.dockerfile.flags import Flags, Kind, parse_flags
 from minibuild.dockerfile.gotext import SPACE, quote, split_blanks
-from minibuild.dockerfile.healthcheck import HEALTH_FLAGS, build_healthcheck
 from minibuild.dockerfile.heredoc import body, is_opening
 from minibuild.dockerfile.instruction import (
     Arg,
@@ -33,7 +32,6 @@ from minibuild.dockerfile.instruction import (
     Workdir,
 )
 from minibuild.dockerfile.keyvalue import parse_arguments, parse_pairs
-from minibuild.dockerfile.mounts import check_mount, parse_device
 from minibuild.dockerfile.stage import check_stage_name
 from minibuild.dockerfile.suggest import did_you_mean
 from minibuild.dockerfile.syntax import Statement, split_statement
@@ -135,8 +133,11 @@ def _label(st: Statement) -> Label:
 def _run(st: Statement) -> Run:
     flags = parse_flags(st.flags, _RUN_FLAGS)
     network, security = flags.text("network"), flags.text("security")
-    for mount in flags.texts("mount"):
-        check_mount(mount)
+    if flags.texts("mount"):
+        from minibuild.dockerfile.mounts import check_mount
+
+        for mount in flags.texts("mount"):
+            check_mount(mount)
     if network is not None and network not in _NETWORKS:
         raise DockerfileError(
             f"invalid network mode {quote(network)}{did_you_mean(network, _NETWORKS)}",
@@ -147,8 +148,11 @@ def _run(st: Statement) -> Run:
             f"security {quote(security)} is not valid{did_you_mean(security, _SECURITIES)}",
             cure="The modes are sandbox and insecure.",
         )
-    for device in flags.texts("device"):
-        parse_device(device)
+    if flags.texts("device"):
+        from minibuild.dockerfile.mounts import parse_device
+
+        for device in flags.texts("device"):
+            parse_device(device)
     return Run(
         code=st.code.strip(SPACE), where=st.where, comments=st.comments, command=_command(st),
         mounts=flags.texts("mount"), network=network or "", security=security or "",
@@ -259,6 +263,8 @@ def _volume(st: Statement) -> Volume:
 
 
 def _healthcheck(st: Statement) -> Healthcheck:
+    from minibuild.dockerfile.healthcheck import HEALTH_FLAGS, build_healthcheck
+
     kind, _, rest = _first_word(st.rest)
     _at_least_one(st, (kind,) if kind else ())
     array = parse_array(rest)

@@ -13,7 +13,7 @@ from minibuild.errors import DockerfileError
 
 _KEYS = ("syntax", "escape", "check")
 _BLANK = "[\\t\\n\\f\\r ]*"
-_DIRECTIVE = re.compile(rf"([a-zA-Z][a-zA-Z0-9]*){_BLANK}={_BLANK}(.+?){_BLANK}")
+_DIRECTIVE = rf"([a-zA-Z][a-zA-Z0-9]*){_BLANK}={_BLANK}(.+?){_BLANK}"
 
 
 class DirectiveReader:
@@ -29,7 +29,7 @@ class DirectiveReader:
         """The key that `line` sets, or None. Raises DockerfileError where the key is set already."""
         if self.done:
             return None
-        match = _DIRECTIVE.fullmatch(line[1:].lstrip(SPACE)) if line.startswith("#") else None
+        match = re.fullmatch(_DIRECTIVE, line[1:].lstrip(SPACE)) if line.startswith("#") else None
         key = match[1].lower() if match else ""
         if match is None or key not in _KEYS:
             self.done = True

@@ -10,7 +10,7 @@ from minibuild.dockerfile.lines import LineReader, LogicalLine
 from minibuild.dockerfile.words import expand_words
 from minibuild.errors import DockerfileError, SourceRange
 
-_OPENING = re.compile(r"[0-9]*<<(-?)[\t\n\f\r ]*([^<]*)")
+_OPENING = r"[0-9]*<<(-?)[\t\n\f\r ]*([^<]*)"
 
 
 def opening(word: str) -> Heredoc | None:
@@ -18,7 +18,7 @@ def opening(word: str) -> Heredoc | None:
 
     Raises DockerfileError where the delimiter has a quote without its partner.
     """
-    match = _OPENING.fullmatch(word)
+    match = re.fullmatch(_OPENING, word) if "<<" in word else None
     if match is None or not match[2]:
         return None
     names = expand_words(match[2], {}, skip_unset=True)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from minibuild.dockerfile.gotext import SPACE, quote, split_blanks
 from minibuild.dockerfile.instruction import KeyValue
 from minibuild.errors import DockerfileError
 
-_WORD = re.compile(f"[^{SPACE}]+")
-
 
 def split_words(text: str, escape: str) -> list[str]:
     """`text` cut at white space outside quotes; quotes and escapes stay in the words."""
-    if "'" not in text and '"' not in text and escape not in text:
-        return _WORD.findall(text)
+    if "'" not in text and '"' not in text and escape not in text and text.isprintable():
+        return text.split()  # a space is the one white space that is printable
     words: list[str] = []
     at, size = 0, len(text)
     while True:

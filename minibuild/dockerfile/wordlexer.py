@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from minibuild.dockerfile import shellglob
-from minibuild.dockerfile.gotext import SPACE
+from minibuild.dockerfile.gotext import SPACE, quote
+from minibuild.errors import DockerfileError
 
 _DEEPEST = 100  # levels of ${a:-${b:-...}}
 _LARGEST = 1 << 24  # characters that one text may gain by expansion
@@ -294,6 +295,28 @@ class Lexer:
         ch = self.text[self.pos : self.pos + 1]
         self.pos += len(ch)
         return ch
+
+
+def run(lexer: Lexer, words: Words | None = None) -> str:
+    """The whole text expanded, or its pieces put into `words`. Raises DockerfileError."""
+    try:
+        return lexer.scan("", words)
+    except Fault as fault:
+        raise DockerfileError(
+            f"failed to process {quote(_shortened(lexer.text))}: {fault}", cure=_cure(str(fault))
+        ) from None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _cure(fault: str) -> str:
+    if "quote" in fault:
+        return "Close the quote, or put the escape character in front of it to mean the character itself."
+    if "substitution" in fault or "syntax error" in fault:
+        return "Write ${name} or one of its modifiers, or \\$ for a plain dollar."
+    return ""
 
 
 @lru_cache(maxsize=32)

@@ -16,9 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from minibuild.dockerfile.gotext import quote
-from minibuild.dockerfile.wordlexer import Fault, Lexer, Words
-from minibuild.errors import DockerfileError
 from minibuild.values import NamedTuple
 
 
@@ -45,16 +42,20 @@ def expand(
     """
     if not _needs_work(text, escape):
         return Expansion(text.removeprefix("\ufeff"), frozenset(), frozenset())
+    from minibuild.dockerfile.wordlexer import Lexer, run
+
     lexer = Lexer(text, env, escape, skip_unset=skip_unset)
     lexer.keep_quotes = keep_quotes
-    result = _run(lexer)
+    result = run(lexer)
     return Expansion(result, frozenset(lexer.used), frozenset(lexer.unmatched))
 
 
 def expand_raw(text: str, env: Mapping[str, str], *, escape: str = "\\") -> Expansion:
     """Like `expand`, but a quote is a character like any other (escapes are still taken off)."""
+    from minibuild.dockerfile.wordlexer import Lexer, run
+
     lexer = Lexer(text, env, escape, quotes=False)
-    result = _run(lexer)
+    result = run(lexer)
     return Expansion(result, frozenset(lexer.used), frozenset(lexer.unmatched))
 
 
@@ -72,34 +73,15 @@ def expand_words(
     White space inside a value splits too, unless the reference is quoted. Empty words vanish, quoted or
     not. `keep_quotes` and `keep_escapes` keep those characters in the words. Raises DockerfileError.
     """
+    from minibuild.dockerfile.wordlexer import Lexer, Words, run
+
     lexer = Lexer(text, env, escape, skip_unset=skip_unset)
     lexer.keep_quotes = keep_quotes
     lexer.raw_escapes = keep_escapes
     words = Words()
-    _run(lexer, words)
+    run(lexer, words)
     return words.finish()
-
-
-def _run(lexer: Lexer, words: Words | None = None) -> str:
-    try:
-        return lexer.scan("", words)
-    except Fault as fault:
-        raise DockerfileError(
-            f"failed to process {quote(_shortened(lexer.text))}: {fault}", cure=_cure(str(fault))
-        ) from None
 
 
 def _needs_work(text: str, escape: str) -> bool:
     return "$" in text or escape in text or "'" in text or '"' in text
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 200 else text[:200] + "..."
-
-
-def _cure(fault: str) -> str:
-    if "quote" in fault:
-        return "Close the quote, or put the escape character in front of it to mean the character itself."
-    if "substitution" in fault or "syntax error" in fault:
-        return "Write ${name} or one of its modifiers, or \\$ for a plain dollar."
-    return ""

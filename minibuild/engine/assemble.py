@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import Mapping, Sequence
 
 from minibuild.engine.solve import StageResult
@@ -78,8 +78,10 @@ def _last_time(lines: Sequence[History]) -> str:
 
 def rfc3339(seconds: float) -> str:
     """`seconds` since the epoch as RFC 3339 in UTC, without a fraction where there is none."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    if moment.microsecond:
-        text += f".{moment.microsecond:06d}".rstrip("0")
+    whole = int(seconds)
+    micros = round((seconds - whole) * 1_000_000)  # datetime rounds so, too, and takes a millisecond to load
+    carry, micros = divmod(micros, 1_000_000)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole + carry))
+    if micros:
+        text += f".{micros:06d}".rstrip("0")
     return text + "Z"

@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine.address import is_remote
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.images import LocalImages
@@ -20,6 +19,7 @@ from minibuild.oci.reference import Reference
 from minibuild.plan.steps import FromContext, FromImage, GitItem, Source, UrlItem
 
 if TYPE_CHECKING:
+    from minibuild.dockerfile.ignorefile import IgnoreFile
     from minibuild.engine.remote_context import Remote
 
 
@@ -167,9 +167,12 @@ class ImageBases:
         value = self._contexts.get(name) or self._contexts[f"{name}:latest"]
         folder = Path(value.removeprefix("file://"))
         try:
-            return folder, IgnoreFile.parse((folder / ".dockerignore").read_bytes(), ".dockerignore")
+            text = (folder / ".dockerignore").read_bytes()
         except OSError:
             return folder, None
+        from minibuild.dockerfile.ignorefile import IgnoreFile
+
+        return folder, IgnoreFile.parse(text, ".dockerignore")
 
     def context_tree(self, name: str) -> Filesystem | None:
         """The layers behind the context `name`, where it was no folder."""

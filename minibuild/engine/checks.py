@@ -5,13 +5,13 @@ Only where the findings are to stop the build (``error=true``) are they looked f
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild_store.shorthash import sha256
+
 from minibuild.dockerfile.instruction import Arg, Dockerfile
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.inputs import Inputs
@@ -23,6 +23,7 @@ from minibuild.plan.scope import platform_args
 from minibuild.plan.steps import FromImage, Plan, Source
 
 if TYPE_CHECKING:
+    from minibuild.dockerfile.ignorefile import IgnoreFile
     from minibuild.dockerfile.lint import Base
     from minibuild.dockerfile.lintrules import Finding, LintOptions
 
@@ -110,7 +111,7 @@ class Checks:
             str(request.platform), [stage.index for stage in self._plan.stages], bases,
             [line.text for line in self._ignore.patterns] if self._ignore is not None else None,
         ]  # fmt: skip
-        return hashlib.sha256(json.dumps(document).encode()).digest()
+        return sha256(json.dumps(document).encode()).digest()
 
     def _run(self) -> list[Finding]:
         origins = {stage.index: stage.base for stage in self._plan.stages}

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from minibuild_store.shorthash import sha256
+
 from minibuild.context.digests import hash_file
-from minibuild.context.place import Lower, Nothing, Owner, Placement
 from minibuild.context.rows import Match, Row
 from minibuild.context.select import NothingThere, begin, plain, select
-from minibuild.engine.accounts import owner_of
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
-from minibuild.engine.writing import write_layer
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Entry, Kind
-from minibuild.plan import chmod, steps
+from minibuild.plan import steps
 from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
+    from minibuild.context.place import Lower, Owner, Placement
     from minibuild.engine.bigfolder import BigFolder
     from minibuild.engine.fetched import Fetched
     from minibuild.layers.tree import Tree
@@ -95,7 +94,7 @@ def gather(
                 gathered.contents[number] = _path_digest(gathered, number, pattern)
             case steps.InlineItem(_, content):
                 data = content.encode("utf-8", "surrogateescape")
-                gathered.contents[number] = hashlib.sha256(data).hexdigest()
+                gathered.contents[number] = sha256(data).hexdigest()
             case steps.UrlItem() | steps.GitItem():
                 from minibuild.engine.fetch import fetch
 
@@ -110,7 +109,11 @@ def _selection(step: steps.CopyStep, pattern: str) -> str:
 
 def _keeps_modes(step: steps.CopyStep) -> bool:
     """Whether the modes of what is copied matter: no --chmod sets them all to one."""
-    return step.unpack or not step.chmod or chmod.octal(step.chmod) is None
+    if step.unpack or not step.chmod:
+        return True
+    from minibuild.plan.chmod import octal
+
+    return octal(step.chmod) is None
 
 
 def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
@@ -251,6 +254,8 @@ def write_copy(gathered: Gathered) -> Layer:
 
 
 def _write(gathered: Gathered, digests: dict[bytes, str] | None) -> Layer:
+    from minibuild.engine.writing import write_layer
+
     session, step, parent, made_ns = gathered.session, gathered.step, gathered.parent, gathered.made_ns
     placement = _placement(gathered)
     with ExitStack() as stack:
@@ -272,6 +277,9 @@ def _write(gathered: Gathered, digests: dict[bytes, str] | None) -> Layer:
 
 def _placement(gathered: Gathered) -> Placement:
     """The step's layer before anything is in it."""
+    from minibuild.context.place import Nothing, Placement
+    from minibuild.plan import chmod
+
     session, step = gathered.session, gathered.step
     lower: Lower = Nothing() if step.link else TreeLower(session, gathered.parent)
     octal = chmod.octal(step.chmod) if step.chmod else None
@@ -290,8 +298,10 @@ def _owner(session: Session, text: str, lower: Lower) -> Owner | None:
     passwd = group = None
     if not all(part.isdigit() for part in text.split(":") if part) and isinstance(lower, TreeLower):
         passwd, group = lower.tree.file(b"etc/passwd"), lower.tree.file(b"etc/group")
+    from minibuild.engine.accounts import owner_of
+
     owner, unknown = owner_of(text, passwd, group)
-    if unknown and isinstance(lower, Nothing):
+    if unknown and not isinstance(lower, TreeLower):
         raise DockerfileError(
             f"--chown={text} names a user or group, and --link knows none",
             cure="Give numbers, or leave out --link.",
@@ -351,6 +361,9 @@ def _place_fetched(fetched: Fetched, step: steps.CopyStep, placement: Placement,
 
 def write_workdir(session: Session, step: steps.WorkdirStep, parent: Filesystem, made_ns: int) -> Layer:
     """Write the layer of a WORKDIR: the folders that are missing, for the stage's user."""
+    from minibuild.context.place import Placement
+    from minibuild.engine.writing import write_layer
+
     lower = TreeLower(session, parent)
     placement = Placement(lower, owner=_owner(session, step.user, lower), made_ns=made_ns)
     placement.make_folders(placement.resolve(os.fsencode(step.path)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from minibuild_store.digest import Digest
+from minibuild_store.shorthash import sha256
 
 from minibuild.errors import LayerError
 from minibuild.oci.image import Layer as Layer
@@ -27,7 +26,7 @@ def chain_of(parent: str, diff_id: Digest) -> str:
     """The chain ID of a layer on `parent` (a chain ID or "")."""
     if not parent:
         return str(diff_id)
-    return "sha256:" + hashlib.sha256(f"{parent} {diff_id}".encode()).hexdigest()
+    return "sha256:" + sha256(f"{parent} {diff_id}".encode()).hexdigest()
 
 
 def image_filesystem(image: ResolvedImage) -> Filesystem:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minibuild.credentials import redacted
-from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
@@ -14,6 +13,7 @@ from minibuild.errors import UsageError
 from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
+    from minibuild.dockerfile.ignorefile import IgnoreFile
     from minibuild.engine.remote_context import Remote
 
 
@@ -179,18 +179,26 @@ def read_ignore_file(request: BuildRequest) -> IgnoreFile | None:
         candidates.insert(0, path.with_name(path.name + ".dockerignore"))
     for path in candidates:
         try:
-            return IgnoreFile.parse(path.read_bytes(), path.name)
+            text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}", cure="Change its mode.") from None
+        return _ignore_file(text, path)
     return None
 
 
 def _read_ignore(path: Path) -> IgnoreFile:
     try:
-        return IgnoreFile.parse(path.read_bytes(), path.name)
+        text = path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"cannot read the ignore file {path}: {error.strerror}", cure="Check --ignorefile."
         ) from None
+    return _ignore_file(text, path)
+
+
+def _ignore_file(text: bytes, path: Path) -> IgnoreFile:
+    from minibuild.dockerfile.ignorefile import IgnoreFile
+
+    return IgnoreFile.parse(text, path.name)

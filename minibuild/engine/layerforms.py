@@ -17,13 +17,13 @@ from minibuild_store.store import Store
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.layerblobs import LayerBlobs
 from minibuild.errors import LayerError, MinibuildError
-from minibuild.layers.index import LayerIndex
 from minibuild.oci.descriptor import Descriptor
 
 if TYPE_CHECKING:
     from minibuild.context.place import Placed
     from minibuild.engine.fetched import Fetched
     from minibuild.layers.form import Form
+    from minibuild.layers.index import LayerIndex
     from minibuild.layers.tree import Tree
     from minibuild.plan.steps import GitItem, UrlItem
     from minibuild.registry.client import Registry
@@ -64,6 +64,8 @@ class Layers(LayerBlobs):
 
     def index(self, layer: Layer) -> LayerIndex:
         """Names and metadata of everything in the layer."""
+        from minibuild.layers.index import LayerIndex
+
         data = self._indexes.get(layer.diff_id)
         if data is not None:
             try:
@@ -155,6 +157,7 @@ class Layers(LayerBlobs):
             if folder is not None:
                 return folder
             from minibuild.engine.repair import trait_of
+            from minibuild.layers.index import LayerIndex
 
             blob = self.path(layer.descriptor)
             sandbox = self._sandbox()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from minibuild.errors import SourceRange, UsageError
-from minibuild.layers.index import LayerIndex
 from minibuild.plan.steps import BindMount, CacheMount, CopyStep, FromContext, PathItem
+
+if TYPE_CHECKING:
+    from minibuild.layers.index import LayerIndex
 
 
 def whole_context(name: str, where: SourceRange) -> CopyStep:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -10,22 +9,23 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from minibuild_store.shorthash import sha256
 from minibuild_store.store import Store
 
 from minibuild.context.digests import FileDigests, Hashing, content_digest, listing, open_file
 from minibuild.context.folder import FolderView
-from minibuild.context.place import Placed
 from minibuild.context.rows import Match, Row, View
 from minibuild.context.stamps import stamp_selection
-from minibuild.context.treeview import TreeView, content_place
-from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.layerforms import Layers
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
 
 if TYPE_CHECKING:
+    from minibuild.context.place import Placed
     from minibuild.context.taking import Taking
+    from minibuild.context.treeview import TreeView
+    from minibuild.dockerfile.ignorefile import IgnoreFile
     from minibuild.layers.tree import Tree
     from minibuild.layers.writer import LayerWriter
 
@@ -127,6 +127,8 @@ class _FromDisk:
             if self._digests is None:
                 writer.add(placed.entry, fd)
             else:
+                import hashlib
+
                 digest = hashlib.sha256()
                 writer.add(placed.entry, fd, digest.update)
                 self._digests[placed.where] = digest.hexdigest()
@@ -158,6 +160,8 @@ class TreeFiles:
         return self._view
 
     def _opened(self, tree: Tree) -> TreeView:
+        from minibuild.context.treeview import TreeView
+
         return TreeView(tree)
 
     def known_digest(self, selection: str) -> str | None:
@@ -183,7 +187,7 @@ class TreeFiles:
 
     def _name(self, selection: str) -> str:
         text = f"{self.filesystem.chain}\n{selection}"
-        return "tree-" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return "tree-" + sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _file_digests(self, matches: Sequence[Match]) -> dict[bytes, str]:
         from minibuild.layers.scan import digests
@@ -283,6 +287,8 @@ class _EmptyView:
 
 
 def _by_layer(names: Iterator[bytes]) -> dict[int, list[int]]:
+    from minibuild.context.treeview import content_place
+
     grouped: dict[int, set[int]] = {}
     for name in names:
         if name:

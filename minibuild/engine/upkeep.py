@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from minibuild.sandbox.client import Sandbox
 
 CAP_VARIABLE = "MINIBUILD_KEEP_STORAGE"
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\Z", re.IGNORECASE)
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])\Z")
+_SIZE = r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\Z"
+_AGE = r"(\d+(?:\.\d+)?)\s*([smhdw])\Z"
 _RACY_NS = 10**9  # a folder's time tells nothing of what comes within the same tick of the clock
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def parse_size(text: str, option: str) -> int:
     """``10GB``, ``512MiB``, ``1000000`` in bytes; raises `UsageError`."""
-    match = _SIZE.match(text.strip())
+    match = re.match(_SIZE, text.strip(), re.IGNORECASE)
     if match is None:
         raise UsageError(
             f"{option} {text!r} is no size", cure="Write it as 10GB, 512MiB or a number of bytes."

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from minibuild_store.blobs import BlobInfo
 
-from minibuild.context.place import Placed
 from minibuild.engine.filesystem import Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files
 from minibuild.layers.entry import Entry, Kind
 from minibuild.oci.descriptor import Descriptor
+
+if TYPE_CHECKING:
+    from minibuild.context.place import Placed
 
 _FILE = Kind.FILE  # a member read from its class is slow
 

@@ -10,7 +10,7 @@ from minibuild.errors import UsageError
 from minibuild.oci.platform import Platform
 from minibuild.values import NamedTuple
 
-_KEY = re.compile(r"annotation(?:-([a-zA-Z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)\Z", re.IGNORECASE)
+_KEY = r"annotation(?:-([a-zA-Z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)\Z"
 
 
 class Level(StrEnum):
@@ -33,7 +33,7 @@ class Annotation(NamedTuple):
 
 def parse_annotation(name: str, value: str) -> Annotation | None:
     """The annotation that option `name` asks for; None if it is another option. Raises `UsageError`."""
-    match = _KEY.match(name)
+    match = re.match(_KEY, name, re.IGNORECASE) if "." in name else None
     if match is None:
         return None
     level_text, platform_text, key = match.groups()

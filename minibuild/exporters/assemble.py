@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -37,7 +36,7 @@ _TO_DOCKER = {
     mediatype.OCI_LAYER: mediatype.DOCKER_LAYER,
     mediatype.OCI_LAYER_GZIP: mediatype.DOCKER_LAYER_GZIP,
 }
-_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z\Z")
+_ANY_DIGIT = str.maketrans("123456789", "000000000")
 
 
 class Document(NamedTuple):
@@ -199,8 +198,10 @@ def _with_created(root: Descriptor, images: Sequence[Image]) -> Descriptor:
 
 def whole_seconds(created: str) -> str:
     """An RFC 3339 time in UTC without its fraction, as BuildKit writes it; empty if it is no such time."""
-    if match := _UTC.match(created):
-        return match[1] + "Z"
+    seconds, point, fraction = created.removesuffix("Z").partition(".")
+    sound = created.endswith("Z") and (not point or fraction.isdecimal())
+    if sound and seconds.translate(_ANY_DIGIT) == "0000-00-00T00:00:00":
+        return seconds + "Z"
     from datetime import UTC, datetime
 
     try:

@@ -12,7 +12,6 @@ from minibuild_store.digest import Digest
 from minibuild.exporters.image import BlobSource
 from minibuild.exporters.target import check_size
 from minibuild.oci.descriptor import Descriptor
-from minibuild.registry.parallel import Job, run_all, stop_if
 
 _PULLS = 4
 
@@ -32,6 +31,8 @@ def local_files(layers: Sequence[Descriptor], blobs: BlobSource) -> dict[Digest,
 
 
 def _together(layers: Sequence[Descriptor], blobs: BlobSource) -> dict[Digest, Path]:
+    from minibuild.registry.parallel import Job, run_all, stop_if
+
     found: dict[Digest, Path] = {}
 
     def job(layer: Descriptor) -> Job:

@@ -25,7 +25,7 @@ _PROCESSORS = (
     *("386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le"),
     *("ppc64", "ppc64le", "riscv64", "s390x", "wasm"),
 )
-_PART = re.compile(r"[a-z0-9_.-]+\Z")
+_PART = r"[a-z0-9_.-]+\Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Platform:
         """``os/arch[/variant]``, ``arch`` or ``os`` alone; raises `ValueError` on anything else."""
         host = cls.of_host()
         parts = text.lower().split("/")
-        if len(parts) <= 3 and all(map(_PART.match, parts)):
+        if len(parts) <= 3 and all(re.match(_PART, part) for part in parts):
             if len(parts) > 1:
                 os_name, architecture, variant = (*parts, "")[:3]
                 return cls(os_name, architecture, variant).normal()

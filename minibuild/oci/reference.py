@@ -12,11 +12,11 @@ from minibuild.values import dataclass, replace
 
 DEFAULT_REGISTRY = "docker.io"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}\Z")
+_REPOSITORY = rf"{_COMPONENT}(?:/{_COMPONENT})*\Z"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z"
+_IMAGE_ID = r"[0-9a-f]{64}\Z"
 _LONGEST = 255
-_REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?\Z")
+_REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?\Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ class Reference:
             registry = DEFAULT_REGISTRY
         if registry == DEFAULT_REGISTRY and "/" not in repository:
             repository = f"library/{repository}"
-        if not _REGISTRY.match(registry):
+        if not re.match(_REGISTRY, registry):
             raise _invalid(text, f"{registry!r} is not a registry host")
-        if not _REPOSITORY.match(repository) or repository == "library/":
+        if not re.match(_REPOSITORY, repository) or repository == "library/":
             hint = " (repository names are lower case)" if repository.lower() != repository else ""
             raise _invalid(text, f"{repository.removeprefix('library/')!r} is not a repository name{hint}")
         if len(repository) > _LONGEST:
             raise _invalid(text, f"the repository name is longer than {_LONGEST} characters")
-        if not slash and not colon and digest is None and _IMAGE_ID.match(rest):
+        if not slash and not colon and digest is None and re.match(_IMAGE_ID, rest):
             raise _invalid(text, "64 hex digits are the ID of an image and not a name")
-        if colon and not _TAG.match(tag):
+        if colon and not re.match(_TAG, tag):
             raise _invalid(text, f"{tag!r} is not a tag")
         if not tag and digest is None:
             tag = "latest"

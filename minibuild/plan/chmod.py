@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from minibuild.errors import DockerfileError, SourceRange
 from minibuild.values import NamedTuple
 
-_OCTAL = re.compile(r"[0-7]+\Z")
+_OCTAL = r"[0-7]+\Z"
 _CLASSES = {"u": 0o4700, "g": 0o2070, "o": 0o007, "a": 0o6777}
 _PERMISSIONS = {"r": 0o444, "w": 0o222, "x": 0o111, "X": 0o111}
 _SHIFTS = {"u": 6, "g": 3, "o": 0}
@@ -42,7 +42,7 @@ def check_chmod(text: str, where: SourceRange | None = None) -> None:
 
 def octal(text: str) -> int | None:
     """The mode that an octal text names, or None for a symbolic one."""
-    if _OCTAL.match(text) and int(text, 8) <= _ALL:
+    if re.match(_OCTAL, text) and int(text, 8) <= _ALL:
         return int(text, 8)
     if text[:1].isdigit():
         raise DockerfileError(

@@ -11,14 +11,11 @@ from minibuild.credentials import redacted
 from minibuild.dockerfile import instruction as ast
 from minibuild.dockerfile.words import expand_raw
 from minibuild.errors import DockerfileError
-from minibuild.plan.chmod import check_chmod
-from minibuild.plan.giturl import parse_git_url
 from minibuild.plan.stagestate import Lookup, StageState
 from minibuild.plan.steps import CopyItem, CopyStep, FromContext, GitItem, InlineItem, PathItem, UrlItem
 from minibuild.values import replace
 
-_URL = re.compile(r"https?://")
-_CHECKSUM = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z")
+_CHECKSUM = r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z"
 
 
 def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[[str], str]) -> None:
@@ -29,6 +26,8 @@ def apply(node: ast.Copy, state: StageState, lookup: Lookup, expander: Callable[
     chown, chmod = expander(node.chown), expander(node.chmod)
     checksum = expander(node.checksum)
     if chmod:
+        from minibuild.plan.chmod import check_chmod
+
         check_chmod(chmod, node.where)
     check_from(node, expander)
     items: list[CopyItem] = [remote_item(source, node, checksum) or PathItem(source) for source in sources]
@@ -100,12 +99,16 @@ def destination(working_dir: str, written: str) -> str:
 
 def remote_item(source: str, node: ast.Copy, checksum: str) -> UrlItem | GitItem | None:
     """What `source` has to be fetched from, None for a path. Raises `DockerfileError`."""
+    if "://" not in source and "@" not in source:
+        return None
+    from minibuild.plan.giturl import parse_git_url
+
     git = parse_git_url(source, where=node.where)
     if git is not None:
         if not node.add:
             raise DockerfileError("source can't be a git ref for COPY", where=node.where, cure="Use ADD.")
         return _git_item(git, node, checksum)
-    if _URL.match(source):
+    if source.startswith(("http://", "https://")):
         if not node.add:
             raise DockerfileError("source can't be a URL for COPY", where=node.where, cure="Use ADD.")
         name = posixpath.basename(unquote(urlsplit(source).path).rstrip("/"))
@@ -133,7 +136,7 @@ def _check_checksum(checksum: str, items: list[CopyItem], node: ast.Copy) -> Non
         raise DockerfileError("checksum can't be specified for multiple sources", where=node.where)
     if isinstance(items[0], PathItem):
         raise DockerfileError("checksum requires HTTP(S) or Git sources", where=node.where)
-    if isinstance(items[0], UrlItem) and not _CHECKSUM.match(checksum):
+    if isinstance(items[0], UrlItem) and not re.match(_CHECKSUM, checksum):
         raise DockerfileError(
             f"invalid checksum digest format: {checksum!r}",
             where=node.where,

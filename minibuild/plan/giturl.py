@@ -14,7 +14,7 @@ from minibuild.dockerfile.gotext import quote
 from minibuild.errors import DockerfileError, SourceRange
 from minibuild.plan.steps import GitItem
 
-_SCP = re.compile(r"([A-Za-z0-9_-]+@[A-Za-z0-9.-]+:[^?#]*)(?:\?([^#]*))?(?:#(.*))?\Z")
+_SCP = r"([A-Za-z0-9_-]+@[A-Za-z0-9.-]+:[^?#]*)(?:\?([^#]*))?(?:#(.*))?\Z"
 _FLAGS = ("keep-git-dir", "submodules", "fetch-by-commit")
 _WORDS = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime")
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
@@ -26,13 +26,15 @@ def parse_git_url(text: str, *, where: SourceRange | None = None, local: bool = 
 
     With `local` a ``file://`` address is one, too.
     """
-    match = _SCP.match(text)
+    match = re.match(_SCP, text) if "@" in text else None
     if match is not None and "://" not in text.partition("@")[0]:
         remote, query, fragment = match.groups(default="")
+    elif "://" not in text:
+        return None
     else:
         parts = urlsplit(text)
         known = ("git", "ssh", "http", "https", "file") if local else ("git", "ssh", "http", "https")
-        if parts.scheme not in known or "://" not in text:
+        if parts.scheme not in known:
             return None
         if parts.scheme in ("http", "https") and not parts.path.endswith(".git"):
             return None

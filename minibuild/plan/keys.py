@@ -7,9 +7,10 @@ removed or encoded otherwise; `tests/golden/keys.json` shows the change in the d
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
+
+from minibuild_store.shorthash import sha256
 
 from minibuild.plan import steps
 
@@ -21,7 +22,7 @@ Parts = dict[str, str]
 def key_of(parts: Mapping[str, str]) -> str:
     """The SHA-256 (hex) of `parts`, in a canonical encoding."""
     document = json.dumps([KEY_VERSION, sorted(parts.items())], ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(document.encode()).hexdigest()
+    return sha256(document.encode()).hexdigest()
 
 
 def run_parts(

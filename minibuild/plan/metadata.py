@@ -6,7 +6,6 @@ import posixpath
 from collections.abc import Callable
 
 from minibuild.dockerfile import instruction as ast
-from minibuild.dockerfile.ports import parse_ports
 from minibuild.errors import DockerfileError
 from minibuild.oci.config import HealthcheckConfig, ImageConfig
 from minibuild.plan import gotext
@@ -123,6 +122,8 @@ def apply_entrypoint(node: ast.Entrypoint, config: ImageConfig, *, keep_cmd: boo
 
 
 def apply_expose(node: ast.Expose, config: ImageConfig, words: list[str]) -> tuple[ImageConfig, str]:
+    from minibuild.dockerfile.ports import parse_ports
+
     ports = parse_ports(words, where=node.where)
     exposed = tuple(dict.fromkeys((*config.exposed_ports, *ports)))
     return replace(config, exposed_ports=exposed), f"EXPOSE {gotext.plain_list(ports)}"

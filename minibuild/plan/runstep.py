@@ -8,7 +8,6 @@ from contextlib import suppress
 from minibuild.credentials import redacted
 from minibuild.dockerfile import heredoc
 from minibuild.dockerfile import instruction as ast
-from minibuild.dockerfile import mounts as dockerfile_mounts
 from minibuild.dockerfile.words import expand
 from minibuild.errors import DockerfileError
 from minibuild.plan import steps
@@ -40,7 +39,6 @@ def apply(node: ast.Run, state: StageState, lookup: Lookup, options: RunOptions)
         if isinstance(mount, steps.SecretMount) and mount.env:
             secret_names.append(mount.env)
         mounts.append(mount)
-    devices = [dockerfile_mounts.parse_device(text) for text in node.devices]
     masked = {**state.scope.variables, **dict.fromkeys(secret_names, "****")}
     state.steps.append(
         steps.RunStep(
@@ -55,7 +53,7 @@ def apply(node: ast.Run, state: StageState, lookup: Lookup, options: RunOptions)
             mounts=tuple(mounts),
             network=node.network or options.network,
             security=node.security,
-            devices=tuple(steps.DeviceWish(found.name, found.required) for found in devices),
+            devices=tuple(_device(text) for text in node.devices),
             hostname=options.hostname,
             proxy=tuple(pair for pair in options.proxy if pair[0] not in state.scope.variables),
         )
@@ -90,7 +88,16 @@ def _shown(node: ast.Run, variables: dict[str, str], escape: str) -> str:
     return f"{head.upper()} {rest}"
 
 
+def _device(text: str) -> steps.DeviceWish:
+    from minibuild.dockerfile.mounts import parse_device
+
+    found = parse_device(text)
+    return steps.DeviceWish(found.name, found.required)
+
+
 def _mount(text: str, node: ast.Run, state: StageState, lookup: Lookup, options: RunOptions) -> steps.Mount:
+    from minibuild.dockerfile import mounts as dockerfile_mounts
+
     def expander(word: str) -> str:
         return expand(word, state.scope.variables, escape=options.escape).text
 

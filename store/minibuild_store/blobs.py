@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged, BlobNotFound, InvalidDigest, store_error
 from minibuild_store.files import sync_folder, unlink_quietly, write_all
-from minibuild_store.partial import Partial
 from minibuild_store.session import Session
 from minibuild_store.tuples import NamedTuple
-from minibuild_store.verify import VerifiedReader, hash_file
+
+if TYPE_CHECKING:
+    from minibuild_store.partial import Partial
 
 
 class BlobInfo(NamedTuple):
@@ -32,6 +32,8 @@ class BlobWriter:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
+        import hashlib  # OpenSSL's; see `shorthash`
+
         self._hash = hashlib.sha256()
         self._size = 0
         try:
@@ -58,6 +60,8 @@ class BlobWriter:
         actual = os.fstat(self.fd).st_size
         state = self._hash
         if actual != self._size or algorithm != "sha256":
+            from minibuild_store.verify import hash_file
+
             state = hash_file(self.fd, algorithm)
         info = BlobInfo(Digest(f"{algorithm}:{state.hexdigest()}"), actual)
         if size is not None and size != actual:
@@ -152,6 +156,8 @@ class Blobs:
 
     def partial(self, digest: Digest, *, timeout: float | None = None) -> Partial:
         """The unfinished download of `digest`, with what an earlier process got of it; see `Partial`."""
+        from minibuild_store.partial import Partial
+
         name = os.path.basename(self._name(digest))
         return Partial(
             f"{self._partials}/{digest.algorithm}-{name}", digest, timeout, self.session.root, self.place
@@ -177,6 +183,8 @@ class Blobs:
         if size is not None and found != size:
             os.close(fd)
             raise BlobDamaged(digest, got=found, want=size)
+        from minibuild_store.verify import VerifiedReader
+
         name = self._name(digest)
         return cast(BinaryIO, VerifiedReader(fd, digest, found, lambda: unlink_quietly(name)))
 

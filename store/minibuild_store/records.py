@@ -6,7 +6,6 @@ check is absent: a record is at worst forgotten, never wrong.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from minibuild_store.errors import store_error
 from minibuild_store.files import sync_folder, unlink_quietly, write_all
 from minibuild_store.session import Session
+from minibuild_store.shorthash import sha256
 from minibuild_store.tuples import NamedTuple
 
 _HEAD = struct.Struct("<4sIQ16s")
@@ -143,7 +143,7 @@ def record_files(folder: str) -> Iterator[str]:
 
 def record_path(folder: str, name: str) -> str:
     """The file of record `name` of the kind in `folder`."""
-    key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    key = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{folder}/{key[:2]}/{key[2:40]}"
 
 
@@ -153,9 +153,7 @@ def _head(name: bytes, data: bytes | bytearray) -> bytes:
 
 
 def _check(name: bytes, data: bytes | bytearray | memoryview) -> bytes:
-    total = hashlib.sha256(name)
-    total.update(data)
-    return total.digest()[:16]
+    return sha256(name, data).digest()[:16]
 
 
 def _whole(head: bytes, data: bytes | memoryview) -> bytes | None:

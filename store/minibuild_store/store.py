@@ -17,7 +17,6 @@ check. A snapshot has no cheaper flush than sync(2) of the whole machine.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from minibuild_store.layout import BLOBS, CACHES, GC, LOCKS, PARTIALS, RECORDS, 
 from minibuild_store.lock import Lock, Turns, remove_idle
 from minibuild_store.records import Records
 from minibuild_store.session import Lease, Session, Workspace, reap, reap_guarded
+from minibuild_store.shorthash import sha256
 from minibuild_store.snapshots import Snapshots, empty_trash, settle
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Store:
         Not reentrant. Waits `timeout` seconds (None: for ever), then raises `StoreBusy`. `waiting` is called
         about every 25 ms of the wait; what it raises ends the wait.
         """
-        key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        key = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         root = self._session.root
         path = f"{root}/{LOCKS}/{key}"
         return Lock(root, path, name, self._turns, timeout=timeout, shared=shared, waiting=waiting)

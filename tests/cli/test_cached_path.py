@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 LISTED = Path(__file__).with_name("cached_modules.txt")
+# One build in thirty-two looks for old records; SHA-256 has another name from Python 3.12 on.
+SOMETIMES = {"minibuild.cache.retention", "_sha256", "_sha2"}
 
 # What a module of the standard library brings along differs between releases and is not ours to choose:
 # those we mean to use (the arguments before "--") are loaded first.
@@ -38,7 +40,7 @@ def loaded(work, known=()):
     """The modules beyond `known` that the second of two builds loads."""
     context = work / "context"
     (context / "src").mkdir(parents=True)
-    (context / "src/file").write_text("x")
+    (context / "src/link").symlink_to("target")  # a file as young as this would be read again
     (context / "Dockerfile").write_text("FROM scratch\nENV A=1\nWORKDIR /w\nCOPY src/ /src/\nCMD true\n")
     output = f"type=oci,tar=false,dest={work / 'out'}"
     command = (
@@ -64,16 +66,16 @@ def loaded(work, known=()):
 def test_a_cached_build_loads_nothing_new(tmp_path):
     listed = LISTED.read_text().split()
     standard = [name for name in listed if name.partition(".")[0] in sys.stdlib_module_names]
-    newcomers = set(loaded(tmp_path, standard)) - set(listed)
+    newcomers = set(loaded(tmp_path, standard)) - set(listed) - SOMETIMES
     assert not newcomers
 
 
 def test_what_a_cached_build_has_no_use_for_stays_away(tmp_path):
     heavy = {
         "typer", "click", "inspect", "dataclasses", "pydantic", "ssl", "urllib3", "asyncio", "http.client",
-        "tarfile", "tempfile", "zstandard", "minibuild.layers.writer", "minibuild.layers.tree",
-        "minibuild.sandbox.client", "minibuild.registry.client", "minibuild.exporters.recompress",
-        "minibuild_store.gc",
+        "tarfile", "tempfile", "zstandard", "hashlib", "datetime", "minibuild.layers.writer",
+        "minibuild.layers.tree", "minibuild.sandbox.client", "minibuild.registry.client",
+        "minibuild.exporters.recompress", "minibuild_store.gc",
     }  # fmt: skip
     assert not heavy & set(loaded(tmp_path))
 
@@ -82,4 +84,4 @@ if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        LISTED.write_text("\n".join(loaded(Path(folder))) + "\n")
+        LISTED.write_text("\n".join(sorted({*loaded(Path(folder))} - SOMETIMES)) + "\n")
