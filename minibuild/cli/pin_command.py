@@ -38,11 +38,13 @@ def unpin(names: _Names) -> None:
 
     with reported(), open_store() as store:
         inventory = Inventory(store)
+        pins = set(store.records("pins").names())  # `kept` names a tag first, where there is one
         for name in names:
             thing = find(inventory, name)
-            if thing.kept != "pin":
+            held = pins & {thing.id, str(thing.digest), thing.folder, *thing.steps}
+            if not held:
                 raise UsageError(f"{thing.id} is not pinned", cure="minibuild cache ls shows what is.")
-            for pinned in (thing.id, str(thing.digest), thing.folder, *thing.steps):
+            for pinned in held:
                 store.records("pins").delete(pinned)
             print(f"Unpinned: {thing.id}  {short(thing.name)}")
 

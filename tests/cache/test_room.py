@@ -131,6 +131,13 @@ def test_a_pinned_step_outlives_pruning_and_goes_once_unpinned(built: Project) -
     assert not [one for one in things(built) if one["kind"] == "step"]
 
 
+def test_what_a_tag_keeps_too_can_be_unpinned(built: Project) -> None:
+    built.built("-t", "named")
+    assert built.command("cache", "pin", "RUN head").code == 0
+    assert built.command("cache", "unpin", "RUN head").out.startswith("Unpinned: ")
+    assert "not pinned" in built.command("cache", "unpin", "RUN head").err
+
+
 def test_the_cap_is_kept_after_every_build(project: Project) -> None:
     project.write("a.txt", "a")
     for number in range(4):
