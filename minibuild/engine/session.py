@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
     from minibuild.sandbox.executor import Executor
+    from minibuild.sandbox.spawn import Launched
 
 
 def read_ca_bundle(path: Path | None) -> bytes:
@@ -107,6 +108,7 @@ class Session:
         self._ahead: threading.Thread | None = None
         self._ids = itertools.count(1)
         self._registry: Registry | None = None
+        self._launched: Launched | None = None
         self._sandbox: Sandbox | None = None
         self._executor: Executor | None = None
         self._rooms: Workrooms | None = None
@@ -182,19 +184,31 @@ class Session:
             with self._starting, contextlib.suppress(Exception):
                 self._started()
 
+        self._launch()
         self._ahead = threading.Thread(target=start, daemon=True)
         self._ahead.start()
 
+    def _launch(self) -> None:
+        """Start the sandbox's process; it takes as long to serve as its client to be loaded here."""
+        from minibuild.sandbox import spawn
+        from minibuild.sandbox.executor import own_isolation
+
+        self._launched = spawn.launch(own_isolation(self.request.isolation))
+
     def _started(self) -> Sandbox:
         if self._sandbox is None:
+            if self._launched is None:
+                self._launch()
             from minibuild.engine.trial import known_to_work
             from minibuild.sandbox.client import Sandbox
             from minibuild.sandbox.executor import own_isolation
 
+            launched, self._launched = self._launched, None
             self._sandbox = Sandbox.start(
                 own_isolation(self.request.isolation),
                 runtime=self.request.oci_runtime,
                 trial=known_to_work(self.store),
+                launched=launched,
             )
             if self._sandbox.lends_folders:
                 self._trees = self.store.snapshots.workspace(remove=self._sandbox.remove)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from minibuild_store.files import remove_tree
 from minibuild_store.store import Store
 
 from minibuild.errors import SandboxError
@@ -41,7 +42,14 @@ def known_to_work(store: Store) -> Callable[[Sandbox], None]:
 
 def trial(store: Store, sandbox: Sandbox) -> None:
     """Run nothing at all, on a layer of nothing; raises `SandboxError` with what was refused."""
-    with store.snapshots.workspace(remove=sandbox.remove) as work:
+
+    def remove(folder: Path) -> None:
+        try:
+            remove_tree(folder)  # whose worker may not be up yet
+        except OSError:
+            sandbox.remove(folder)
+
+    with store.snapshots.workspace(remove=remove) as work:
         below = (sandbox.form.make(work / "one"), sandbox.form.make(work / "two"))
         rootfs = Rootfs(below, sandbox.form.make(work / "upper"), work / "work")
         rootfs.work.mkdir(mode=0o700)

@@ -9,12 +9,14 @@ import errno
 import gc
 import marshal
 import os
+import select
 
 from minibuild.sandbox import chroot, process, protocol, syscalls, systemfs, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
 
 
 def begin(kind: bytes, line: _socket.socket, notes_fd: int, host: process.Host) -> None:
@@ -38,7 +40,7 @@ def begin(kind: bytes, line: _socket.socket, notes_fd: int, host: process.Host) 
             gc.enable()
             if not chroot.active():
                 syscalls.unshare(syscalls.CLONE_NEWNS, "make a mount namespace")
-            while fds := protocol.receive_job(line)[3]:
+            while fds := _next_task(line, tasks.prepare):
                 name, arguments = protocol.read_frame(fds[0])
                 answer, large = tasks.run(name, arguments, fds[1:])
                 protocol.send_frame(fds[0], (protocol.RESULT, answer, len(large)))
@@ -56,6 +58,15 @@ def begin(kind: bytes, line: _socket.socket, notes_fd: int, host: process.Host) 
             _report(fds[0], error)
     finally:
         os._exit(code)
+
+
+def _next_task(line: _socket.socket, prepare: Callable[[], None]) -> list[int]:
+    """The descriptors of the next job; where none is there yet, the time is used to `prepare`."""
+    poll = select.poll()
+    poll.register(line.fileno(), select.POLLIN)
+    if not poll.poll(0):
+        prepare()
+    return protocol.receive_job(line)[3]
 
 
 def _run(fds: list[int], notes_fd: int, host: process.Host, system: systemfs.System) -> int:

@@ -68,18 +68,27 @@ class Sandbox:
         *,
         runtime: str = "",
         trial: Callable[[Sandbox], None] | None = None,
+        launched: spawn.Launched | None = None,
     ) -> Sandbox:
         """Start the helper process, in 20 to 30 ms, in the best mode that works.
 
         `isolation` is a name of `probe.ISOLATIONS`; for "oci" `runtime` names the program that processes
         are handed to, "" for crun or runc, whichever works. `trial` raises `SandboxError` for a sandbox
-        that is of no use after all. Raises `SandboxError` with what is missing and the cure.
+        that is of no use after all. `launched`, by `spawn.launch` for this isolation, is taken for the first.
+        Raises `SandboxError` with what is missing and the cure.
         """
-        machine = probe.look()
-        modes, refused = probe.ladder(machine, isolation)
-        for mode, found in itertools.product(modes, _runtimes(isolation, runtime)):
+        machine = probe.look() if launched is None else launched.machine
+        try:
+            modes, refused = probe.ladder(machine, isolation)
+            tries = itertools.product(modes, _runtimes(isolation, runtime))
+        except BaseException:
+            if launched is not None:
+                launched.abandon()
+            raise
+        for mode, found in tries:
             try:
-                sandbox = cls._start(mode, machine, found)
+                begun, launched = launched, None
+                sandbox = cls._served(begun or spawn.Launched(mode, machine), found)
             except SandboxError as error:
                 refused[mode] = _joined(refused.get(mode), error)
                 continue
@@ -100,19 +109,15 @@ class Sandbox:
     @classmethod
     def start_in(cls, mode: probe.Mode) -> Sandbox:
         """Start in this very mode; raises `SandboxError`."""
-        return cls._start(mode, probe.look())
+        return cls._served(spawn.Launched(mode, probe.look()))
 
     @classmethod
-    def _start(cls, mode: probe.Mode, machine: probe.Machine, runtime: Runtime | None = None) -> Sandbox:
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                process = spawn.start_holder(control, theirs, mode, machine)
-            except BaseException:
-                control.close()
-                raise
+    def _served(cls, launched: spawn.Launched, runtime: Runtime | None = None) -> Sandbox:
+        launched.ready()
+        mode = launched.mode
         exact = mode in (probe.Mode.ROOT, probe.Mode.CHROOT)
-        return cls(mode, process, control, devices=exact and probe.owns_all_ids(), runtime=runtime)
+        devices = exact and probe.owns_all_ids()
+        return cls(mode, launched.process, launched.control, devices=devices, runtime=runtime)
 
     @property
     def mode(self) -> str:

@@ -1,7 +1,8 @@
 """The holder: a small single-threaded process that owns the namespaces and forks a child for each run.
 
-Other jobs are done by a worker, a child that stays for the next one. After the first run
-one of each kind is forked ahead. What they load they load themselves: a small holder is forked quickly.
+Other jobs are done by a worker, a child that stays for the next one. One is forked at once, before anybody
+has asked, and after the first run the child of the next. What they load they load themselves: a small holder
+is forked quickly.
 
 Two processes. The outer one is what the client starts: it makes the user namespace where one is
 needed, then forks the inner one as process 1 of a new process namespace, which serves the jobs. When
@@ -144,6 +145,7 @@ class Holder:
         self._idle: dict[bytes, list[Child]] = {protocol.RUN: [], protocol.TASK: []}
         self._workers = 0
         self._has_run = False
+        self._forks_ahead = True
         self._queue: list[tuple[int, list[int]]] = []  # tasks that wait for a worker
         self._unsent: dict[int, bytes] = {}
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -211,18 +213,23 @@ class Holder:
                 os.kill(child.pid, signal)
 
     def _missing(self) -> bytes:
-        """The kind of child to fork when there is time: a diff follows a run, and perhaps another run."""
-        if not self._has_run:
+        """The kind of child to fork when there is time: what a run begins with, and what follows runs."""
+        if not self._forks_ahead:
             return b""
         if not self._workers:
             return protocol.TASK
-        return b"" if self._idle[protocol.RUN] else protocol.RUN
+        if not self._has_run:
+            return b""
+        if not self._idle[protocol.RUN]:
+            return protocol.RUN
+        runs = sum(child.kind == protocol.RUN for child in self._by_process.values()) - 1
+        return protocol.TASK if self._workers < min(runs, _WORKERS) else b""
 
     def _fork_ahead(self, kind: bytes) -> None:
         try:
             self._idle[kind].append(self._new_child(kind))
         except OSError:
-            self._has_run = False  # until the next run, which tells if it cannot be forked either
+            self._forks_ahead = False  # until the next run, which tells if it cannot be forked either
 
     def _start(self, kind: bytes, number: int, fds: list[int]) -> None:
         """Give a job to a child that waits for one, or to a new one; a run gets processes of its own."""
@@ -254,7 +261,7 @@ class Holder:
                 if child.line is not None:
                     protocol.send_job(child.line, kind, number, tuple(fds))
                     if kind == protocol.RUN:
-                        self._has_run = True
+                        self._has_run = self._forks_ahead = True
                         self._drop_line(child)
                     return child
             except OSError:
@@ -324,7 +331,7 @@ class Holder:
         self._drop_line(child)
         if child in self._idle[child.kind]:
             self._idle[child.kind].remove(child)
-            self._has_run = False  # what ended it would end the next: none is forked before a run wants it
+            self._forks_ahead = False  # what ended it would end the next: none before a run wants it
         self._workers -= child.kind == protocol.TASK
         _pid, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)

@@ -14,7 +14,7 @@ from typing import Final
 import minibuild_store
 
 import minibuild
-from minibuild.errors import SandboxError
+from minibuild.errors import MinibuildError, SandboxError
 from minibuild.sandbox import exe, probe, userns
 
 # `minibuild` itself is put in place as an empty package: its public face would load the whole engine.
@@ -36,27 +36,83 @@ _IDS: Final = {
 }
 
 
-def start_holder(
-    control: socket.socket, theirs: socket.socket, mode: probe.Mode, machine: probe.Machine
-) -> subprocess.Popen[bytes]:
-    """Start the holder with `theirs` as its control socket and wait until it serves `control`.
+class Launched:
+    """A holder that has been started in `mode`, and may not serve `control` yet."""
 
-    Raises `SandboxError`.
-    """
-    tools = userns.require_tools() if mode is probe.Mode.SUBUID else ("", "")
-    errors_fd = os.memfd_create("errors", os.MFD_CLOEXEC)
-    try:
-        process = _start(theirs.fileno(), mode, errors_fd)
-        theirs.close()
+    def __init__(self, mode: probe.Mode, machine: probe.Machine) -> None:
+        """Start it; raises `SandboxError`."""
+        self.mode = mode
+        self.machine = machine
+        self._tools = userns.require_tools() if mode is probe.Mode.SUBUID else ("", "")
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._errors_fd = -1
         try:
-            _shake_hands(control, process, mode, machine, tools, errors_fd)
+            with theirs:
+                self._errors_fd = os.memfd_create("errors", os.MFD_CLOEXEC)
+                self.process = _start(theirs.fileno(), mode, self._errors_fd)
         except BaseException:
-            process.kill()
-            process.wait()
+            self._close()
             raise
-    finally:
-        os.close(errors_fd)
-    return process
+
+    def ready(self) -> None:
+        """Wait until it serves; raises `SandboxError`, and then it is no more."""
+        try:
+            self._shake_hands()
+        except BaseException:
+            self.abandon()
+            raise
+        os.close(self._errors_fd)
+
+    def abandon(self) -> None:
+        """End it, instead of `ready`."""
+        self.process.kill()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self.control.close()
+        if self._errors_fd >= 0:
+            os.close(self._errors_fd)
+
+    def _shake_hands(self) -> None:
+        control = self.control
+        control.settimeout(_START_SECONDS)
+        while True:
+            try:
+                message = control.recv(1 << 16)
+            except TimeoutError:
+                raise SandboxError(f"the sandbox did not start within {_START_SECONDS:.0f} s") from None
+            except ConnectionResetError:
+                message = b""
+            if message == b"M":
+                self._map_ids()
+                control.send(b"m", socket.MSG_NOSIGNAL)
+            elif message == b"R":
+                control.settimeout(None)
+                return
+            elif message[:1] == b"E":
+                raise probe.explain(self.machine, self.mode, marshal.loads(message[1:])[1])
+            else:
+                text = os.pread(self._errors_fd, 1 << 16, 0).decode("utf-8", "replace").strip()
+                raise SandboxError(f"the sandbox ended while it started: {text or 'no message'}")
+
+    def _map_ids(self) -> None:
+        if self.mode is probe.Mode.ALL_IDS:
+            userns.map_all(self.process.pid)
+        else:
+            machine = self.machine
+            ranges = machine.subuid, machine.subgid
+            userns.write_maps(self.process.pid, machine.uid, machine.gid, *ranges, self._tools)
+
+
+def launch(isolation: str) -> Launched | None:
+    """Start a holder in the mode that `Sandbox.start` tries first; None where it is to say why that fails."""
+    machine = probe.look()
+    try:
+        modes, _ = probe.ladder(machine, isolation)
+        return Launched(modes[0], machine) if modes else None
+    except (MinibuildError, OSError):
+        return None
 
 
 def ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -108,36 +164,3 @@ def _search_path() -> list[str]:
     rest = [str(Path(folder).absolute()) for folder in sys.path if folder]
     standard = [folder for folder in rest if folder == library or folder.startswith(f"{library}/lib-dynload")]
     return list(dict.fromkeys([*standard, *own, *rest]))
-
-
-def _shake_hands(
-    control: socket.socket,
-    process: subprocess.Popen[bytes],
-    mode: probe.Mode,
-    machine: probe.Machine,
-    tools: tuple[str, str],
-    errors_fd: int,
-) -> None:
-    control.settimeout(_START_SECONDS)
-    while True:
-        try:
-            message = control.recv(1 << 16)
-        except TimeoutError:
-            raise SandboxError(f"the sandbox did not start within {_START_SECONDS:.0f} s") from None
-        except ConnectionResetError:
-            message = b""
-        if message == b"M":
-            if mode is probe.Mode.ALL_IDS:
-                userns.map_all(process.pid)
-            else:
-                ranges = machine.subuid, machine.subgid
-                userns.write_maps(process.pid, machine.uid, machine.gid, *ranges, tools)
-            control.send(b"m", socket.MSG_NOSIGNAL)
-        elif message == b"R":
-            control.settimeout(None)
-            return
-        elif message[:1] == b"E":
-            raise probe.explain(machine, mode, marshal.loads(message[1:])[1])
-        else:
-            text = os.pread(errors_fd, 1 << 16, 0).decode("utf-8", "replace").strip()
-            raise SandboxError(f"the sandbox ended while it started: {text or 'no message'}")

@@ -11,17 +11,13 @@ import stat
 from pathlib import Path
 from typing import Any
 
-# The compressors, which the layer code loads when it first needs them: here once, not in every child.
-import zstandard as _zstandard  # noqa: F401
-from isal import igzip as _igzip  # noqa: F401
-from isal import isal_zlib as _isal_zlib  # noqa: F401
 from minibuild_store.digest import Digest
 
 from minibuild.layers.compress import Compression
 from minibuild.layers.diff import diff as diff_upper
 from minibuild.layers.unpack import unpack as unpack_layer
 from minibuild.layers.writer import LayerWriter
-from minibuild.sandbox import chroot, mounts, overlay, placing, singleid, syscalls, trust
+from minibuild.sandbox import chroot, mounts, overlay, placing, singleid, syscalls
 
 
 def run(name: str, arguments: dict[str, Any], fds: list[int]) -> tuple[Any, bytes | bytearray]:
@@ -29,6 +25,12 @@ def run(name: str, arguments: dict[str, Any], fds: list[int]) -> tuple[Any, byte
     if name in _LARGE_TASKS:
         return _LARGE_TASKS[name](arguments, fds)
     return _TASKS[name](arguments, fds), b""
+
+
+def prepare() -> None:
+    """Load the compressors, which the layer code would when it first needs them."""
+    import zstandard  # noqa: F401
+    from isal import igzip, isal_zlib  # noqa: F401
 
 
 def _unpack(arguments: dict[str, Any], fds: list[int]) -> tuple[None, bytearray]:
@@ -73,6 +75,8 @@ def _trust(arguments: dict[str, Any], _fds: list[int]) -> tuple[bytes, bool]:
     """The layer of `trust.add` over `lowers`, in the folder `folder`; `place` may be covered for a moment."""
     if chroot.active():
         raise placing.Refused("authorities for RUN alone (--ca-bundle) need mounts")
+    from minibuild.sandbox import trust
+
     lowers: tuple[str, ...] = arguments["lowers"]
     root_fd = overlay.mount(lowers, "", "", syscalls.ATTR_RDONLY, "the layers below", arguments["place"])
     pem: bytes = arguments["pem"]
@@ -84,6 +88,8 @@ def _trust(arguments: dict[str, Any], _fds: list[int]) -> tuple[bytes, bool]:
 
 
 def _scrub(arguments: dict[str, Any], _fds: list[int]) -> tuple[str, ...]:
+    from minibuild.sandbox import trust
+
     return tuple(trust.scrub(Path(arguments["upper"])))
 
 

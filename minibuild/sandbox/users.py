@@ -6,7 +6,9 @@ Rules: opencontainers/runc and moby/sys `user.GetExecUser`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class User:

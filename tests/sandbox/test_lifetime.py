@@ -122,17 +122,23 @@ def test_a_worker_keeps_nothing_open_of_a_job_that_is_done(tmp_path: Path) -> No
         def held_after_a_job(number: int) -> int:
             sandbox.makedirs(tmp_path / str(number), mode=0o755, uid=0, gid=0)
             (worker,) = [pid for pid in children(sandbox._process.pid) if not children(pid)]
-            return len(os.listdir(f"/proc/{worker}/fd"))
+            return len(sockets(worker))
 
         assert len({held_after_a_job(number) for number in range(5)}) == 1
 
 
-def sockets(pid: int) -> set[str]:
+def open_files(pid: int | str) -> list[str]:
+    """What the descriptors of a process lead to; nothing for one that is no more."""
     links = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with suppress(FileNotFoundError):
-            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
-    return {link for link in links if link.startswith("socket:")}
+    with suppress(FileNotFoundError, PermissionError):  # of a process that ends
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(FileNotFoundError):
+                links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return links
+
+
+def sockets(pid: int) -> set[str]:
+    return {link for link in open_files(pid) if link.startswith("socket:")}
 
 
 def test_a_worker_does_not_hold_the_line_to_another(tmp_path: Path) -> None:
@@ -146,11 +152,11 @@ def test_a_worker_does_not_hold_the_line_to_another(tmp_path: Path) -> None:
             with suppress(MinibuildError):
                 sandbox.unpack(blob, "", folder, Digest.of(b""))
 
-        (holder,) = [pid for pid in children(sandbox._process.pid) if not children(pid)]
+        holder = children(sandbox._process.pid)[0]
         thread = threading.Thread(target=unpack)
         thread.start()
         try:
-            wait_until(lambda: children(holder))
+            wait_until(lambda: any(str(blob) in open_files(pid) for pid in children(holder)))
             sandbox.makedirs(tmp_path / "made", mode=0o755, uid=0, gid=0)
             first, second = sorted(children(holder))
         finally:
@@ -176,11 +182,7 @@ def test_what_waits_for_the_next_job_may_be_killed(box: Box, tmp_path: Path) -> 
 
 def opened(path: Path) -> int:
     """How often this process has a file open."""
-    links = []
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):
-            links.append(os.readlink(f"/proc/self/fd/{name}"))
-    return links.count(str(path))
+    return open_files("self").count(str(path))
 
 
 def test_more_tasks_than_workers_wait_for_their_turn(tmp_path: Path) -> None:
@@ -226,9 +228,11 @@ def test_a_sandbox_whose_holder_died_says_so(box: Box) -> None:
         thread.start()
         wait_until(lambda: set(children(os.getpid())) - before)
         holder = sandbox._process.pid
-        wait_until(lambda: len(children(holder)) >= 2)
+        wait_until(lambda: len(children(holder)) >= 3)  # the inner one, a worker and the run
+        below = children(holder)
         os.kill(holder, signal.SIGKILL)
         thread.join(10)
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
         assert re.search("ended before its job", str(failures[0]))
         with pytest.raises(SandboxError, match="ended unexpectedly"):
             sandbox.run(box.rootfs(), spec)
@@ -247,7 +251,7 @@ def test_closing_ends_running_jobs(box: Box) -> None:
     rootfs = box.rootfs()
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: len(children(sandbox._process.pid)) >= 2)
+    wait_until(lambda: len(children(sandbox._process.pid)) >= 3)
     sandbox.close()
     thread.join(10)
     assert len(failures) == 1
