@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _KEYS = ("type", "id", "name", "until", "kept")
 Filters = Annotated[
-    list[str] | None, typer.Option("--filter", help="type=, id=, name= or until=; repeatable.")
+    list[str] | None, typer.Option("--filter", help="type=, id=, name=, until= or kept=; repeatable.")
 ]
 
 

@@ -43,9 +43,12 @@ def unknown_stage(stages: Sequence[Stage], name: str, *, what: str = "stage") ->
     """The error for a `name` that `find_stage` does not find, with the near miss and the names there are."""
     names = [stage.name for stage in stages if stage.name]
     listed = ", ".join(names) or f"0 to {len(stages) - 1}"
+    alone = len(stages) == 1 and not names
     return UsageError(
         f"{what} {quote(name)} could not be found{did_you_mean(name.lower(), names)}",
-        cure=f"The stages are {listed}.",
+        cure="Leave it out: there is one stage, and it has no name."
+        if alone
+        else f"The stages are {listed}.",
     )
 
 

@@ -32,6 +32,7 @@ def test_an_unknown_name_comes_with_the_near_miss() -> None:
 
 def test_stages_without_names_are_listed_by_number() -> None:
     assert unknown_stage(parse("FROM a\nFROM b\n").stages, "x").cure == "The stages are 0 to 1."
+    assert "one stage" in str(unknown_stage(parse("FROM a\n").stages, "x").cure)
 
 
 @pytest.mark.parametrize("name", ["a", "A9", "a-b_c.d"])
