@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,12 +172,18 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_image(folder)
 
 
-@pytest.fixture
-def box(sandbox: Sandbox, image: Path, tmp_path: Path) -> Iterator[Box]:
-    folder = tmp_path / "box"
+@contextmanager
+def boxed(sandbox: Sandbox, image: Path, folder: Path) -> Iterator[Box]:
+    """A box whose folder is made here, and removed with what others' ids left in it."""
     folder.mkdir()
     yield Box(sandbox, image, folder)
     sandbox.remove(folder)
+
+
+@pytest.fixture
+def box(sandbox: Sandbox, image: Path, tmp_path: Path) -> Iterator[Box]:
+    with boxed(sandbox, image, tmp_path / "box") as box:
+        yield box
 
 
 @pytest.fixture

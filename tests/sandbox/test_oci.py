@@ -23,7 +23,7 @@ from minibuild.sandbox.client import Sandbox
 from minibuild.sandbox.runtime import runtimes
 from minibuild.sandbox.spec import ProcessSpec, SecretFile, TmpfsMount
 from tests.feature.conftest import lacking
-from tests.sandbox.conftest import Box
+from tests.sandbox.conftest import Box, boxed
 
 PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -47,10 +47,8 @@ def handing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def other(handing: Sandbox, image: Path, tmp_path: Path) -> Iterator[Box]:
     """Like `box`, with a runtime."""
-    folder = tmp_path / "handed"
-    folder.mkdir()
-    yield Box(handing, image, folder)
-    handing.remove(folder)
+    with boxed(handing, image, tmp_path / "handed") as box:
+        yield box
 
 
 LOOK = """

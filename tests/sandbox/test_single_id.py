@@ -17,7 +17,7 @@ from minibuild.layers.index import LayerIndex
 from minibuild.layers.writer import LayerWriter
 from minibuild.sandbox.client import Sandbox
 from minibuild.sandbox.spec import FolderMount, Rootfs, SecretFile
-from tests.sandbox.conftest import Box
+from tests.sandbox.conftest import Box, boxed
 
 Seen = dict[str, tuple[int, int]]
 
@@ -34,10 +34,8 @@ def single() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def box(single: Sandbox, image: Path, tmp_path: Path) -> Iterator[Box]:
-    folder = tmp_path / "box"
-    folder.mkdir()
-    yield Box(single, image, folder)
-    single.remove(folder)
+    with boxed(single, image, tmp_path / "box") as box:
+        yield box
 
 
 def layer_of(box: Box, rootfs: Rootfs) -> list[Entry]:
