@@ -10,7 +10,7 @@ from typing import Final
 
 from minibuild.engine.session import Session
 from minibuild.errors import SandboxError
-from minibuild.sandbox import caps, cgroups
+from minibuild.sandbox import capabilities, cgroups
 from minibuild.sandbox.limits import ULIMITS, UNLIMITED, Limits
 from minibuild.values import replace
 
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 def allowed(session: Session, limits: Limits) -> Limits:
     """`limits` with ulimits no higher than this user may go."""
-    if not limits.ulimits or caps.effective() >> _SYS_RESOURCE & 1:
+    if not limits.ulimits or capabilities.effective() >> _SYS_RESOURCE & 1:
         return limits
     ulimits = []
     for name, soft, hard in limits.ulimits:

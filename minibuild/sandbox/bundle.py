@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import resource
 
-from minibuild.sandbox import caps, limits, seccomp, seccomp_table, systemfs
+from minibuild.sandbox import limits, seccomp, seccomp_table, systemfs
+from minibuild.sandbox.capabilities import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def config(
             "args": list(argv),
             "env": [f"{name}={value}" for name, value in env.items()],
             "cwd": cwd,
-            "capabilities": _capabilities(capabilities if insecure else caps.DEFAULT, ambient=insecure),
+            "capabilities": _capabilities(capabilities if insecure else DEFAULT, ambient=insecure),
             "rlimits": [_rlimit(number, *values) for number, values in ulimits.items()],
             "noNewPrivileges": False,
         },

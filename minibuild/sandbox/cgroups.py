@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +145,8 @@ def _set(folder: Path, settings: dict[str, str]) -> None:
 
 def _check_joinable(folder: Path) -> None:
     """Raise `OSError` unless a child of ours may join the group."""
+    import subprocess
+
     done = subprocess.run(
         ["sh", "-c", 'echo 0 > "$0"', folder / "cgroup.procs"], capture_output=True, check=False
     )

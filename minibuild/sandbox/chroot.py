@@ -12,6 +12,7 @@ import os
 import time
 
 from minibuild.sandbox import (
+    capabilities,
     caps,
     paths,
     placing,
@@ -133,8 +134,8 @@ class Launch(process.Launch):
     def _drop_rights(self) -> None:
         for number, soft, hard in self._request["ulimits"]:
             self._resource.setrlimit(number, (soft, hard))
-        kept = caps.DEFAULT & self._host.capabilities
-        if self._host.capabilities >> caps.SETPCAP & 1:
+        kept = capabilities.DEFAULT & self._host.capabilities
+        if self._host.capabilities >> capabilities.SETPCAP & 1:
             caps.limit_bounding(self._host.last_capability)
         os.setgroups(self._user.groups)
         os.setresgid(self._user.gid, self._user.gid, self._user.gid)

@@ -6,11 +6,10 @@ handing a job over is serialised.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import itertools
 import os
-import socket
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,12 +25,14 @@ from minibuild.layers.writer import LayerResult
 from minibuild.sandbox import probe, protocol, spawn
 from minibuild.sandbox.job import Job, Output, Pipes
 from minibuild.sandbox.requests import run_request, texts
-from minibuild.sandbox.runtime import Runtime, runtimes
 from minibuild.sandbox.spec import ExitStatus, ProcessSpec, Rootfs
 from minibuild.sandbox.trees import Trees
 
 if TYPE_CHECKING:
+    import subprocess
+
     from minibuild.layers.dedup import Dedup
+    from minibuild.sandbox.runtime import Runtime
 
 
 class Sandbox:
@@ -44,7 +45,7 @@ class Sandbox:
         self,
         mode: probe.Mode,
         process: subprocess.Popen[bytes],
-        control: socket.socket,
+        control: _socket.socket,
         *,
         devices: bool,
         runtime: Runtime | None = None,
@@ -174,7 +175,7 @@ class Sandbox:
                 self._closed = True
                 with contextlib.suppress(OSError):
                     # Reaches the helper even where a forked copy of this process holds the socket too.
-                    self._control.shutdown(socket.SHUT_RDWR)
+                    self._control.shutdown(_socket.SHUT_RDWR)
                 self._control.close()
         if self._process.returncode is None and not spawn.ends(self._process, 10):
             self._process.kill()
@@ -307,8 +308,8 @@ class Sandbox:
             return job.answer()
 
     def _job(self, kind: bytes, fds: tuple[int, ...]) -> Job:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        ours, theirs = _socket.socketpair()
+        with contextlib.closing(theirs):
             try:
                 with self._lock:
                     number = next(self._numbers)
@@ -326,7 +327,11 @@ class Sandbox:
 
 def _runtimes(isolation: str, wanted: str) -> Sequence[Runtime | None]:
     """What is to be tried to run processes with; None is we ourselves."""
-    return runtimes(wanted) if isolation == "oci" else (None,)
+    if isolation != "oci":
+        return (None,)
+    from minibuild.sandbox.runtime import runtimes
+
+    return runtimes(wanted)
 
 
 def _joined(first: SandboxError | None, second: SandboxError) -> SandboxError:

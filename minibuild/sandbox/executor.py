@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from minibuild.errors import UsageError
 from minibuild.sandbox.spec import ISOLATIONS, ExitStatus, ProcessSpec, Rootfs
 
 if TYPE_CHECKING:
+    import threading
+    from pathlib import Path
+    from queue import SimpleQueue
+
     from minibuild.sandbox.client import Sandbox
 
 

@@ -20,7 +20,7 @@ import os
 import select
 
 from minibuild.sandbox import (
-    caps,
+    capabilities,
     chroot,
     paths,
     placing,
@@ -152,8 +152,8 @@ class Holder:
         self._oom_kills = _oom_kills()
         self._host = process.Host(
             unified_cgroup=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
-            last_capability=caps.last_capability(),
-            capabilities=caps.effective(),
+            last_capability=capabilities.last_capability(),
+            capabilities=capabilities.effective(),
             seccomp_address=0 if single or chroot.active() else seccomp.build(),
             single=single,
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import fcntl
 import os
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -84,7 +84,7 @@ class Job:
     `signal` has the holder pass a signal on to it.
     """
 
-    def __init__(self, handle: socket.socket, signal: Callable[[int], None]) -> None:
+    def __init__(self, handle: _socket.socket, signal: Callable[[int], None]) -> None:
         self._socket = handle
         self._signal = signal
         self._ended = False
@@ -107,7 +107,7 @@ class Job:
     def request(self, value: Any) -> None:
         """Tell the child what to do."""
         with contextlib.suppress(*_GONE):  # why it is gone comes as a frame
-            self._socket.sendall(protocol.pack(value), socket.MSG_NOSIGNAL)
+            self._socket.sendall(protocol.pack(value), _socket.MSG_NOSIGNAL)
 
     def answer(self) -> tuple[Any, bytearray]:
         """Wait for the child to end; its result, and the large bytes of it. Raises what it reported."""
@@ -158,7 +158,7 @@ class Job:
     def _kill(self) -> None:
         """Hang up one way: the holder kills the child and still tells how it ended."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.shutdown(_socket.SHUT_WR)
 
     def _read_frame(self) -> None:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from minibuild.errors import SandboxError, UsageError
-from minibuild.sandbox import caps, userns
+from minibuild.sandbox import capabilities, userns
 from minibuild.sandbox.userns import IdRange
 from minibuild.values import dataclass
 
@@ -82,7 +82,7 @@ def look() -> Machine:
     return Machine(
         uid=uid,
         gid=os.getegid(),
-        capabilities=caps.effective(),
+        capabilities=capabilities.effective(),
         kernel=_kernel(os.uname().release),
         subuid=userns.read_ranges(Path("/etc/subuid"), uid) if uid else (),
         subgid=userns.read_ranges(Path("/etc/subgid"), uid) if uid else (),
@@ -143,7 +143,7 @@ def _check_root(machine: Machine) -> None:
     _check_kernel(machine)
     if machine.uid != 0:
         raise SandboxError("isolation root is not for an ordinary user", cure="Leave isolation at auto.")
-    if not machine.may(caps.SYS_ADMIN):
+    if not machine.may(capabilities.SYS_ADMIN):
         raise SandboxError(
             "root without CAP_SYS_ADMIN cannot mount",
             cure="In a container, start it with --cap-add SYS_ADMIN --security-opt seccomp=unconfined"
@@ -153,7 +153,7 @@ def _check_root(machine: Machine) -> None:
 
 def _check_all_ids(machine: Machine) -> None:
     _check_kernel(machine)
-    if machine.uid != 0 or not (machine.may(caps.SETUID) and machine.may(caps.SETFCAP)):
+    if machine.uid != 0 or not (machine.may(capabilities.SETUID) and machine.may(capabilities.SETFCAP)):
         raise SandboxError(
             "mapping all ids needs root with CAP_SETUID, CAP_SETGID and CAP_SETFCAP",
             cure="Leave isolation at auto.",
@@ -205,12 +205,12 @@ def _check_chroot(machine: Machine) -> None:
 
 
 _CHROOT_NEEDS: Final = (
-    (caps.SYS_CHROOT, "CAP_SYS_CHROOT"),
-    (caps.CHOWN, "CAP_CHOWN"),
-    (caps.DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
-    (caps.FOWNER, "CAP_FOWNER"),
-    (caps.SETUID, "CAP_SETUID"),
-    (caps.SETGID, "CAP_SETGID"),
+    (capabilities.SYS_CHROOT, "CAP_SYS_CHROOT"),
+    (capabilities.CHOWN, "CAP_CHOWN"),
+    (capabilities.DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+    (capabilities.FOWNER, "CAP_FOWNER"),
+    (capabilities.SETUID, "CAP_SETUID"),
+    (capabilities.SETGID, "CAP_SETGID"),
 )
 _CHECKS: Final = {
     Mode.ROOT: _check_root,
@@ -222,7 +222,7 @@ _CHECKS: Final = {
 
 
 def _check_settings(machine: Machine) -> None:
-    if machine.setting("kernel/unprivileged_userns_clone") == "0" and not machine.may(caps.SYS_ADMIN):
+    if machine.setting("kernel/unprivileged_userns_clone") == "0" and not machine.may(capabilities.SYS_ADMIN):
         raise SandboxError(
             "this machine denies user namespaces to ordinary users (kernel.unprivileged_userns_clone = 0)",
             cure="As root: sysctl -w kernel.unprivileged_userns_clone=1",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _socket  # `socket` takes 3 ms to load
+import contextlib
 import marshal
 import os
 import select
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,10 +45,10 @@ class Launched:
         self.mode = mode
         self.machine = machine
         self._tools = userns.require_tools() if mode is probe.Mode.SUBUID else ("", "")
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self._errors_fd = -1
         try:
-            with theirs:
+            with contextlib.closing(theirs):
                 self._errors_fd = os.memfd_create("errors", os.MFD_CLOEXEC)
                 self.process = _start(theirs.fileno(), mode, self._errors_fd)
         except BaseException:
@@ -86,7 +87,7 @@ class Launched:
                 message = b""
             if message == b"M":
                 self._map_ids()
-                control.send(b"m", socket.MSG_NOSIGNAL)
+                control.send(b"m", _socket.MSG_NOSIGNAL)
             elif message == b"R":
                 control.settimeout(None)
                 return

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +17,7 @@ from minibuild.values import NamedTuple
 _FIRST: Final = 100_000
 _RANGES_WANTED: Final = 65536
 _MIN_IDS: Final = 1000
+_PLACES: Final = ("/usr/bin", "/usr/local/bin", "/run/wrappers/bin")  # where PATH says nothing of them
 
 
 class IdRange(NamedTuple):
@@ -99,7 +98,9 @@ def require_tools() -> tuple[str, str]:
     """Paths of newuidmap and newgidmap; raises `SandboxError`."""
     found = []
     for name in ("newuidmap", "newgidmap"):
-        path = shutil.which(name) or shutil.which(name, path="/usr/bin:/usr/local/bin:/run/wrappers/bin")
+        folders = (*os.environ.get("PATH", "").split(":"), *_PLACES)
+        paths = (f"{folder}/{name}" for folder in folders if folder)
+        path = next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
         if path is None:
             raise SandboxError(
                 f"{name} is not installed; it maps the user's subordinate ids",
@@ -131,6 +132,8 @@ def write_maps(
     pid: int, uid: int, gid: int, subuid: Sequence[IdRange], subgid: Sequence[IdRange], tools: tuple[str, str]
 ) -> None:
     """Map the ids of the new user namespace of process `pid`; raises `SandboxError`."""
+    import subprocess  # an ordinary user's alone
+
     for tool, own, ranges in ((tools[0], uid, subuid), (tools[1], gid, subgid)):
         numbers = [str(number) for row in id_map(own, ranges) for number in row]
         done = subprocess.run([tool, str(pid), *numbers], capture_output=True, text=True, check=False)

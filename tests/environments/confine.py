@@ -94,10 +94,10 @@ def _keep_caps(numbers: list[int]) -> None:
 
 def _docker() -> None:
     """The profile first: loading it takes a capability that is then given up."""
-    from minibuild.sandbox import caps, seccomp
+    from minibuild.sandbox import capabilities, seccomp
 
     _check(_libc.prctl(22, 2, ctypes.c_void_p(seccomp.build()), 0, 0), "seccomp")
-    _keep_caps([number for number in range(64) if caps.DEFAULT >> number & 1])
+    _keep_caps([number for number in range(64) if capabilities.DEFAULT >> number & 1])
 
 
 def main() -> None:

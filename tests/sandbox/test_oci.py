@@ -18,7 +18,7 @@ from minibuild_store.store import Store
 
 from minibuild.engine.trial import trial
 from minibuild.errors import Cancelled, SandboxError
-from minibuild.sandbox import bundle, caps, probe, seccomp_table, users
+from minibuild.sandbox import bundle, capabilities, probe, seccomp_table, users
 from minibuild.sandbox.client import Sandbox
 from minibuild.sandbox.runtime import runtimes
 from minibuild.sandbox.spec import ProcessSpec, SecretFile, TmpfsMount
@@ -234,7 +234,7 @@ def test_the_bundle_says_what_the_step_may() -> None:
     )
     process = json.loads(json.dumps(document))["process"]
     assert process["user"] == {"uid": 1, "gid": 2, "additionalGids": [2, 3], "umask": 0o022}
-    assert len(process["capabilities"]["bounding"]) == caps.DEFAULT.bit_count() == 14
+    assert len(process["capabilities"]["bounding"]) == capabilities.DEFAULT.bit_count() == 14
     assert process["capabilities"]["ambient"] == []
     assert {"type": "RLIMIT_CORE", "soft": 0, "hard": (1 << 64) - 1} in process["rlimits"]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minibuild.errors import SandboxError, UsageError
-from minibuild.sandbox import caps, exe, probe, userns
+from minibuild.sandbox import capabilities, exe, probe, userns
 from minibuild.sandbox.probe import Machine, Mode
 from minibuild.sandbox.userns import IdRange
 
@@ -25,7 +25,7 @@ ORDINARY = Machine(
     settings=(("user/max_user_namespaces", "1000"),),
 )
 ROOT = replace(ORDINARY, uid=0, gid=0, capabilities=(1 << 41) - 1, subuid=(), subgid=())
-CONTAINER = replace(ROOT, capabilities=caps.DEFAULT)
+CONTAINER = replace(ROOT, capabilities=capabilities.DEFAULT)
 
 
 def test_root_needs_no_user_namespace() -> None:
@@ -113,7 +113,8 @@ def test_what_is_missing_is_named_with_its_cure(
 
 
 def test_the_tools_are_named_where_they_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda *_args, **_options: None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(userns, "_PLACES", ())
     with pytest.raises(SandboxError, match="newuidmap is not installed") as caught:
         userns.require_tools()
     assert "apt-get install uidmap" in caught.value.cure
