@@ -10,14 +10,12 @@ clock tick would not show in its stamp, so it is never remembered.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from minibuild_store.shorthash import sha256
 
 from minibuild.context.rows import Match, Row
-from minibuild.context.stamps import Stamp, stamp_of
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Kind
 
@@ -28,12 +26,8 @@ if TYPE_CHECKING:
 _RACY_NS = 2_000_000_000
 _CHUNK = 1 << 20
 _PARALLEL_BYTES = 8 << 20
-_LITTLE = 1 << 20
 _LISTED = 12  # digits of a digest: as many as are shown
 _PIECE = 16 << 10
-
-Hashing = Callable[[Sequence[Row]], list[str]]
-"""Gives the SHA-256 (hex) of files."""
 
 
 class Records(Protocol):
@@ -54,45 +48,19 @@ class FileDigests:
         self._listings = listings
         self._table: FileTable | None = None
 
-    def digest(
-        self,
-        selection: str,
-        matches: Sequence[Match],
-        hashing: Hashing | None = None,
-        *,
-        modes: bool = True,
-    ) -> str:
-        """The SHA-256 (hex) of `matches`; `selection` names what was asked for (pattern, flags, ignores).
-
-        `hashing` is called, where files have to be read, in place of reading them for their digests alone.
-        """
-        stamp, newest = stamp_of(matches)
-        name = self._selection(selection)
-        known = self._selections.get(name)
-        if known is not None and known[:16] == stamp:
-            return known[16:].decode()
-        now = time.time_ns()
-        digests = self._file_digests(matches, now, hashing or _hash_files)
-        content = content_digest(matches, digests, modes=modes)
-        self._listings.put(content, listing(matches, digests))
-        self.remember(selection, Stamp(stamp, newest), now, content)
-        return content
-
-    def remember(self, selection: str, stamp: Stamp, now: int, content: str) -> None:
-        """Keep the content digest of what had this stamp when it was looked at, from the time `now` on."""
-        if stamp.newest < now - _RACY_NS:
-            self._selections.put(self._selection(selection), stamp.digest + content.encode())
+    def remember(self, selection: str, stamp: bytes, content: str) -> None:
+        """Keep the content digest of what `selection` (pattern, flags, ignores) found with this stamp."""
+        self._selections.put(self._selection(selection), stamp + content.encode())
 
     def keep_listing(self, content: str, listed: bytes) -> None:
         self._listings.put(content, listed)
 
-    def known(self, selection: str, look: Callable[[], bytes | None]) -> str | None:
-        """The digest of `selection`, if a look at it gives the digest of the same stamp as before."""
+    def known(self, selection: str, look: Callable[[], bytes]) -> str | None:
+        """The digest of `selection`, if a look at it gives the same stamp as before."""
         known = self._selections.get(self._selection(selection))
         if known is None:
             return None
-        stamp = look()
-        return known[16:].decode() if stamp is not None and known[:16] == stamp else None
+        return known[16:].decode() if known[:16] == look() else None
 
     def _selection(self, selection: str) -> str:
         return f"{self._name}-{sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"
@@ -113,41 +81,14 @@ class FileDigests:
             self._table = FileTable(self._files.get(self._name))
         return self._table
 
-    def mostly_new(self, matches: Sequence[Match]) -> bool:
-        """Whether most of what is in `matches`, and more than a little, was never hashed."""
-        table = self.table
-        new = known = 0
-        for match in matches:
-            for row in match.rows:
-                if row.entry.size and row.where not in table:
-                    new += row.entry.size
-                else:
-                    known += row.entry.size
-        return new > max(known, _LITTLE)
+    def note(self, row: Row, digest: str) -> None:
+        """A file had this SHA-256 (hex) when its row was made; it is not `racy`."""
+        self.table.note(row.where, row.stamp, digest)
 
-    def _file_digests(self, matches: Sequence[Match], now: int, hashing: Hashing) -> dict[bytes, str]:
-        """SHA-256 of every regular file among `matches`, by path."""
-        table = self.table
-        found: dict[bytes, str] = {}
-        unknown: list[Row] = []
-        for match in matches:
-            for row in match.rows:
-                if row.entry.kind is not Kind.FILE:
-                    continue
-                known = table.get(row.where, row.stamp)
-                if known is not None:
-                    found[row.where] = known
-                else:
-                    unknown.append(row)
-        for row, digest in zip(unknown, hashing(unknown), strict=True):
-            found[row.where] = digest
-            self.note(row, digest, now)
-        return found
 
-    def note(self, row: Row, digest: str, now: int) -> None:
-        """A file of this SHA-256 (hex) was looked at from the time `now` on."""
-        if row.newest < now - _RACY_NS:
-            self.table.note(row.where, row.stamp, digest)
+def racy(newest: int, began: int) -> bool:
+    """Whether a change after `began` (ns) may not show in the stamp of what was last changed at `newest`."""
+    return newest >= began - _RACY_NS
 
 
 def content_digest(matches: Iterable[Match], digests: dict[bytes, str], *, modes: bool = True) -> str:
@@ -232,8 +173,8 @@ def read_listing(data: bytes) -> Iterator[bytes]:
         yield begun
 
 
-def _hash_files(rows: Sequence[Row]) -> list[str]:
-    """Hash the files of `rows`; on two threads where there is enough to read (hashing releases the GIL)."""
+def hash_files(rows: Sequence[Row]) -> list[str]:
+    """The SHA-256 (hex) of the files of `rows`; on two threads (hashing frees the GIL) where it is much."""
     results: list[str] = [""] * len(rows)
     if sum(row.entry.size for row in rows) < _PARALLEL_BYTES or len(rows) < 2:
         for index, row in enumerate(rows):

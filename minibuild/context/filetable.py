@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import threading
 from array import array
+from collections.abc import Iterable
 from typing import Final
 
 import xxhash
@@ -33,6 +34,7 @@ class FileTable:
         self._noted = bytearray()  # the rows that are not as they were loaded, in a table that was not empty
         self._slots = array("I")  # by the hash of a path, at its place or behind: number of its row, from 1
         self._numbered = 0
+        self._next = _START  # where the file that is asked for next is likely to be
         self._mutex = threading.Lock()
 
     def _at(self, key: int) -> int:
@@ -76,13 +78,31 @@ class FileTable:
         """Whether anything was noted since it was loaded."""
         return bool(self._noted) if self._loaded else bool(self)
 
+    def known(self, files: Iterable[tuple[bytes, bytes]]) -> list[str | None]:
+        """For each path and stamp the SHA-256 (hex) of the file, if it was hashed when that was its stamp.
+
+        Files that are asked for in the order in which they were noted need no look into the slots.
+        """
+        found: list[str | None] = []
+        data, hashed, at = self._data, xxhash.xxh3_64_intdigest, self._next
+        with self._mutex:
+            for path, stamp in files:
+                number, mark = hashed(path), _mark(path, stamp)
+                if not data.startswith(number.to_bytes(8, "little") + mark, at):
+                    latest = self._at(number)
+                    at = latest or at
+                    if not latest or not data.startswith(mark, at + _MARK):
+                        found.append(None)
+                        at += _SIZE if latest else 0
+                        continue
+                found.append(data[at + _DIGEST : at + _SIZE].hex())
+                at += _SIZE
+            self._next = at
+        return found
+
     def get(self, path: bytes, stamp: bytes) -> str | None:
         """The SHA-256 (hex) of the file at `path`, if it was hashed when its stamp was this one."""
-        with self._mutex:
-            at = self._at(xxhash.xxh3_64_intdigest(path))
-            if not at or not self._data.startswith(_mark(path, stamp), at + _MARK):
-                return None
-            return self._data[at + _DIGEST : at + _SIZE].hex()
+        return self.known([(path, stamp)])[0]
 
     def note(self, path: bytes, stamp: bytes, digest: str) -> None:
         """The file at `path` had this SHA-256 (hex) when its stamp was this one."""

@@ -126,18 +126,30 @@ class Placement:
 
     def copy(self, match: Match, dest: str) -> bytes:
         """Copy `match` to `dest` (absolute; a trailing slash means a folder); the path where it is now."""
+        target, path = self.land(match, dest)
+        if match.is_dir:
+            prefix = target + b"/" if target else b""
+            for row in match.rows[1:]:
+                self.set(row, prefix + row.entry.path)
+        else:
+            self.set(match.rows[0], path)
+        return path
+
+    def land(self, match: Match, dest: str) -> tuple[bytes, bytes]:
+        """Make the folders that `match` needs; `dest` with links followed, and where the match goes."""
         self._matches += 1
         target = self._prepare(dest)
         if match.is_dir:
-            self._copy_folder(match, target)
-            return target
-        existing = self.entry(target)
-        if existing is not None and existing.kind is Kind.DIR:
-            target = target + b"/" + match.name if target else match.name
-        else:
-            self.make_folders(target.rpartition(b"/")[0])
-        self._copy_row(match.rows[0], target)
-        return target
+            self._merge(match, target)
+            return target, target
+        if self.is_folder(target):
+            return target, target + b"/" + match.name if target else match.name
+        self.make_folders(target.rpartition(b"/")[0])
+        return target, target
+
+    def is_folder(self, path: bytes) -> bool:
+        existing = self.entry(path)
+        return existing is not None and existing.kind is Kind.DIR
 
     def _prepare(self, dest: str) -> bytes:
         """Make what `dest` requires to exist; its path with all links followed."""
@@ -146,7 +158,8 @@ class Placement:
         self.make_folders(self.resolve(folder))
         return self.resolve(written)
 
-    def _copy_folder(self, match: Match, target: bytes) -> None:
+    def _merge(self, match: Match, target: bytes) -> None:
+        """Have the folder `match` at `target`, without what is in it."""
         root = match.rows[0].entry
         existing = self.entry(target)
         if existing is not None and existing.kind is not Kind.DIR:
@@ -159,16 +172,27 @@ class Placement:
         if made is not None:
             mtime_ns = self._made_ns if match.whole else root.mtime_ns
             self._new[target] = Placed(made._replace(path=target, mtime_ns=mtime_ns))
-        prefix = target + b"/" if target else b""
-        for row in match.rows[1:]:
-            self._copy_row(row, prefix + row.entry.path)
 
-    def _copy_row(self, row: Row, target: bytes) -> None:
+    def set(self, row: Row, target: bytes) -> None:
+        """Copy one row to the path `target`."""
         self._new[target] = self.at(row, target)
 
-    def at(self, row: Row, target: bytes, *, free: bool = False) -> Placed:
-        """What copying `row` to the path `target` makes of it; `free` says that nothing is there."""
-        existing = None if free else self.entry(target)
+    def at(
+        self,
+        row: Row,
+        target: bytes,
+        *,
+        free: bool = False,
+        known: Entry | None = None,
+        match: int | None = None,
+    ) -> Placed:
+        """What copying `row` to the path `target` makes of it.
+
+        `known` is there; or `free` says that nothing is. `match` is the number of its match, not the last.
+        """
+        existing = known
+        if known is None and not free:
+            existing = self.entry(target)
         if existing is not None:
             is_dir = row.entry.kind is Kind.DIR
             if is_dir and existing.kind is not Kind.DIR:
@@ -178,7 +202,7 @@ class Placement:
             if row.leads:
                 return Placed(existing._replace(path=target, mode=row.entry.mode))
         # Names of one file stay names of one file within a match only.
-        inode = b"%d/%b" % (self._matches, row.inode) if row.inode else b""
+        inode = b"%d/%b" % (match or self._matches, row.inode) if row.inode else b""
         return _placed((self._dressed(row.entry, target), row.where, None, inode, row.stamp, False))
 
     def put(

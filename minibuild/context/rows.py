@@ -42,6 +42,13 @@ class Match(NamedTuple):
         return self.rows[0].entry.kind == "5"
 
 
+class Head(NamedTuple):
+    """A match whose rows come one by one, its own first; otherwise as `Match`."""
+
+    name: bytes
+    whole: bool
+
+
 class View(Protocol):
     """A tree of files to copy from. Paths are as in `Entry.path`; nothing outside the root is reached."""
 

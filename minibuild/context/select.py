@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from minibuild.context.rows import Match, Row, View
+from minibuild.context.rows import Head, Match, Row, View
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Kind
-from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild.dockerfile.patterns import PatternList
@@ -33,9 +32,15 @@ class NothingThere(DockerfileError):
 
 def select(view: View, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> list[Match]:
     """The matches of `pattern`, in order; raises `NothingThere` where a plain path does not exist."""
-    excluded = patterns(exclude)
     if parents:
-        return _with_parents(view, pattern, excluded)
+        matches: list[Match] = []
+        for item in parents_of(view, pattern, exclude=exclude):
+            if isinstance(item, Head):
+                matches.append(Match(item.name, [], item.whole))
+            else:
+                matches[-1].rows.append(item)
+        return matches
+    excluded = patterns(exclude)
     return [_match(view, path, excluded) for path in matching(view, pattern)]
 
 
@@ -104,42 +109,14 @@ def _glob(view: View, base: bytes, wild: str) -> list[bytes]:
     return found
 
 
-def plain(view: View, pattern: str) -> tuple[Match, Iterator[Row]] | None:
-    """The match of a pattern that has no wildcards, with its own row alone, and the rows below it."""
-    path, wild = split_wildcards(pattern)
-    return None if wild else _opened(view, path)
-
-
-def _opened(view: View, path: bytes) -> tuple[Match, Iterator[Row]]:
+def _match(view: View, path: bytes, excluded: PatternList | None) -> Match:
     resolved = view.resolve(path)
     if view.entry(resolved) is None:
         raise NothingThere(os.fsdecode(path))
-    rows = iter(view.walk(resolved))
-    return Match(path.rpartition(b"/")[2], list(islice(rows, 1)), whole=not resolved), rows
-
-
-class Begun(NamedTuple):
-    """The first rows of a walk, and whether there are no more."""
-
-    rows: list[Row]
-    all: bool
-
-
-def begin(rows: Iterator[Row], *, count: int, size: int) -> Begun:
-    """Walk until there are more than `count` rows, or files of more than `size` bytes."""
-    held: list[Row] = []
-    for row in rows:
-        held.append(row)
-        size -= row.entry.size
-        if size < 0 or len(held) > count:
-            return Begun(held, all=False)
-    return Begun(held, all=True)
-
-
-def _match(view: View, path: bytes, excluded: PatternList | None) -> Match:
-    match, rows = _opened(view, path)
-    match.rows.extend(rows if excluded is None else _without(rows, excluded))
-    return match
+    rows = view.walk(resolved)
+    if excluded is not None:
+        rows = _without(rows, excluded)
+    return Match(path.rpartition(b"/")[2], list(rows), whole=not resolved)
 
 
 def _without(rows: Iterator[Row], excluded: PatternList) -> Iterator[Row]:
@@ -164,8 +141,9 @@ def _chosen(rows: Iterator[Row], wanted: Callable[[str], bool]) -> Iterator[Row]
             waiting.append(row._replace(leads=True))
 
 
-def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> list[Match]:
+def parents_of(view: View, pattern: str, *, exclude: tuple[str, ...] = ()) -> Iterator[Head | Row]:
     """``--parents``: each folder before ``/./`` (or the root), reduced to what the rest matches."""
+    excluded = patterns(exclude)
     pivot, separator, rest = pattern.partition("/./")
     if not separator:
         pivot, rest = "", pattern
@@ -174,7 +152,6 @@ def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> lis
     if plain:
         _require(view, posixpath.normpath(f"/{pivot}/{rest}").lstrip("/"))
     included = patterns((rest,) if rest else ())
-    matches = []
     for path in matching(view, pivot):
         root = view.resolve(path)
         entry = view.entry(root)
@@ -185,21 +162,23 @@ def _with_parents(view: View, pattern: str, excluded: PatternList | None) -> lis
         rows = view.walk(root) if included is None else _towards(view, root, rest)
         if included is not None or excluded is not None:
             rows = _chosen(rows, _both(included, excluded))
-        match = Match(b"", list(rows), whole=not root)
-        if plain and not any(row.entry.path.startswith(os.fsencode(rest)) for row in match.rows):
+        found = not plain
+        wanted = os.fsencode(rest)
+        yield Head(b"", not root)
+        for row in rows:
+            found = found or row.entry.path.startswith(wanted)
+            if not root:
+                _require_target(view, row)
+            yield row
+        if not found:
             raise NothingThere(rest)
-        if not root:
-            _require_targets(view, match)
-        matches.append(match)
-    return matches
 
 
-def _require_targets(view: View, match: Match) -> None:
+def _require_target(view: View, row: Row) -> None:
     """Raise `NothingThere` for a link in the root that leads nowhere: BuildKit follows those alone."""
-    for row in match.rows:
-        path = row.entry.path
-        if row.entry.kind == Kind.SYMLINK and b"/" not in path and view.entry(view.resolve(path)) is None:
-            raise NothingThere(os.fsdecode(path))
+    path = row.entry.path
+    if row.entry.kind == Kind.SYMLINK and b"/" not in path and view.entry(view.resolve(path)) is None:
+        raise NothingThere(os.fsdecode(path))
 
 
 def _both(included: PatternList | None, excluded: PatternList | None) -> Callable[[str], bool]:

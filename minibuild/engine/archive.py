@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 _INLINE = 64 << 10
 
 
+def is_archive(path: bytes) -> bool:
+    """Whether the file at `path` is a tar archive with something in it, compressed or not."""
+    from minibuild.layers.tarreader import TarReader
+
+    with open(path, "rb") as file:
+        try:
+            return next(iter(TarReader(_decompressed(file), clip=True)), None) is not None
+        except (LayerError, OSError, EOFError):
+            return False
+
+
 def extract_archive(
     session: Session,
     stack: ExitStack,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from minibuild_store.shorthash import sha256
 
-from minibuild.context.digests import hash_file
-from minibuild.context.rows import Match, Row
-from minibuild.context.select import NothingThere, begin, plain, select
+from minibuild.context.rows import Match
+from minibuild.context.select import NothingThere, select
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
@@ -23,14 +20,11 @@ from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from minibuild.context.place import Lower, Owner, Placement
-    from minibuild.engine.bigfolder import BigFolder
+    from minibuild.context.survey import Survey
+    from minibuild.engine.contextcopy import ContextCopy
     from minibuild.engine.fetched import Fetched
     from minibuild.layers.tree import Tree
 
-_LITTLE = 1 << 20
-_FEW = 5_000
-_MANY = 25_000  # more rows than that are not held: each is over a kilobyte
-_ANY = 1 << 62
 _INLINE_MODE = 0o644
 _FETCHED_MODE = 0o600
 
@@ -58,7 +52,8 @@ class TreeLower:
 class Gathered:
     """The sources of a step, found and digested: `contents` by item position, the rest to write from.
 
-    `layer` is there already where the files had to be read for their digests; a `folder` is walked again.
+    What is found in a folder of this machine is in `surveys`, other things are `matches`. `layer` is there
+    already where the files had to be read for their digests.
     """
 
     session: Session
@@ -70,8 +65,8 @@ class Gathered:
     contents: dict[int, str] = field(default_factory=dict)
     matches: dict[int, list[Match]] = field(default_factory=dict)
     fetched: dict[int, Fetched] = field(default_factory=dict)
+    surveys: dict[int, Survey] = field(default_factory=dict)
     layer: Layer | None = None
-    folder: BigFolder | None = None
 
 
 def gather(
@@ -119,95 +114,61 @@ def _keeps_modes(step: steps.CopyStep) -> bool:
 def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
     files, step = gathered.files, gathered.step
     selection = _selection(step, pattern)
+    if isinstance(files, ContextFiles) and files.on_disk:
+        try:
+            return _surveyed_digest(gathered, number, files, pattern)
+        except NothingThere as error:
+            raise _not_found(error, files) from None
     known = None
     if isinstance(files, TreeFiles):
         known = files.known_digest(selection)
     elif isinstance(files, ContextFiles) and not step.parents:
-        known = files.known_digest(selection, pattern, step.exclude)
+        known = files.known_digest(selection, pattern)
     if known is not None:
         return known
     gathered.session.at_work()
-    if isinstance(files, ContextFiles) and _is_whole(step):
-        content = _big_folder(gathered, number, files, selection, pattern)
-        if content is not None:
-            return content
     matches = _matches(gathered, number, step, pattern)
-    if (
-        gathered.write_first
-        and isinstance(files, ContextFiles)
-        and len(step.items) == 1
-        and not step.unpack
-        and files.mostly_new(matches)
-    ):
-        # builds that copy the same wait for the first to read it, and find its digest
-        session = gathered.session
-        with session.store.lock(f"read {files.root} {selection}", waiting=session.check):
-            return files.digest(
-                selection, matches, lambda rows: _read_once(gathered, rows), modes=_keeps_modes(step)
-            )
     return files.digest(selection, matches, modes=_keeps_modes(step))
 
 
-def _is_whole(step: steps.CopyStep) -> bool:
-    """Whether the step may be copied entry by entry: one source that is taken whole and as it is."""
-    return len(step.items) == 1 and not (step.unpack or step.exclude or step.parents)
-
-
-def _big_folder(
-    gathered: Gathered, number: int, files: ContextFiles, selection: str, pattern: str
-) -> str | None:
-    """The digest of a folder of which no more than a path is held at a time.
-
-    It is written on the way where it was never hashed. None where it is small, or no folder: what was
-    selected is kept then.
-    """
+def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, pattern: str) -> str:
+    """The digest of files of this machine; `gathered` gets their layer where they are written on the way."""
     session, step = gathered.session, gathered.step
-    try:
-        opened = plain(files.view, pattern)
-    except NothingThere as error:
-        raise _not_found(error, files) from None
-    if opened is None:
-        return None
-    root, rows = opened
-    at_once = gathered.write_first and files.never_hashed
-    begun = begin(rows, count=_FEW, size=_LITTLE) if at_once else begin(rows, count=_MANY, size=_ANY)
-    if not root.is_dir or begun.all:
-        gathered.matches[number] = [root._replace(rows=[*root.rows, *begun.rows])]
-        return None
-    from minibuild.engine.bigfolder import BigFolder, Question
-
+    selection = _selection(step, pattern)
+    survey = files.survey(pattern, exclude=step.exclude, parents=step.parents)
+    gathered.surveys[number] = survey
+    known = files.surveyed_before(selection, survey)
+    if known is not None:
+        return known
+    session.at_work()
+    copying = _copying(gathered, files)
+    if not gathered.write_first or step.unpack or len(step.items) > 1:
+        return copying.look(survey, selection)
     # builds that copy the same wait for the first to read it, and find its digest
     with session.store.lock(f"read {files.root} {selection}", waiting=session.check):
-        known = files.known_digest(selection, pattern)
+        known = files.surveyed_before(selection, survey)
         if known is not None:
             return known
-        question = Question(pattern, selection, _keeps_modes(step), step.dest)
-        folder = BigFolder(session, files, question, root, lambda: _placement(gathered))
-        if not at_once:
-            gathered.folder = folder
-            return folder.look(chain(begun.rows, rows))
-        content, gathered.layer = folder.write_once(chain(begun.rows, rows))
+        written = copying.write_first(survey, selection)
+        if written is None:
+            return copying.look(survey, selection)
+        content, gathered.layer = written
         return content
 
 
-def _read_once(gathered: Gathered, rows: Sequence[Row]) -> list[str]:
-    """The digests of `rows`, taken while the layer is written.
+def _copying(gathered: Gathered, files: ContextFiles) -> ContextCopy:
+    from minibuild.engine.contextcopy import ContextCopy
 
-    Files that were never hashed are nearly always part of a layer that was never made. Where the layer
-    turns out to be known after all, the blob is left for gc.
-    """
-    digests: dict[bytes, str] = {}
-    gathered.layer = _write(gathered, digests)
-    inodes = {row.inode: digests[row.where] for row in rows if row.inode and row.where in digests}
-    # a hard link is written without content; a file that a later match replaced is not written at all
-    return [
-        digests.get(row.where) or inodes.get(row.inode) or hash_file(row.where, row.entry.size)
-        for row in rows
-    ]
+    step = gathered.step
+    return ContextCopy(gathered.session, files, step.dest, _keeps_modes(step), lambda: _placement(gathered))
 
 
 def _matches(gathered: Gathered, number: int, step: steps.CopyStep, pattern: str) -> list[Match]:
-    """The matches of an item, selected once."""
+    """The matches of an item, with all rows."""
+    if number in gathered.surveys:
+        from minibuild.engine.contextcopy import held
+
+        return held(gathered.surveys[number])
     if number not in gathered.matches:
         try:
             found = select(gathered.files.view, pattern, exclude=step.exclude, parents=step.parents)
@@ -248,12 +209,25 @@ def _near_miss(files: ContextFiles, path: str) -> str:
 
 def write_copy(gathered: Gathered) -> Layer:
     """The layer of a step whose sources are gathered."""
-    if gathered.folder is not None:
-        return gathered.folder.write()
-    return gathered.layer or _write(gathered, None)
+    files = gathered.files
+    if gathered.layer is not None:
+        return gathered.layer
+    if isinstance(files, ContextFiles) and len(gathered.surveys) == len(gathered.step.items):
+        surveys = [survey for _, survey in sorted(gathered.surveys.items())]
+        if not (gathered.step.unpack and _holds_archives(surveys)):
+            return _copying(gathered, files).write(surveys)
+    return _write(gathered)
 
 
-def _write(gathered: Gathered, digests: dict[bytes, str] | None) -> Layer:
+def _holds_archives(surveys: list[Survey]) -> bool:
+    """Whether ADD has something to unpack."""
+    from minibuild.engine.archive import is_archive
+    from minibuild.engine.contextcopy import single_files
+
+    return any(is_archive(row.where) for survey in surveys for row in single_files(survey) if row.entry.size)
+
+
+def _write(gathered: Gathered) -> Layer:
     from minibuild.engine.writing import write_layer
 
     session, step, parent, made_ns = gathered.session, gathered.step, gathered.parent, gathered.made_ns
@@ -272,7 +246,7 @@ def _write(gathered: Gathered, digests: dict[bytes, str] | None) -> Layer:
                     placement.put_file(name, step.dest, entry, data=data)
                 case steps.UrlItem() | steps.GitItem():
                     _place_fetched(gathered.fetched[number], step, placement, unpack)
-        return write_layer(session, placement.finish(), gathered.files, digests)
+        return write_layer(session, placement.finish(), gathered.files)
 
 
 def _placement(gathered: Gathered) -> Placement:

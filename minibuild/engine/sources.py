@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 from minibuild_store.shorthash import sha256
 from minibuild_store.store import Store
 
-from minibuild.context.digests import FileDigests, Hashing, content_digest, listing, open_file
+from minibuild.context.digests import FileDigests, content_digest, listing, open_file
 from minibuild.context.folder import FolderView
 from minibuild.context.rows import Match, Row, View
-from minibuild.context.stamps import stamp_selection
+from minibuild.context.survey import Survey
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.layerforms import Layers
 from minibuild.errors import UsageError
@@ -63,45 +63,45 @@ class ContextFiles:
         self.view = FolderView(str(root), ignore)
         self.root = root
         self.ignore = ignore
+        self._store = store
         self._ignore_text = "" if ignore is None else "\n".join(line.text for line in ignore.patterns)
         self._digests = FileDigests(
             str(root), store.records("selections"), store.records("files"), store.records("listings")
         )
 
-    def known_digest(self, selection: str, pattern: str, exclude: tuple[str, ...] = ()) -> str | None:
-        """The digest of what `pattern` selects, if nothing of that has changed since it was taken."""
-        return self._digests.known(
-            f"{selection}\n{self._ignore_text}", lambda: stamp_selection(self.view, pattern, exclude)
-        )
+    on_disk = True
+    """Whether the files are where their rows say, to be surveyed."""
+
+    def survey(self, pattern: str, *, exclude: tuple[str, ...], parents: bool) -> Survey:
+        """What `pattern` selects, not looked at yet."""
+        scratch = self._store.scratch
+        return Survey(self.view, pattern, exclude=exclude, parents=parents, scratch=scratch)
+
+    def surveyed_before(self, selection: str, survey: Survey) -> str | None:
+        """The digest of what `survey` finds, if nothing of that has changed since it was taken."""
+        return self._digests.known(f"{selection}\n{self._ignore_text}", survey.stamp)
 
     @property
     def never_hashed(self) -> bool:
         """Whether nothing is known of any file of the folder."""
         return not self._digests.table
 
-    def hashed(self, row: Row) -> str | None:
-        """The SHA-256 (hex) of a file that was hashed before and has not changed since."""
-        return self._digests.table.get(row.where, row.stamp)
+    def heard_of(self, row: Row) -> bool:
+        """Whether the file was ever hashed, as it is or as it was."""
+        return row.where in self._digests.table
 
-    def taking(self, selection: str, name: bytes, *, modes: bool) -> Taking:
-        """The digest of a match whose rows come one by one."""
+    def taking(self, survey: Survey, selection: str, *, modes: bool) -> Taking:
+        """Takes the digest of what was surveyed."""
         from minibuild.context.taking import Taking
 
-        return Taking(self._digests, f"{selection}\n{self._ignore_text}", name, modes=modes)
+        return Taking(self._digests, survey, f"{selection}\n{self._ignore_text}", modes=modes)
 
-    def mostly_new(self, matches: Sequence[Match]) -> bool:
-        """Whether most of what `matches` hold has to be read to know its digest."""
-        return self._digests.mostly_new(matches)
+    def known_digest(self, selection: str, pattern: str) -> str | None:
+        """The digest of what `pattern` selects, where it is known with no survey."""
+        return None
 
-    def digest(
-        self,
-        selection: str,
-        matches: Sequence[Match],
-        hashing: Hashing | None = None,
-        *,
-        modes: bool = True,
-    ) -> str:
-        return self._digests.digest(f"{selection}\n{self._ignore_text}", matches, hashing, modes=modes)
+    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
+        raise NotImplementedError  # what is on disk is surveyed
 
     def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
         return _FromDisk(digests)

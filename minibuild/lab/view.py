@@ -155,7 +155,9 @@ class GitFiles(ContextFiles):
         self._ignore_text = ignore_text(view.ignore)
         self._known = digests
 
-    def known_digest(self, selection: str, pattern: str, exclude: tuple[str, ...] = ()) -> str | None:
+    on_disk = False
+
+    def known_digest(self, selection: str, pattern: str) -> str | None:
         """The digest of a plain path, where it was taken of the very same tree before."""
         base, wild = split_wildcards(pattern)
         if wild:
@@ -174,12 +176,7 @@ class GitFiles(ContextFiles):
         where = path if self._ignore_text else b""
         return node, whole, where, selection, self._ignore_text
 
-    def mostly_new(self, matches: Sequence[Match]) -> bool:
-        return False
-
-    def digest(
-        self, selection: str, matches: Sequence[Match], hashing: object = None, *, modes: bool = True
-    ) -> str:
+    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
         # whatever has a row was looked at, so its digest is among those of the history
         found = content_digest(matches, self._view.snapshot.history.digests, modes=modes)
         size = sum(row.entry.size for match in matches for row in match.rows)

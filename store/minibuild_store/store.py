@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from minibuild_store.blobs import Blobs
 from minibuild_store.errors import store_error
-from minibuild_store.files import Remove, remove_tree
+from minibuild_store.files import Remove, remove_tree, unlink_quietly
 from minibuild_store.layout import BLOBS, CACHES, GC, LOCKS, PARTIALS, RECORDS, RUNNING, SNAPSHOTS, prepare
 from minibuild_store.lock import Lock, Turns, remove_idle
 from minibuild_store.records import Records
@@ -106,6 +106,15 @@ class Store:
     def workspace(self, *, remove: Remove | None = None) -> Workspace:
         """A private temporary folder on the store's filesystem for a `with` block."""
         return Workspace(self._session, remove)
+
+    def scratch(self) -> int:
+        """An empty file without a name on the store's filesystem: its descriptor, for the caller to close."""
+        try:
+            fd, path = self._session.new_file()
+            unlink_quietly(path)
+        except OSError as error:
+            raise store_error(error, self._session.root) from error
+        return fd
 
     def lease(self) -> Lease:
         """Names to keep from gc for a `with` block, or until this process dies; see `Lease.add`."""

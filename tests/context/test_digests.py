@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from minibuild.context import digests
+from minibuild.context import digests, survey
 from minibuild.context.digests import FileDigests, content_digest
 from minibuild.context.folder import FolderView
 from minibuild.context.rows import Match
 from minibuild.context.select import select
+from minibuild.context.survey import Survey
+from minibuild.context.taking import Taking
 
 OLD = 1_200_000_000
 
@@ -50,10 +52,22 @@ def matches(root: Path) -> list[Match]:
     return select(FolderView(str(root)), "d")
 
 
+def taken(table: FileDigests, root: Path, selection: str = "d") -> str:
+    """The content digest of the folder, as `table` knows it or learns it."""
+    found = Survey(FolderView(str(root)), "d", scratch=lambda: pytest.fail("nothing is much here"))
+    known = table.known(selection, found.stamp)
+    if known is not None:
+        return known
+    taking = Taking(table, found, selection, modes=True)
+    for item in found:
+        taking.add(item)
+    return taking.done()
+
+
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let the clock be `seconds` ahead from now on."""
-    now = digests.time.time_ns
-    monkeypatch.setattr(digests.time, "time_ns", lambda: now() + int(seconds * 1e9))
+    now = survey.time.time_ns
+    monkeypatch.setattr(survey.time, "time_ns", lambda: now() + int(seconds * 1e9))
 
 
 def test_a_file_that_was_hashed_is_not_read_again(
@@ -62,10 +76,10 @@ def test_a_file_that_was_hashed_is_not_read_again(
     tables = Memory(), Memory(), Memory()
     later(monkeypatch, 10)
     table = FileDigests(str(root), *tables)
-    first = table.digest("d", matches(root))
+    first = taken(table, root)
     table.save()
     assert sorted(read) == ["a", "b"]
-    assert FileDigests(str(root), *tables).digest("another question", matches(root)) == first
+    assert taken(FileDigests(str(root), *tables), root, "another question") == first
     assert sorted(read) == ["a", "b"]
 
 
@@ -73,7 +87,7 @@ def test_a_file_written_just_now_is_read_again(root: Path, read: list[str]) -> N
     tables = Memory(), Memory(), Memory()
     for _ in range(2):
         table = FileDigests(str(root), *tables)
-        table.digest("d", matches(root))
+        taken(table, root)
         table.save()
     assert sorted(read) == ["a", "a", "b", "b"]
 
@@ -82,12 +96,12 @@ def test_a_second_write_within_the_same_tick_is_seen(root: Path) -> None:
     """Size, times and inode all stay: only reading again can tell."""
     tables = Memory(), Memory(), Memory()
     table = FileDigests(str(root), *tables)
-    before = table.digest("d", matches(root))
+    before = taken(table, root)
     table.save()
     stat = (root / "d/a").stat()
     (root / "d/a").write_text("X")
     os.utime(root / "d/a", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert FileDigests(str(root), *tables).digest("d", matches(root)) != before
+    assert taken(FileDigests(str(root), *tables), root) != before
 
 
 def digest(root: Path, **options: bool) -> str:

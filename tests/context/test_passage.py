@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minibuild.context import ordering
 from minibuild.context.passage import Passage
 from minibuild.context.place import Owner, Placed, Placement
-from minibuild.context.rows import Match, Row
+from minibuild.context.rows import Head, Match, Row
 from minibuild.errors import MinibuildError
 from minibuild.layers.entry import Entry, Kind
 
@@ -63,12 +67,8 @@ def whole(placement: Placement, tree: Tree, dest: str, root: bool) -> list[Place
 
 def passed(placement: Placement, tree: Tree, dest: str, root: bool) -> list[Placed] | str:
     try:
-        first, *rest = rows(tree)
-        passage = Passage(placement, Match(b"name", [first], root), dest)
-        found = passage.begin()
-        for row in rest:
-            found += passage.place(row)
-        return found
+        steps = Passage(placement, dest).one([Head(b"name", root), *rows(tree)])
+        return [placed for step in steps for placed in step.due]
     except MinibuildError as error:
         return error.message
 
@@ -78,3 +78,54 @@ def test_both_ways_give_the_same_entries(below: Tree, tree: Tree, dest: str, roo
     owner = Owner(1, 2) if owned else None
     one, two = (Placement(Below(below), owner=owner, made_ns=9) for _ in range(2))
     assert passed(one, tree, dest, root) == whole(two, tree, dest, root)
+
+
+FILE = Row(Entry(b"", Kind.FILE, 0o644, size=1, mtime_ns=4), b"content", b"stamp")
+Several = Sequence[tuple[bytes, Tree | None, bool]]  # name, a folder's files or None for a file, the root
+
+
+def scratch() -> int:
+    descriptor, path = tempfile.mkstemp()
+    os.unlink(path)
+    return descriptor
+
+
+def items(several: Several) -> Iterator[Head | Row]:
+    for name, tree, root in several:
+        yield Head(name, root and tree is not None)
+        yield from (FILE,) if tree is None else rows(tree)
+
+
+def all_whole(placement: Placement, several: Several, dest: str) -> list[Placed] | None:
+    try:
+        for name, tree, root in several:
+            found = [FILE] if tree is None else list(rows(tree))
+            placement.copy(Match(name, found, root and tree is not None), dest)
+        return placement.finish()
+    except MinibuildError:
+        return None
+
+
+def all_passed(placement: Placement, several: Several, dest: str) -> list[Placed] | None:
+    try:
+        steps = Passage(placement, dest).several(items(several), scratch)
+        return [placed for step in steps for placed in step.due]
+    except MinibuildError:
+        return None
+
+
+@pytest.mark.parametrize("held", [3, 1_000])
+@given(
+    trees(),
+    st.lists(st.tuples(NAMES, st.one_of(st.none(), trees()), st.booleans()), max_size=4),
+    st.sampled_from(["/", "/a", "/b/", "/c/x"]),
+    st.booleans(),
+)
+def test_several_matches_give_the_same_entries_both_ways(
+    held: int, below: Tree, several: Several, dest: str, owned: bool
+) -> None:
+    owner = Owner(1, 2) if owned else None
+    one, two = (Placement(Below(below), owner=owner, made_ns=9) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordering, "_HELD", held)
+        assert all_passed(one, several, dest) == all_whole(two, several, dest)

@@ -7,9 +7,9 @@ import pytest
 from minibuild_store.store import Store
 
 import minibuild
-from minibuild.context.select import select
-from minibuild.engine import copy
-from minibuild.engine.bigfolder import BigFolder
+from minibuild.context import ordering, survey
+from minibuild.context.rows import Row
+from minibuild.engine.contextcopy import ContextCopy
 from minibuild.engine.dryrun import dry_run
 from minibuild.engine.sources import ContextFiles
 from minibuild.errors import UsageError
@@ -51,6 +51,11 @@ LINES = [
     "WORKDIR /src\nCOPY src .",
     "COPY src /src\nCOPY src /src",
     "COPY src/deep /src/deep\nCOPY . /src/",
+    "COPY --exclude=deep/l* src /src",
+    "COPY --parents src/./deep src/l* */large /x/",
+    "COPY --parents --exclude=**/small src /x/",
+    "COPY src other/ src/deep/* /x/",
+    "ADD src* /x/",
 ]
 
 
@@ -59,10 +64,14 @@ def test_reading_once_gives_the_same_key_and_layer(tmp_path, context, monkeypatc
     passing, passing_keys = build(tmp_path / "passing", context, line)
     monkeypatch.setattr(ContextFiles, "never_hashed", False)
     once, once_keys = build(tmp_path / "once", context, line)
-    monkeypatch.setattr(ContextFiles, "mostly_new", lambda *_: False)
+    monkeypatch.setattr(ContextCopy, "write_first", lambda *_: None)
     twice, twice_keys = build(tmp_path / "twice", context, line)
-    assert passing.config.diff_ids == once.config.diff_ids == twice.config.diff_ids
-    assert passing_keys == once_keys == twice_keys
+    monkeypatch.setattr(ordering, "_HELD", 2)
+    monkeypatch.setattr(survey, "_HELD", 2)
+    monkeypatch.setattr(survey, "_AT_ONCE", 2)
+    spooled, spooled_keys = build(tmp_path / "spooled", context, line)
+    assert passing.config.diff_ids == once.config.diff_ids == twice.config.diff_ids == spooled.config.diff_ids
+    assert passing_keys == once_keys == twice_keys == spooled_keys
 
 
 def test_what_is_learned_in_passing_is_known_to_the_next_build(tmp_path, context, monkeypatch):
@@ -72,12 +81,14 @@ def test_what_is_learned_in_passing_is_known_to_the_next_build(tmp_path, context
     build(root, context, "COPY src /src")
     with Store.open(root) as store:
         files = ContextFiles(context, None, store)
-        matches = select(files.view, "src")
-        assert not files.mostly_new(matches)
+        rows = [
+            item
+            for item in files.survey("src", exclude=(), parents=False)
+            if isinstance(item, Row) and item.entry.size
+        ]
         known = {
             os.path.basename(row.where): files._digests.table.get(row.where, row.stamp) is not None
-            for row in matches[0].rows
-            if row.entry.size
+            for row in rows
         }
     assert known == {b"large": True, b"linked": True, b"small": False, b"passwd": True}
 
@@ -95,14 +106,16 @@ def test_a_layer_that_is_known_is_found_when_the_tables_of_files_are_gone(tmp_pa
 def test_a_second_build_reads_nothing(tmp_path, context, monkeypatch):
     monkeypatch.setattr("minibuild.context.digests._RACY_NS", -1 << 60)  # trust what has just changed
     first, _ = build(tmp_path / "store", context, "COPY src /src")
-    monkeypatch.setattr("minibuild.engine.copy._write", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("minibuild.engine.contextcopy.write_layer", lambda *_: pytest.fail("read again"))
     again, _ = build(tmp_path / "store", context, "COPY src /src")
     assert again.manifest == first.manifest
 
 
 def test_nothing_is_written_where_nothing_is_to_be_executed(tmp_path, context, monkeypatch):
     (context / "Dockerfile").write_text("FROM scratch\nCOPY src /src\n")
-    monkeypatch.setattr("minibuild.engine.copy._write", lambda *_: pytest.fail("a layer was written"))
+    monkeypatch.setattr(
+        "minibuild.engine.contextcopy.write_layer", lambda *_: pytest.fail("a layer was written")
+    )
     with Store.open(tmp_path / "store") as store:
         [stage] = dry_run(minibuild.BuildRequest(context=context), store=store)
         assert [step.state for step in stage.steps] == ["miss"]
@@ -116,28 +129,32 @@ def test_an_unreadable_file_is_named(tmp_path, context):
         build(tmp_path / "store", context, "COPY src /src")
 
 
-@pytest.mark.parametrize("line", ["COPY src /src", "COPY . /", "WORKDIR /src\nCOPY --chown=1:2 src ."])
-def test_a_folder_too_large_to_hold_gives_the_same_key_and_layer(tmp_path, context, monkeypatch, line):
-    monkeypatch.setattr(ContextFiles, "never_hashed", False)
-    held, held_keys = build(tmp_path / "held", context, line)
-    monkeypatch.setattr(copy, "_MANY", 1)
-    walked, walked_keys = build(tmp_path / "walked", context, line)
-    assert held.config.diff_ids == walked.config.diff_ids
-    assert held_keys == walked_keys
+def test_a_file_that_changes_between_being_looked_at_and_written_is_refused(tmp_path, context, monkeypatch):
+    monkeypatch.setattr(ContextCopy, "write_first", lambda *_: None)
+    look = ContextCopy.look
+
+    def change(*given):
+        content = look(*given)
+        (context / "src/deep/small").write_text("other")
+        return content
+
+    monkeypatch.setattr(ContextCopy, "look", change)
+    with pytest.raises(UsageError, match=r"small changed while it was being copied"):
+        build(tmp_path / "store", context, "COPY src /src")
+    monkeypatch.setattr(ContextCopy, "look", look)
+    build(tmp_path / "store", context, "COPY src /src")
 
 
-def test_a_folder_that_changes_between_being_looked_at_and_written_is_refused(tmp_path, context, monkeypatch):
-    monkeypatch.setattr(ContextFiles, "never_hashed", False)
-    monkeypatch.setattr(copy, "_MANY", 1)
-    look = BigFolder.look
+def test_the_layer_is_what_was_looked_at_whatever_comes_after(tmp_path, context, monkeypatch):
+    monkeypatch.setattr(ContextCopy, "write_first", lambda *_: None)
+    before, _ = build(tmp_path / "before", context, "COPY src /src")
+    look = ContextCopy.look
 
     def change(*given):
         content = look(*given)
         (context / "src/deep/more").touch()
         return content
 
-    monkeypatch.setattr(BigFolder, "look", change)
-    with pytest.raises(UsageError, match="changed while it was being copied"):
-        build(tmp_path / "store", context, "COPY src /src")
-    monkeypatch.setattr(BigFolder, "look", look)
-    build(tmp_path / "store", context, "COPY src /src")
+    monkeypatch.setattr(ContextCopy, "look", change)
+    result, _ = build(tmp_path / "store", context, "COPY src /src")
+    assert result.config.diff_ids == before.config.diff_ids

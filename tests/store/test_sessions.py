@@ -295,3 +295,13 @@ def test_the_descriptors_of_a_session_are_not_inherited(store: Store) -> None:
             [sys.executable, "-c", script], capture_output=True, text=True, close_fds=False, check=True
         ).stdout
         assert f"'{writer.fd}'" not in seen
+
+
+def test_a_scratch_file_has_no_name(store: Store, root: Path) -> None:
+    descriptor = store.scratch()
+    try:
+        assert os.pwrite(descriptor, b"much", 0) == 4
+        assert os.pread(descriptor, 9, 0) == b"much"
+        assert not [path for path in root.rglob("*") if path.is_file() and path.read_bytes() == b"much"]
+    finally:
+        os.close(descriptor)

@@ -1,23 +1,36 @@
 """A stamp is the same whichever way it is taken, and another after any change."""
 
 import os
+import re
 import stat
+import tempfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minibuild.context import survey as surveying
 from minibuild.context.folder import FolderView
-from minibuild.context.select import select
-from minibuild.context.stamps import stamp_of, stamp_selection
+from minibuild.context.select import NothingThere, select
+from minibuild.context.survey import Survey
 from minibuild.dockerfile.ignorefile import IgnoreFile
+from minibuild.engine.contextcopy import held
 from minibuild.errors import MinibuildError
 
 
-def both(root, pattern="/"):
-    """The stamp from rows and the one from the disk."""
-    view = FolderView(str(root))
-    return stamp_of(select(view, pattern)).digest, stamp_selection(view, pattern)
+def scratch():
+    descriptor, path = tempfile.mkstemp()
+    os.unlink(path)
+    return descriptor
+
+
+def survey(root, pattern="/", *, ignore=None, exclude=(), parents=False):
+    view = FolderView(str(root), ignore)
+    return Survey(view, pattern, exclude=exclude, parents=parents, scratch=scratch)
+
+
+def stamp(root):
+    return survey(root).stamp()
 
 
 @pytest.fixture
@@ -33,18 +46,35 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_rows_and_disk_give_the_same_stamp(folder):
-    from_rows, from_disk = both(folder)
-    assert from_rows == from_disk
+@pytest.mark.parametrize("pattern", ["/", "src", "same", "src/*", "s*"])
+@pytest.mark.parametrize("many", [2, 1_000])
+def test_the_rows_are_those_that_are_selected(folder, pattern, many, monkeypatch):
+    monkeypatch.setattr(surveying, "_HELD", many)
+    monkeypatch.setattr(surveying, "_AT_ONCE", many)
+    found = survey(folder, pattern)
+    selected = select(FolderView(str(folder)), pattern)
+    assert held(found) == held(found) == selected
+    assert found.stamp() == survey(folder, pattern).stamp()
 
 
-def test_a_single_file_has_a_stamp_too(folder):
-    from_rows, from_disk = both(folder, "same")
-    assert from_rows == from_disk
+def test_a_name_may_hold_a_line_end(tmp_path):
+    (tmp_path / "a\nb 0").touch()
+    (tmp_path / "link").symlink_to("x\ny 1 ")
+    assert held(survey(tmp_path)) == select(FolderView(str(tmp_path)), "/")
 
 
-def test_a_folder_that_is_gone_has_none(tmp_path):
-    assert stamp_selection(FolderView(str(tmp_path)), "gone") is None
+def test_what_is_gone_through_while_it_is_walked_may_be_forgotten(folder):
+    found = survey(folder)
+    walking = found.walking()
+    first = next(walking)
+    found.forget()
+    assert [first, *walking] == list(survey(folder))
+    assert found.stamp() == stamp(folder)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(NothingThere, match="gone"):
+        survey(tmp_path, "gone").stamp()
 
 
 @pytest.mark.parametrize(
@@ -62,11 +92,9 @@ def test_a_folder_that_is_gone_has_none(tmp_path):
     ],
 )
 def test_any_change_gives_another_stamp(folder, change):
-    before, _ = both(folder)
+    before = stamp(folder)
     change(folder)
-    after, from_disk = both(folder)
-    assert before != after
-    assert after == from_disk
+    assert stamp(folder) != before
 
 
 NAMES = st.lists(st.sampled_from(["a", "a-b", "a.b", "ab", "é", "z"]), min_size=1, max_size=4)
@@ -79,8 +107,7 @@ def test_the_order_of_any_tree_is_the_same(tmp_path_factory, paths):
     for parts in paths:
         root.joinpath(*parts).mkdir(parents=True, exist_ok=True)
         root.joinpath(*parts, "file").write_text("x")
-    from_rows, from_disk = both(root)
-    assert from_rows == from_disk
+    assert held(survey(root)) == select(FolderView(str(root)), "/")
 
 
 PIECES = st.sampled_from(["a", "b", "c", "*", "**", "a*", "?", "[ab]"])
@@ -113,28 +140,29 @@ def make(root, tree):
             continue  # something else is there already
 
 
-def looked_at(root, ignored, pattern, exclude):
-    """The rows and their stamp, and the stamp from the disk; None for what cannot be selected."""
+def looked_at(root, ignored, pattern, exclude, parents):
+    """The matches and their stamp; None for what cannot be selected."""
     ignore = IgnoreFile.parse("\n".join(ignored))
-    from_disk = stamp_selection(FolderView(str(root), ignore.copy()), pattern, tuple(exclude))
+    found = survey(root, pattern, ignore=ignore.copy(), exclude=tuple(exclude), parents=parents)
     try:
-        matches = select(FolderView(str(root), ignore), pattern, exclude=tuple(exclude))
-    except MinibuildError:
-        return None, None, from_disk
-    rows = [(match.name, row.entry, row.stamp) for match in matches for row in match.rows]
-    return rows, stamp_of(matches).digest, from_disk
+        view = FolderView(str(root), ignore)
+        matches = select(view, pattern, exclude=tuple(exclude), parents=parents)
+    except MinibuildError as error:
+        with pytest.raises(type(error), match=re.escape(error.message)):
+            found.stamp()
+        return None, None
+    assert held(found) == matches
+    return [(match.name, [row._replace(where=b"") for row in match.rows]) for match in matches], found.stamp()
 
 
 @settings(max_examples=300, deadline=None)
-@given(trees(), LINES, st.one_of(st.just("/"), PATTERNS), LINES, trees())
+@given(trees(), LINES, st.one_of(st.just("/"), PATTERNS), LINES, st.booleans(), trees())
 def test_whatever_is_selected_has_one_stamp_that_changes_with_it(
-    tmp_path_factory, tree, ignored, pattern, exclude, added
+    tmp_path_factory, tree, ignored, pattern, exclude, parents, added
 ):
     root = tmp_path_factory.mktemp("tree")
     make(root, tree)
-    rows, from_rows, from_disk = looked_at(root, ignored, pattern, exclude)
-    assert from_disk == from_rows
+    matches, before = looked_at(root, ignored, pattern, exclude, parents)
     make(root, added)
-    later, later_from_rows, later_from_disk = looked_at(root, ignored, pattern, exclude)
-    assert later_from_disk == later_from_rows
-    assert (from_disk == later_from_disk) == (rows == later)
+    later, after = looked_at(root, ignored, pattern, exclude, parents)
+    assert (before == after) == (matches == later)

@@ -1,0 +1,379 @@
+"""What a COPY selects from a folder, walked once: its stamp, and its rows as often as they are asked for.
+
+The stamp is one hash over everything that `lstat` says of the selection: equal stamps, nothing changed. What
+is hashed, a line a path, is all that a row is made of, so rows are made of the lines, and only where the
+stamp is not the one that was known. Few lines are held, many are kept in a file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from minibuild.context.folder import FolderView
+from minibuild.context.rows import Head, Row
+from minibuild.context.select import matching, parents_of, patterns, select, split_wildcards
+from minibuild.errors import MinibuildError, UsageError
+from minibuild.layers.entry import Entry, Kind
+from minibuild.values import NamedTuple
+
+if TYPE_CHECKING:
+    from minibuild.context.spool import Spool
+    from minibuild.dockerfile.patterns import PatternList
+
+_FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
+_FILE_KIND = Kind.FILE  # a member read from its class is slow
+_KINDS = {
+    stat.S_IFDIR: Kind.DIR,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFCHR: Kind.CHAR,
+    stat.S_IFBLK: Kind.BLOCK,
+}
+_BY_LETTER = {kind.value.encode(): kind for kind in Kind}
+_NO_DEVICE = (0, 0)
+_AT_ONCE = 1_000  # lines that are hashed together
+_HELD = 25_000  # more lines than that are not held: each is some hundred bytes
+_by_name = attrgetter("name")
+_entry = Entry._make
+_row = Row._make
+
+_Opening = tuple[bytes, bytes, bool]  # of a match: its name, where it is, whether it is the root
+_Rest = tuple[bytes, bool, int, int]  # what a row has that no line has: inode, leads, device
+_Found = tuple[bytes, bytes, "_Rest | None"]  # a path, its line, the rest
+
+
+class _Block(NamedTuple):
+    """Some lines, and by number what else belongs to a few of them."""
+
+    lines: list[bytes]
+    marks: dict[int, _Opening | _Rest]
+
+
+class Survey:
+    """The paths of `view` that `pattern` selects (see `select`); `scratch` gives an empty file's descriptor.
+
+    Nothing is walked before something is asked for. Raises as `select` does.
+    """
+
+    def __init__(
+        self,
+        view: FolderView,
+        pattern: str,
+        *,
+        exclude: tuple[str, ...] = (),
+        parents: bool = False,
+        scratch: Callable[[], int],
+    ) -> None:
+        self._view = view
+        self._pattern = pattern
+        self._exclude = exclude
+        self._parents = parents
+        self._scratch = scratch
+        self._blocks = _Blocks(scratch)
+        self._total: Any = xxhash.xxh3_128()
+        self._walked = self._kept = False
+        self._keep = True
+        self.began = 0
+        """When the walk began (ns)."""
+
+    @property
+    def one(self) -> bool:
+        """Whether it is one match at most, by its pattern."""
+        before, pivot, _ = self._pattern.partition("/./")
+        return not split_wildcards((before if pivot else "") if self._parents else self._pattern)[1]
+
+    def stamp(self) -> bytes:
+        """Of everything that is selected."""
+        if not self._walked:
+            for _ in self._walk():
+                pass
+        stamp: bytes = self._total.digest()
+        return stamp
+
+    def __iter__(self) -> Iterator[Head | Row]:
+        """A head for each match, followed by its rows: as `select` finds them, in that order."""
+        if not self._kept:
+            for _ in self._walk():
+                pass
+        return _rows(iter(self._blocks))
+
+    def walking(self) -> Iterator[Head | Row]:
+        """The same while it is walked."""
+        return _rows(self._walk())
+
+    def forget(self) -> None:
+        """Keep nothing of the walk that is going on: it is gone through this once."""
+        self._keep = False
+        self._blocks = _Blocks(self._scratch)
+
+    def _walk(self) -> Iterator[_Block]:
+        self._blocks = _Blocks(self._scratch)
+        self._total = xxhash.xxh3_128()
+        self.began = time.time_ns()
+        walk = _Walk(self._view, patterns(self._exclude))
+        if self._parents:
+            blocks = walk.rows(parents_of(self._view, self._pattern, exclude=self._exclude))
+        else:
+            blocks = walk.all(self._pattern)
+        try:
+            for block in blocks:
+                self._total.update(b"".join(block.lines))
+                if self._keep:
+                    self._blocks.add(block)
+                yield block
+        except (OSError, MinibuildError):
+            # what is wrong, and its cure, is known there
+            select(self._view, self._pattern, exclude=self._exclude, parents=self._parents)
+            raise UsageError(
+                f"{os.fsdecode(self._view.root)} changed while it was being looked at",
+                cure="Build again once nothing writes to the build context.",
+            ) from None
+        self._walked, self._kept = True, self._keep
+
+
+class _Blocks:
+    """Blocks in the order they come: held, or too many for that in a spool."""
+
+    def __init__(self, scratch: Callable[[], int]) -> None:
+        self._scratch = scratch
+        self._held: list[_Block] = []
+        self._lines = 0
+        self._spool: Spool | None = None
+
+    def add(self, block: _Block) -> None:
+        self._held.append(block)
+        self._lines += len(block.lines)
+        if self._lines > _HELD:
+            self._put()
+
+    def _put(self) -> None:
+        if self._spool is None:
+            from minibuild.context.spool import Spool
+
+            self._spool = Spool(self._scratch)
+        for block in self._held:
+            self._spool.put(tuple(block))
+        self._held.clear()
+
+    def __iter__(self) -> Iterator[_Block]:
+        if self._spool is not None:
+            for block in self._spool.values(0, self._spool.end):
+                yield _Block(*block)
+        yield from self._held
+
+
+def _rows(blocks: Iterator[_Block]) -> Iterator[Head | Row]:
+    where = inside = b""
+    modes: dict[bytes, int] = {}
+    for lines, marks in blocks:
+        for number, line in enumerate(lines):
+            mark = marks.get(number) if marks else None
+            if mark is not None and len(mark) == 3:
+                name, where, whole = mark
+                inside = where if where.endswith(b"/") else where + b"/"
+                yield Head(name, whole)
+                continue
+            path, _, text = line.partition(b"\0")
+            letter, octal, length, mtime, ctime, _, link = text.split(b" ", 6)
+            mode = modes.get(octal)
+            if mode is None:
+                mode = modes[octal] = int(octal, 8)
+            stamp = text[3 + len(octal) : -1 - len(link)]
+            place = inside + path if path else where
+            inode, leads, device = b"", False, _NO_DEVICE
+            if mark is not None:
+                inode, leads, *numbers = mark
+                device = (numbers[0], numbers[1])
+            time_ns = int(mtime)
+            if letter == b"0":
+                changed = int(ctime)
+                newest = time_ns if time_ns > changed else changed
+                entry = _entry((path, _FILE_KIND, mode, 0, 0, int(length), time_ns, b"", device, ()))
+            else:
+                newest = 0
+                entry = _entry((path, _BY_LETTER[letter], mode, 0, 0, 0, time_ns, link[:-1], device, ()))
+            yield _row((entry, place, stamp, inode, leads, newest))
+
+
+class _Walk:
+    """The same steps as those of a view's walk, less `excluded`, each straight into a line."""
+
+    def __init__(self, view: FolderView, excluded: PatternList | None) -> None:
+        self._view = view
+        self._ignore = view.ignore
+        self._excluded = excluded
+        self._lines: list[bytes] = []
+        self._marks: dict[int, _Opening | _Rest] = {}
+        # folders that show only once something below them does
+        self._ignored: list[_Found] = []
+        self._leading: list[_Found] = []  # of those that show, the excluded ones
+
+    def all(self, pattern: str) -> Iterator[_Block]:
+        """All that `pattern` selects; raises where there is something wrong with it."""
+        base, wild = split_wildcards(pattern)
+        for path in matching(self._view, pattern) if wild else [base]:
+            yield from self._match(path.rpartition(b"/")[2], path if wild else self._view.resolve(path))
+        yield self._taken()
+
+    def rows(self, items: Iterator[Head | Row]) -> Iterator[_Block]:
+        """Rows that are there already, each match with its folder's row first."""
+        for item in items:
+            if isinstance(item, Head):
+                name, whole = item
+                begun = True
+                continue
+            (path, kind, mode, _, _, _, _, link, device, _), where, stamp, inode, leads, _ = item
+            if begun:
+                self._open(name, where, whole=whole)
+                begun = False
+            rest = (inode, leads, *device) if inode or leads or device != _NO_DEVICE else None
+            self._add(b"%b\0%b %o %b %b\n" % (path, kind.encode(), mode, stamp, link), rest)
+            if len(self._lines) > _AT_ONCE:
+                yield self._taken()
+        yield self._taken()
+
+    def _open(self, name: bytes, where: bytes, *, whole: bool) -> None:
+        self._marks[len(self._lines)] = (name, where, whole)
+        self._lines.append(b"match %b\n" % name)
+
+    def _add(self, line: bytes, rest: _Rest | None) -> None:
+        if rest is not None:
+            self._marks[len(self._lines)] = rest
+        self._lines.append(line)
+
+    def _taken(self) -> _Block:
+        block = _Block(self._lines, self._marks)
+        self._lines, self._marks = [], {}
+        return block
+
+    def _match(self, name: bytes, path: bytes) -> Iterator[_Block]:
+        """All that is at `path`, called `name`; raises `OSError` where there is nothing to see."""
+        view = self._view
+        status = os.lstat(view.path(path))
+        if stat.S_ISLNK(status.st_mode):
+            path = view.resolve(path)
+            status = os.lstat(view.path(path))
+        full = view.path(path)
+        found = self._line(b"", full, status)
+        if found is None or (self._ignore is not None and view.entry(path) is None):
+            raise FileNotFoundError(full)
+        self._ignored, self._leading = [], []
+        self._open(name, full, whole=not path)
+        self._add(*found[1:])
+        if stat.S_ISDIR(status.st_mode):
+            yield from self._folder(full, b"", path + b"/" if path else b"")
+        elif len(self._lines) > _AT_ONCE:
+            yield self._taken()
+
+    def _folder(self, folder: bytes, prefix: bytes, inside: bytes) -> Iterator[_Block]:
+        """What is in `folder`, siblings bytewise, a folder before what is in it.
+
+        Its paths begin with `inside` in the view, and with `prefix` below the match.
+        """
+        plain = self._excluded is None
+        lines = self._lines
+        add = lines.append
+        for item in self._kept(folder, inside):
+            status = item.stat(follow_symlinks=False)
+            mode = status.st_mode
+            path = prefix + item.name
+            if mode & 0o170000 == _FILE and plain and not self._ignored:
+                mtime, ctime, inode = status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+                if status.st_nlink > 1:
+                    self._marks[len(lines)] = (b"%d:%d" % (status.st_dev, inode), False, 0, 0)
+                add(b"%b\x000 %o %d %d %d %d \n" % (path, mode & 0o7777, status.st_size, mtime, ctime, inode))
+                if len(lines) > _AT_ONCE:
+                    yield self._taken()
+                    lines = self._lines
+                    add = lines.append
+                continue
+            found = self._line(path, item.path, status)
+            if found is None:
+                continue
+            is_dir = mode & 0o170000 == _DIR
+            if is_dir and self._ignores(inside + item.name):
+                self._ignored = [*_above(self._ignored, path), found]
+            else:
+                self._reveal(found, is_dir=is_dir)
+            if is_dir:
+                yield from self._folder(item.path, path + b"/", inside + item.name + b"/")
+            elif len(self._lines) > _AT_ONCE:
+                yield self._taken()
+            if lines is not self._lines:
+                lines = self._lines
+                add = lines.append
+        if len(self._lines) > _AT_ONCE:
+            yield self._taken()
+
+    def _kept(self, folder: bytes, inside: bytes) -> list[os.DirEntry[bytes]]:
+        """What is in `folder`, but for what is ignored with all that is below it."""
+        with os.scandir(folder) as scan:
+            items = sorted(scan, key=_by_name)
+        ignore, above = self._ignore, os.fsdecode(inside)
+        if ignore is None or ignore.spares(above[:-1]):
+            return items
+        ignores, decode = ignore.ignores, os.fsdecode
+        return [
+            item
+            for item in items
+            if not ignores(path := above + decode(item.name))
+            or (item.is_dir(follow_symlinks=False) and ignore.may_contain(path))
+        ]
+
+    def _ignores(self, path: bytes) -> bool:
+        return self._ignore is not None and self._ignore.ignores(os.fsdecode(path))
+
+    def _reveal(self, found: _Found, *, is_dir: bool) -> None:
+        """Add a path that is not ignored, behind the ignored folders that it is in, unless it is excluded."""
+        if self._ignored:
+            for known in _above(self._ignored, found[0]):
+                self._show(known, is_dir=True)
+            self._ignored.clear()
+        self._show(found, is_dir=is_dir)
+
+    def _show(self, found: _Found, *, is_dir: bool) -> None:
+        """Add a path unless it is excluded."""
+        path, line, rest = found
+        if self._excluded is None:
+            self._add(line, rest)
+            return
+        leading = _above(self._leading, path) if self._leading else []
+        if not self._excluded.matches(os.fsdecode(path)):
+            for _, known, _ in leading:
+                self._add(known, (b"", True, 0, 0))
+            self._add(line, rest)
+            leading.clear()
+        elif is_dir:
+            leading.append(found)
+        self._leading = leading
+
+    def _line(self, relative: bytes, path: bytes, status: os.stat_result) -> _Found | None:
+        """The line of a path, and what else its row needs; None for a socket."""
+        mode = status.st_mode
+        kind = mode & 0o170000
+        size, link, rest = 0, b"", None
+        if kind == _FILE:
+            letter, size = _FILE_KIND, status.st_size
+            if status.st_nlink > 1:
+                rest = (b"%d:%d" % (status.st_dev, status.st_ino), False, 0, 0)
+        elif kind == _LINK:
+            letter, link = Kind.SYMLINK, os.readlink(path)
+        elif kind in _KINDS:
+            letter = _KINDS[kind]
+            if letter is Kind.CHAR or letter is Kind.BLOCK:
+                rest = (b"", False, os.major(status.st_rdev), os.minor(status.st_rdev))
+        else:
+            return None
+        numbers = (mode & 0o7777, size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return relative, b"%b\0%b %o %d %d %d %d %b\n" % (relative, letter.encode(), *numbers, link), rest
+
+
+def _above(folders: list[_Found], path: bytes) -> list[_Found]:
+    """Those of `folders` that `path` is in."""
+    return [folder for folder in folders if path.startswith(folder[0] + b"/")]

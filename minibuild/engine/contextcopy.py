@@ -1,0 +1,182 @@
+"""COPY and ADD from a folder of this machine: digested and written row by row, whatever is selected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from minibuild.context.place import Placed, Placement
+from minibuild.context.rows import Head, Match, Row
+from minibuild.context.survey import Survey
+from minibuild.engine.filesystem import Layer
+from minibuild.engine.session import Session
+from minibuild.engine.sources import ContextFiles
+from minibuild.engine.writing import write_layer
+from minibuild.layers.entry import Kind
+from minibuild.values import NamedTuple
+
+if TYPE_CHECKING:
+    from minibuild.context.passage import Passage, Step
+    from minibuild.context.taking import Taking
+
+_LITTLE = 1 << 20
+_FEW = 5_000
+_SHA256 = 32
+
+
+class ContextCopy(NamedTuple):
+    """What is copied from `files` to `dest`; `placement` makes the layer to put it into."""
+
+    session: Session
+    files: ContextFiles
+    dest: str
+    modes: bool
+    placement: Callable[[], Placement]
+
+    def look(self, survey: Survey, selection: str) -> str:
+        """The content digest of what was surveyed; what was not hashed before is read."""
+        taking = self._taking(survey, selection)
+        for number, item in enumerate(survey):
+            if not number % 1000:
+                self.session.check()
+            taking.add(item)
+        return taking.done()
+
+    def write(self, surveys: Iterable[Survey]) -> Layer:
+        """The layer of what was looked at; raises `UsageError` for a file that has changed since."""
+        steps = self._steps(tuple(surveys))
+        placed = (placed for step in steps for placed in step.due)
+        return write_layer(self.session, placed, self.files)
+
+    def write_first(self, survey: Survey, selection: str) -> tuple[str, Layer] | None:
+        """The content digest and the layer, where there is something to read that was never hashed.
+
+        Files that were never hashed are nearly always part of a layer that was never made. Where the layer
+        turns out to be known after all, the blob is left for gc.
+        """
+        if survey.one and self.files.never_hashed:
+            items = survey.walking()
+            begun, more = _begin(items)
+            if not more:
+                return None
+            survey.forget()
+            return self._write_one(survey, selection, chain(begun, items))
+        if not self._mostly_new(survey):
+            return None
+        if survey.one:
+            return self._write_one(survey, selection, iter(survey))
+        return self._write_several(survey, selection)
+
+    def _taking(self, survey: Survey, selection: str) -> Taking:
+        return self.files.taking(survey, selection, modes=self.modes)
+
+    def _steps(self, surveys: tuple[Survey, ...]) -> Iterator[Step]:
+        passage = self._passage()
+        if len(surveys) == 1 and surveys[0].one:
+            return passage.one(surveys[0])
+        return passage.several(chain.from_iterable(surveys), self.session.store.scratch)
+
+    def _passage(self) -> Passage:
+        from minibuild.context.passage import Passage
+
+        return Passage(self.placement(), self.dest)
+
+    def _mostly_new(self, survey: Survey) -> bool:
+        """Whether most of what was surveyed, and more than a little, was never hashed."""
+        new = known = 0
+        for item in survey:
+            if isinstance(item, Row) and item.entry.size:
+                if self.files.heard_of(item):
+                    known += item.entry.size
+                else:
+                    new += item.entry.size
+        return new > max(known, _LITTLE)
+
+    def _write_one(self, survey: Survey, selection: str, items: Iterator[Head | Row]) -> tuple[str, Layer]:
+        """One match: walked, written, hashed and forgotten row by row."""
+        taking = self._taking(survey, selection)
+        digests: dict[bytes, str] = {}
+        linked: dict[bytes, str] = {}
+
+        def placed() -> Iterator[Placed]:
+            head = next(items)
+            taking.add(head)
+            for _, row, due in self._passage().one(chain((head,), items)):
+                yield from due
+                # by now it is written; of a file with several names the first one is
+                digest = digests.pop(row.where, "") or linked.get(row.inode, "")
+                if row.inode:
+                    linked[row.inode] = digest
+                taking.add(row, digest)
+
+        layer = write_layer(self.session, placed(), self.files, digests)
+        return taking.done(), layer
+
+    def _write_several(self, survey: Survey, selection: str) -> tuple[str, Layer]:
+        """Any number of matches: written in the order of their places, then digested in their own."""
+        digests: dict[bytes, str] = {}
+        found = bytearray()  # by the numbers of rows
+        linked: dict[bytes, str] = {}
+
+        def placed() -> Iterator[Placed]:
+            for number, row, due in self._steps((survey,)):
+                yield from due
+                digest = digests.pop(row.where, "")
+                if digest:
+                    if row.inode:
+                        linked[row.inode] = digest
+                    place = number * _SHA256
+                    found.extend(bytes(max(place + _SHA256 - len(found), 0)))
+                    found[place : place + _SHA256] = bytes.fromhex(digest)
+
+        layer = write_layer(self.session, placed(), self.files, digests)
+        taking = self._taking(survey, selection)
+        place = 0
+        for item in survey:
+            if isinstance(item, Head):
+                taking.add(item)
+                continue
+            digest = found[place : place + _SHA256]
+            place += _SHA256
+            # one that made room for a later match is looked up, or read
+            taking.add(item, digest.hex() if any(digest) else linked.get(item.inode, ""))
+        return taking.done(), layer
+
+
+def _begin(items: Iterator[Head | Row]) -> tuple[list[Head | Row], bool]:
+    """The first items, and whether there are more: of a few rows and little content that is all."""
+    held: list[Head | Row] = []
+    size = 0
+    for item in items:
+        held.append(item)
+        if isinstance(item, Row):
+            size += item.entry.size
+        if size > _LITTLE or len(held) > _FEW:
+            return held, True
+    return held, False
+
+
+def held(survey: Survey) -> list[Match]:
+    """What was surveyed as matches, all rows in memory."""
+    matches: list[Match] = []
+    for item in survey:
+        if isinstance(item, Head):
+            matches.append(Match(item.name, [], item.whole))
+        else:
+            matches[-1].rows.append(item)
+    return matches
+
+
+def single_files(survey: Survey) -> Iterator[Row]:
+    """The matches that are regular files."""
+    begun = False
+    for item in survey:
+        if isinstance(item, Head):
+            begun = True
+        elif begun:
+            begun = False
+            if item.entry.kind is Kind.FILE:
+                yield item
+            elif survey.one:
+                return
