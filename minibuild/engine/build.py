@@ -140,6 +140,8 @@ def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -
         from minibuild.engine.sharing import with_inline
 
         outputs = with_inline(session, plan, config.diff_ids, outputs)
+    if not session.request.cache_to:  # which may read cache mounts
+        session.rest()
     manifest, image_id, exports = export_all(session, config, filesystem, outputs)
     if session.request.cache_to:
         from minibuild.engine.sharing import export_caches

@@ -110,6 +110,7 @@ class Session:
         self._registry: Registry | None = None
         self._launched: Launched | None = None
         self._sandbox: Sandbox | None = None
+        self._ending: list[Sandbox] = []
         self._executor: Executor | None = None
         self._rooms: Workrooms | None = None
         self._trees: Workspace | None = None
@@ -127,7 +128,8 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
+    def rest(self) -> None:
+        """Let the sandbox go, without waiting for its end. Who needs one after this gets another."""
         if self._ahead is not None:
             self._ahead.join()
         with self._mutex:
@@ -143,8 +145,15 @@ class Session:
             if self._sandbox is not None:
                 with contextlib.suppress(StoreError):
                     self.store.clean(remove=self._removed)
-                self._sandbox.close()
+                self._sandbox.hang_up()
+                self._ending.append(self._sandbox)
                 self._sandbox = None
+
+    def close(self) -> None:
+        self.rest()
+        with self._mutex:
+            while self._ending:
+                self._ending.pop().close()
             if self._registry is not None:
                 self._registry.close()
                 self._registry = None
@@ -233,7 +242,7 @@ class Session:
             if self._rooms is None:
                 from minibuild.engine.workrooms import Workrooms
 
-                self._rooms = Workrooms(self.store.snapshots, self.sandbox().remove)
+                self._rooms = Workrooms(self.store.snapshots, self.remove)
             return self._rooms
 
     def remove(self, folder: Path) -> None:

@@ -168,8 +168,8 @@ class Sandbox:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End the helper process and every job it runs; may be called twice."""
+    def hang_up(self) -> None:
+        """Have the helper process end, and every job it runs; `close` waits until it has."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -177,6 +177,10 @@ class Sandbox:
                     # Reaches the helper even where a forked copy of this process holds the socket too.
                     self._control.shutdown(_socket.SHUT_RDWR)
                 self._control.close()
+
+    def close(self) -> None:
+        """End the helper process and every job it runs; may be called twice."""
+        self.hang_up()
         if self._process.returncode is None and not spawn.ends(self._process, 10):
             self._process.kill()
         self._process.wait()

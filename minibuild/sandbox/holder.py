@@ -34,6 +34,7 @@ from minibuild.sandbox import (
 from minibuild.sandbox.child import begin
 
 _WORKERS = max(2, os.cpu_count() or 1)  # more would only wait for each other
+_QUIET_MS = 100
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
@@ -163,8 +164,8 @@ class Holder:
         self._poll.register(self._control.fileno(), select.POLLIN)
         self._control.send(b"R")
         while True:
-            missing = self._missing()
-            ready = self._poll.poll(0 if missing else None)
+            missing, after_ms = self._missing()
+            ready = self._poll.poll(after_ms)
             if not ready and missing:
                 self._fork_ahead(missing)
             for fd, events in ready:
@@ -212,18 +213,20 @@ class Holder:
                     signal = 9
                 os.kill(child.pid, signal)
 
-    def _missing(self) -> bytes:
-        """The kind of child to fork when there is time: what a run begins with, and what follows runs."""
-        if not self._forks_ahead:
-            return b""
-        if not self._workers:
-            return protocol.TASK
-        if not self._has_run:
-            return b""
-        if not self._idle[protocol.RUN]:
-            return protocol.RUN
-        runs = sum(child.kind == protocol.RUN for child in self._by_process.values()) - 1
-        return protocol.TASK if self._workers < min(runs, _WORKERS) else b""
+    def _missing(self) -> tuple[bytes, int | None]:
+        """The kind of child to fork ahead, and once nothing has happened for how many milliseconds.
+
+        A run begins with one of its own, and what runs have changed is for workers.
+        """
+        if self._forks_ahead:
+            if not self._workers:
+                return protocol.TASK, 0
+            if self._has_run and not self._idle[protocol.RUN]:
+                return protocol.RUN, 0
+            runs = len(self._by_process) - self._workers - len(self._idle[protocol.RUN])
+            if self._workers < min(runs, _WORKERS):
+                return protocol.TASK, _QUIET_MS  # it takes a processor for as long as ten runs begin
+        return b"", None
 
     def _fork_ahead(self, kind: bytes) -> None:
         try:
