@@ -78,11 +78,12 @@ def test_a_floor_imports_only_from_below(floor):
 def test_the_store_imports_the_standard_library_only():
     import sys
 
+    later = {"_sha2"}  # not yet there in 3.11
     wrong = [
         f"{path.name} imports {name}"
         for path in STORE.rglob("*.py")
         for name in imported(path)
-        if name.split(".")[0] not in sys.stdlib_module_names | {"minibuild_store"}
+        if name.split(".")[0] not in sys.stdlib_module_names | later | {"minibuild_store"}
     ]
     assert not wrong
 

@@ -11,8 +11,6 @@ import atexit
 import gc
 import os
 import sys
-import threading
-from importlib import import_module
 
 COMMANDS = {
     "build": "Build an image from a Dockerfile.",
@@ -52,6 +50,8 @@ def _leave(end: SystemExit) -> None:
 
     Returns where that is not to be: output could not be written, threads are still at work.
     """
+    import threading
+
     if not (end.code is None or isinstance(end.code, int)) or threading.active_count() > 1:
         return
     atexit._run_exitfuncs()
@@ -98,6 +98,8 @@ def _build(arguments: list[str]) -> list[str]:
 
 
 def _run(names: list[str], arguments: list[str]) -> None:
+    from importlib import import_module
+
     import typer
 
     app = typer.Typer(

@@ -15,7 +15,7 @@ from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.images import LocalImages
 from minibuild.engine.session import Session
 from minibuild.errors import OutputError
-from minibuild.exporters.assemble import assemble
+from minibuild.exporters.assemble import Assembly, assemble
 from minibuild.exporters.export import BuiltIn
 from minibuild.exporters.exporter import ExportServices
 from minibuild.exporters.image import ExportResult, Image, ImageLayer
@@ -38,18 +38,16 @@ def export_all(
     """
     named = [name for spec in session.request.outputs if spec.kind == "image" for name in spec.names]
     tags = dict.fromkeys([*session.request.tags, *named])
-    image, manifest, image_id = keep(session, config, filesystem, list(tags))
-    results = tuple(_export(session, image, spec) for spec in outputs)
-    return manifest, image_id, results
+    image, assembly = keep(session, config, filesystem, list(tags))
+    results = tuple(_export(session, image, assembly, spec) for spec in outputs)
+    assert assembly.config is not None
+    return assembly.manifests[0].digest, assembly.config, results
 
 
 def keep(
     session: Session, config: ImageConfig, filesystem: Filesystem, tags: Sequence[Reference]
-) -> tuple[Image, Digest, Digest]:
-    """Put the image's documents into the store and let `tags` stand for it.
-
-    Returns the image, its manifest's digest and its configuration's.
-    """
+) -> tuple[Image, Assembly]:
+    """Put the image's documents into the store and let `tags` stand for it; returns it with them."""
     image = Image(
         config,
         tuple(
@@ -64,7 +62,7 @@ def keep(
     manifest = assembly.manifests[0]
     resolved = ResolvedImage("", manifest.digest, config, manifest.layers)
     _keep_names(session, resolved, filesystem, assembly.config, tags)
-    return image, manifest.digest, assembly.config
+    return image, assembly
 
 
 def _keep_names(
@@ -86,7 +84,7 @@ def _keep_names(
         images.tag(tag, ResolvedImage(str(tag), image.digest, image.config, image.layers, origin), config)
 
 
-def _export(session: Session, image: Image, spec: OutputSpec) -> ExportResult:
+def _export(session: Session, image: Image, assembly: Assembly, spec: OutputSpec) -> ExportResult:
     where = f" to {spec.dest}" if spec.dest and spec.dest != "-" else ""
     what = "pushing image" if spec.kind == "image" and spec.push else f"exporting {spec.kind}{where}"
     with session.step(what), ExitStack() as stack:
@@ -98,7 +96,7 @@ def _export(session: Session, image: Image, spec: OutputSpec) -> ExportResult:
             getattr(sys.stdout, "buffer", None),
             lambda: _registry(session, stack, spec),
         )
-        result = (spec.exporter or BuiltIn(spec)).export([image], services)
+        result = (spec.exporter or BuiltIn(spec, assembly)).export([image], services)
     if result.left_out:
         more = f" and {len(result.left_out) - 1} more" if len(result.left_out) > 1 else ""
         session.notice(

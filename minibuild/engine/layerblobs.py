@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,9 +168,8 @@ class LayerBlobs:
         digest = descriptor.digest
         self._lease(digest, layer.diff_id.hex)
         self._seen.add(digest)
-        try:
-            status = os.stat(self._store.blobs.path(digest))
-        except FileNotFoundError:
+        status = self._store.blobs.status(digest)
+        if status is None:
             return digest in self._origins or digest in self._remote
         if status.st_size != descriptor.size or (stamp and status.st_mtime_ns != stamp):
             return self.whole(digest) or digest in self._origins or digest in self._remote
@@ -186,10 +184,8 @@ class LayerBlobs:
 
     def stamp(self, digest: Digest) -> int:
         """The blob's modification time in nanoseconds, 0 where it is not here."""
-        try:
-            return os.stat(self._store.blobs.path(digest)).st_mtime_ns
-        except FileNotFoundError:
-            return 0
+        status = self._store.blobs.status(digest)
+        return 0 if status is None else status.st_mtime_ns
 
     def whole(self, digest: Digest) -> bool:
         """Read all of a blob: whether it is here and is what its digest says. One that is not is deleted."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from minibuild_store.digest import Digest
 
 from minibuild.errors import UsageError
-from minibuild.exporters.annotations import Annotation
 from minibuild.exporters.image import ExportResult
 from minibuild.exporters.spec import OutputSpec, parse_output
 from minibuild.oci.config import ImageConfig
@@ -23,6 +22,7 @@ from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from minibuild.cache.spec import CacheSpec
+    from minibuild.exporters.annotations import Annotation
     from minibuild.sandbox.executor import Factory as ExecutorFactory
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 CAP_VARIABLE = "MINIBUILD_KEEP_STORAGE"
 _SIZE = r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\Z"
-_AGE = r"(\d+(?:\.\d+)?)\s*([smhdw])\Z"
 _RACY_NS = 10**9  # a folder's time tells nothing of what comes within the same tick of the clock
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

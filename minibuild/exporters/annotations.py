@@ -33,7 +33,7 @@ class Annotation(NamedTuple):
 
 def parse_annotation(name: str, value: str) -> Annotation | None:
     """The annotation that option `name` asks for; None if it is another option. Raises `UsageError`."""
-    match = re.match(_KEY, name, re.IGNORECASE) if "." in name else None
+    match = re.match(_KEY, name, re.IGNORECASE)
     if match is None:
         return None
     level_text, platform_text, key = match.groups()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from minibuild_store.digest import Digest
 
 from minibuild.errors import LayerError, UsageError
-from minibuild.exporters.annotations import Annotation, Level, select
 from minibuild.exporters.image import Image, ImageLayer
 from minibuild.oci import mediatype
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.manifest import Index, Manifest, normal
 from minibuild.values import NamedTuple, replace
+
+if TYPE_CHECKING:
+    from minibuild.exporters.annotations import Annotation
+    from minibuild.oci.platform import Platform
 
 MediaTypes = Literal["oci", "docker"]
 
@@ -142,9 +145,9 @@ def assemble(
     for image in images:
         platform = normal(image.config.platform)
         manifest, config = build_manifest(
-            image, media_types=media_types, annotations=select(annotations, Level.MANIFEST, platform)
+            image, media_types=media_types, annotations=_chosen(annotations, "manifest", platform)
         )
-        on_descriptor = select(annotations, Level.MANIFEST_DESCRIPTOR, platform)
+        on_descriptor = _chosen(annotations, "manifest-descriptor", platform)
         entry = replace(
             manifest.descriptor,
             platform=image.config.platform,
@@ -158,23 +161,23 @@ def assemble(
         index = Index.of(
             entries,
             media_type=mediatype.DOCKER_INDEX if media_types == "docker" else mediatype.OCI_INDEX,
-            annotations=select(annotations, Level.INDEX),
+            annotations=_chosen(annotations, "index"),
         )
         documents.append(Document(index.descriptor, index.to_bytes()))
-        on_index = select(annotations, Level.INDEX_DESCRIPTOR)
+        on_index = _chosen(annotations, "index-descriptor")
         root = replace(index.descriptor, annotations=tuple(sorted(on_index.items())))
     layers = {layer.descriptor.digest: layer.descriptor for image in images for layer in image.layers}
     return Assembly(_with_created(root, images), tuple(documents), tuple(layers.values()), tuple(manifests))
 
 
 def _check(images: Sequence[Image], media_types: MediaTypes, annotations: Sequence[Annotation]) -> None:
-    levels = {one.level for one in annotations}
-    if media_types == "docker" and levels - {Level.MANIFEST}:
+    levels: set[str] = {one.level for one in annotations}
+    if media_types == "docker" and levels - {"manifest"}:
         raise UsageError(
             "Docker media types have annotations on manifests only",
             cure="Leave oci-mediatypes=false out.",
         )
-    if len(images) == 1 and levels & {Level.INDEX, Level.INDEX_DESCRIPTOR}:
+    if len(images) == 1 and levels & {"index", "index-descriptor"}:
         raise UsageError(
             "an image for one platform has no index to annotate",
             cure="Use annotation-manifest or annotation-manifest-descriptor, or build for several platforms.",
@@ -186,6 +189,16 @@ def _check(images: Sequence[Image], media_types: MediaTypes, annotations: Sequen
                 f"annotation {one.key} is for {one.platform}, which is not built",
                 cure=f"Built: {', '.join(map(str, platforms))}.",
             )
+
+
+def _chosen(
+    annotations: Sequence[Annotation], level: str, platform: Platform | None = None
+) -> Mapping[str, str]:
+    if not annotations:  # nearly always
+        return {}
+    from minibuild.exporters.annotations import Level, select
+
+    return select(annotations, Level(level), platform)
 
 
 def _with_created(root: Descriptor, images: Sequence[Image]) -> Descriptor:

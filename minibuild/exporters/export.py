@@ -32,23 +32,23 @@ def export(
     registry: Registry | None = None,
     stdout: BinaryIO | None = None,
     progress: Progress | None = None,
+    assembly: Assembly | None = None,
 ) -> ExportResult:
     """Write `images` (one for each platform) as `spec` says.
 
     `names` count where the output has none of its own; `registry` is needed to push, `stdout` for
     ``dest=-``. ``type=image`` puts the documents into the store; keeping a name for them is the
-    caller's affair. Raises `OutputError`, `UsageError`, `RegistryError`, `LayerError` and
+    caller's affair. `assembly` is what `images` come to with OCI media types and the annotations of `spec`,
+    where that is known. Raises `OutputError`, `UsageError`, `RegistryError`, `LayerError` and
     `StoreError`.
     """
     if spec.kind == "cacheonly":
         return ExportResult("cacheonly")
     if spec.kind in ("local", "tar"):
         return _files(images, spec, blobs, store, stdout)
-    assembly = assemble(
-        [_compressed(image, spec, blobs, store) for image in images],
-        media_types=spec.media_types,
-        annotations=spec.annotations,
-    )
+    packed = [_compressed(image, spec, blobs, store) for image in images]
+    if assembly is None or spec.media_types != "oci" or packed != [*images]:
+        assembly = assemble(packed, media_types=spec.media_types, annotations=spec.annotations)
     names = spec.names or tuple(names)
     if spec.kind == "image":
         return _image(assembly, spec, names, blobs, store, registry, progress)
@@ -62,13 +62,19 @@ def export(
 
 
 class BuiltIn:
-    """The exporter for a `spec` of one of minibuild's own kinds."""
+    """The exporter for a `spec` of one of minibuild's own kinds.
 
-    def __init__(self, spec: OutputSpec) -> None:
+    `assembly` is what its images come to with OCI media types and the build's annotations, where that is
+    known already.
+    """
+
+    def __init__(self, spec: OutputSpec, assembly: Assembly | None = None) -> None:
         self._spec = spec
+        self._assembly = assembly
 
     def export(self, images: Sequence[Image], services: ExportServices) -> ExportResult:
         spec = self._spec
+        known = None if spec.annotations else self._assembly
         if spec.kind not in ("local", "tar"):
             spec = replace(spec, annotations=(*services.annotations, *spec.annotations))
         return export(
@@ -79,6 +85,7 @@ class BuiltIn:
             names=services.names,
             registry=services.registry() if spec.push and services.registry is not None else None,
             stdout=services.stdout if spec.dest == "-" else None,
+            assembly=known,
         )
 
 

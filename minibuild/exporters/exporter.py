@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from minibuild.exporters.annotations import Annotation
 from minibuild.exporters.image import BlobSource, ExportResult, Image
 from minibuild.oci.reference import Reference
 from minibuild.values import NamedTuple
@@ -13,6 +12,7 @@ from minibuild.values import NamedTuple
 if TYPE_CHECKING:
     from minibuild_store.store import Store
 
+    from minibuild.exporters.annotations import Annotation
     from minibuild.registry.client import Registry
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
 from minibuild.errors import UsageError
-from minibuild.exporters.annotations import Annotation, parse_annotation
 from minibuild.exporters.csvline import fields
 from minibuild.oci.reference import Reference
 from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
+    from minibuild.exporters.annotations import Annotation
     from minibuild.exporters.exporter import Exporter, Factory
     from minibuild.layers.compress import Compression
 
@@ -175,12 +175,20 @@ def _split(text: str) -> tuple[dict[str, str], tuple[Annotation, ...]]:
                 if known
                 else "Separate KEY=VALUE pairs with commas.",
             )
-        annotation = parse_annotation(name, value)
+        annotation = _annotation(name, value)
         if annotation is None:
             values[name.lower()] = value
         else:
             annotations.append(annotation)
     return values, tuple(annotations)
+
+
+def _annotation(name: str, value: str) -> Annotation | None:
+    if not name.lower().startswith("annotation"):
+        return None
+    from minibuild.exporters.annotations import parse_annotation
+
+    return parse_annotation(name, value)
 
 
 def _installed(kind: str, options: Mapping[str, str]) -> Exporter | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
 
 from minibuild.credentials import redacted
 from minibuild.dockerfile import instruction as ast
@@ -111,6 +110,8 @@ def remote_item(source: str, node: ast.Copy, checksum: str) -> UrlItem | GitItem
     if source.startswith(("http://", "https://")):
         if not node.add:
             raise DockerfileError("source can't be a URL for COPY", where=node.where, cure="Use ADD.")
+        from urllib.parse import unquote, urlsplit
+
         name = posixpath.basename(unquote(urlsplit(source).path).rstrip("/"))
         return UrlItem(source, name or "__unnamed__", checksum, unpack=bool(node.unpack))
     return None

@@ -121,12 +121,17 @@ class Blobs:
         """Where the blob lies or would lie; read-only for all, to be linked or copied but never changed."""
         return Path(self._name(digest))
 
-    def size(self, digest: Digest) -> int | None:
-        """Bytes of the blob, None if it is absent."""
+    def status(self, digest: Digest) -> os.stat_result | None:
+        """What stat(2) says of the blob, None if it is absent."""
         try:
-            return os.stat(self._name(digest)).st_size
+            return os.stat(self._name(digest))
         except FileNotFoundError:
             return None
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes of the blob, None if it is absent."""
+        status = self.status(digest)
+        return None if status is None else status.st_size
 
     def has(self, digest: Digest, size: int | None = None) -> bool:
         """Is the blob here, and of `size` bytes if given?"""

@@ -8,17 +8,19 @@ What files hold goes to `hashlib` at once.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hashlib import _Hash
-
-_own: Any
-try:
-    _own = import_module("_sha2" if sys.version_info >= (3, 12) else "_sha256").sha256
-except ImportError:  # built without it
     from hashlib import sha256 as _own
+else:
+    try:
+        if sys.version_info >= (3, 12):
+            from _sha2 import sha256 as _own
+        else:
+            from _sha256 import sha256 as _own
+    except ImportError:  # built without it
+        from hashlib import sha256 as _own
 
 SHORT = 1 << 16
 """Bytes up to which a text is no reason to load OpenSSL."""
