@@ -15,9 +15,14 @@ from measure import Cost, Failed, run
 
 
 class Builder(ABC):
-    """Builds the contexts on a base that it was given as an OCI layout."""
+    """Builds the contexts on a base that it was given as an OCI layout.
+
+    `compression` of new layers is the builder's own choice where it is None. buildah has no say: it writes
+    no compressed layers into a layout.
+    """
 
     name: str
+    compression: str | None = None
 
     def __init__(self, work: Path, base: Path) -> None:
         self.work = work / self.name
@@ -45,6 +50,10 @@ class Builder(ABC):
         if done.returncode:
             raise Failed(f"{self.name} {' '.join(arguments)}: {done.stderr.strip()[-500:]}")
         return done.stdout.strip().partition("\n")[0]
+
+    def compressed(self) -> str:
+        """What an --output has to say of the compression."""
+        return f",compression={self.compression}" if self.compression else ""
 
     def program(self) -> str:
         found = shutil.which(self.name)
@@ -74,7 +83,7 @@ class Minibuild(Builder):
         return minibuild_program()
 
     def command(self, context: Path, dest: Path) -> Sequence[str]:
-        output = f"type=oci,tar=false,dest={dest}"
+        output = f"type=oci,tar=false,dest={dest}{self.compressed()}"
         named = f"base=oci-layout://{self.base}"
         return (self.program(), "build", "--build-context", named, "-o", output, str(context))
 
@@ -105,7 +114,7 @@ class Buildctl(Builder):
             *("--oci-layout", f"layout={self.base}"),
             *("--opt", f"context:base=oci-layout://layout@{manifest_digest(self.base)}"),
             *(("--no-cache",) if cold and not self.prune else ()),
-            *("--output", f"type=oci,tar=false,dest={dest}"),
+            *("--output", f"type=oci,tar=false,dest={dest}{self.compressed()}"),
         )
 
     def forget(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
@@ -64,7 +65,9 @@ def table(rows: Sequence[Row]) -> str:
     return f"{text}\n{faults}" if faults else text
 
 
-def markdown(rows: Sequence[Row], command: str, versions: Mapping[str, str], scale: float) -> str:
+def markdown(
+    rows: Sequence[Row], command: str, versions: Mapping[str, str], options: argparse.Namespace
+) -> str:
     """The page `RESULTS.md`."""
     lines = cells(rows)
     marks = ["---", "---", *["---:"] * (len(lines[0]) - 2)]
@@ -74,8 +77,15 @@ def markdown(rows: Sequence[Row], command: str, versions: Mapping[str, str], sca
     peers = len({name for row in rows for name in row.costs} - {"floor"}) > 1
     check = ""
     if peers:
-        check = "Every builder's image held the same files." if agreed else "**The builders' images differ.**"
-    scaled = f" The contexts were scaled by {scale}." if scale != 1 else ""
+        check = (
+            "Every image was compared: cold, cached and touched, all\nbuilders' held the same files."
+            if agreed
+            else "**The builders' images differ.**"
+        )
+    scaled = f" The contexts were scaled by {options.scale}." if options.scale != 1 else ""
+    packed = "as each\nbuilder does by itself: minibuild with zstd, BuildKit with gzip"
+    if options.compression:
+        packed = f"with\n{options.compression} by minibuild and BuildKit"
     return f"""# Benchmark results
 
 Made by `{command}`: seconds for the whole process, an OCI layout written each time, medians of
@@ -84,7 +94,8 @@ at the floor, how many times as long minibuild took.
 *cpu* is the least processor time (user and system, all processes) that minibuild needed, *peak* the
 resident memory of its largest process; BuildKit's daemon was warm, and its own are not shown.
 *floor* is what plain tools need: `find -printf` for the check, `tar | zstd | sha256sum` (twice) for a
-layer, twenty `unshare true` for the RUNs, `sleep 1` for the stages. {check}
+layer, twenty `unshare true` for the RUNs, `sleep 1` for the stages. New layers are compressed {packed},
+not at all by buildah. {check}
 
 {body}
 

@@ -1,10 +1,10 @@
 """minibuild beside whichever of buildctl (BUILDKIT_HOST) and buildah is installed, in one run.
 
     benchmarks/run.py [--runs N] [--lines cached,files,...] [--builders minibuild,buildctl,...]
-                      [--scale 0.1] [--prune] [--json FILE] [--results FILE]
+                      [--scale 0.1] [--prune] [--compression gzip] [--json FILE] [--results FILE]
 
 Every builder builds every context cold, cached and with one file touched, in turns, and writes an OCI
-layout each time; the first cold results are compared file by file. Times are whole processes.
+layout each time; every result is compared, file by file, with the first. Times are whole processes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _SETTLED = 2.1  # seconds after which a file's time is proof of its content for 
 def main() -> int:
     options = _options()
     Buildctl.prune = options.prune
+    Builder.compression = options.compression
     # buildah takes a folder's name apart as if it were an image's: no odd characters
     work = Path(options.temp or tempfile.gettempdir(), f"minibuild-benchmark-{os.getpid()}")
     work.mkdir(mode=0o700)
@@ -58,7 +59,7 @@ def _write(rows: list[Row], versions: dict[str, str], options: argparse.Namespac
     """Write down what is known so far: a run that is stopped has not been for nothing."""
     if options.results:
         shown = ["benchmarks/run.py", *_shown(sys.argv[1:])]
-        Path(options.results).write_text(markdown(rows, " ".join(shown), versions, options.scale))
+        Path(options.results).write_text(markdown(rows, " ".join(shown), versions, options))
     if options.json:
         Path(options.json).write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
 
@@ -71,6 +72,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--builders", type=_words, default=[kind.name for kind in BUILDERS])
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the files' number and size")
     parser.add_argument("--prune", action="store_true", help="empty the BuildKit daemon's whole cache")
+    parser.add_argument(
+        "--compression", choices=("gzip", "zstd"), help="of new layers, not each one's default"
+    )
     parser.add_argument("--temp", help="where to work; as the stores are put there, on a real disk")
     parser.add_argument("--json", help="write every figure to this file")
     parser.add_argument("--results", help="write the table to this file (RESULTS.md, for all lines)")
@@ -111,8 +115,6 @@ def _measure(line: Line, builders: list[Builder], work: Path, options: argparse.
     touched = line.make(context, options.scale)
     costs: dict[tuple[str, str], list[Cost]] = defaultdict(list)
     different, layout = "", work / "out"
-    first = work / f"{line.name}.json"
-    count = 0
     for turn in range(options.runs):
         for builder in builders:
             for mode in line.modes:
@@ -122,14 +124,14 @@ def _measure(line: Line, builders: list[Builder], work: Path, options: argparse.
                     time.sleep(_SETTLED)
                     builder.forget()
                 elif mode == "touched" and touched is not None:
-                    count += 1
-                    touch(touched, count)
+                    touch(touched, turn + 1)
                 shutil.rmtree(layout, ignore_errors=True)
                 layout.mkdir()
                 costs[mode, builder.name].append(_built(builder, context, layout))
-                if not turn and mode == "cold" and len(builders) > 1:
-                    said = _compared(layout, first)
-                    different += f"{builder.name}: {said}" if said else ""
+                # what a cached build gives is what the cold one gave
+                content = f"touched-{turn}" if mode == "touched" else "cold"
+                said = _compared(layout, work / f"{line.name}-{content}.json")
+                different += f"{builder.name}, {mode}: {said}; " if said else ""
     for mode, command in line.floors.items():
         for _ in range(min(options.runs, 3)):
             costs[mode, "floor"].append(_floor(command, context, layout))
