@@ -22,6 +22,7 @@ from minibuild.events import (
     StepStarted,
 )
 
+_LONGEST = 1 << 16  # bytes: a line is shown once it has ended, a longer one in pieces of this size
 _KINDS = ("auto", "plain", "tty", "rawjson", "quiet", "none")
 
 
@@ -135,12 +136,25 @@ class Plain(Sink):
         self._write(f"#{step} {text}\n")
 
     def _output(self, event: StepOutput) -> None:
-        lines = (self._rest.pop(event.id, b"") + event.data).split(b"\n")
-        self._rest[event.id] = lines.pop()
-        seconds = time.monotonic() - self._started.get(event.id, 0.0)
-        for line in lines:
-            text = line.rstrip(b"\r").decode("utf-8", "replace")
-            self._line(event.id, f"{seconds:.3f} {text}")
+        data = self._rest.pop(event.id, b"") + event.data
+        begin = 0
+        while begin < len(data):
+            end = data.rfind(b"\n", begin, begin + _LONGEST + 1) + 1
+            if not end:
+                if len(data) - begin <= _LONGEST:
+                    break
+                end = _between_characters(data, begin + _LONGEST)
+            self._lines(event.id, data[begin:end])
+            begin = end
+        self._rest[event.id] = data[begin:]
+
+    def _lines(self, step: int, data: bytes) -> None:
+        """Show whole lines, or one without an end."""
+        seconds = time.monotonic() - self._started.get(step, 0.0)
+        text = data.removesuffix(b"\n").decode("utf-8", "replace")
+        if "\r" in text:
+            text = "\n".join(line.rstrip("\r") for line in text.split("\n"))
+        self._line(step, f"{seconds:.3f} " + text.replace("\n", f"\n#{step} {seconds:.3f} "))
 
     def _flush(self, step: int) -> None:
         rest = self._rest.pop(step, b"")
@@ -165,3 +179,11 @@ class Plain(Sink):
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
+
+
+def _between_characters(data: bytes, place: int) -> int:
+    """`place`, or up to three bytes before it, so that no character of UTF-8 is cut there."""
+    for begin in range(place, place - 4, -1):
+        if data[begin] & 0xC0 != 0x80:
+            return begin
+    return place

@@ -26,6 +26,8 @@ from minibuild.values import dataclass, field
 _REDRAW_SECONDS = 0.1
 _TAIL_LINES = 6
 _LEAST_NAME = 24
+_LONGEST = 4096  # bytes of a line: no terminal is wider
+_LOG_BYTES = 1 << 20  # what is kept of a step's output, should it fail
 
 
 @dataclass(slots=True)
@@ -34,16 +36,17 @@ class _Step:
     started: float
     reason: str = ""
     details: tuple[str, ...] = ()
-    log: list[bytes] = field(default_factory=list)
+    log: bytearray = field(default_factory=bytearray)
+    left_out: int = 0
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
-    partial: str = ""
+    partial: bytes = b""
     pulls: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Terminal(Sink):
     """Finished steps scroll by as single lines; running ones show seconds, progress and their last output.
 
-    A step that fails leaves its whole output.
+    A step that fails leaves its output, the last megabyte of it.
     """
 
     def __init__(self, stream: TextIO, *, explain: bool = False) -> None:
@@ -103,7 +106,7 @@ class Terminal(Sink):
             case StepFailed():
                 step = self._running.pop(event.id)
                 self._above(f" => ERROR {step.name}", f"{event.seconds:.1f}s")
-                self._print(b"".join(step.log).decode("utf-8", "replace"))
+                self._print(_output_of(step))
             case Notice():
                 self._above(f" {event.kind.upper()}: {event.text}", "")
             case CheckWarnings():
@@ -114,10 +117,16 @@ class Terminal(Sink):
 
     def _output(self, event: StepOutput) -> None:
         step = self._running[event.id]
-        step.log.append(event.data)
-        lines = (step.partial + event.data.decode("utf-8", "replace")).split("\n")
-        step.partial = lines.pop()
-        step.tail.extend(line.rpartition("\r")[2] or line.strip("\r") for line in lines)
+        step.log += event.data
+        if len(step.log) > 2 * _LOG_BYTES:
+            step.left_out += len(step.log) - _LOG_BYTES
+            del step.log[:-_LOG_BYTES]
+        # the lines before those that are shown stay one piece, the first, which the deque lets go
+        *lines, partial = (step.partial + event.data).rsplit(b"\n", _TAIL_LINES + 1)
+        if len(partial) > _LONGEST:
+            partial = _last_written(partial) + (b"\r" if partial.endswith(b"\r") else b"")
+        step.partial = partial
+        step.tail.extend(_last_written(line).decode("utf-8", "replace") for line in lines[-_TAIL_LINES:])
 
     def _tick(self) -> None:
         while not self._ended.wait(_REDRAW_SECONDS):
@@ -157,6 +166,26 @@ class Terminal(Sink):
         for line in lines[: height - 2]:
             self._stream.write(line + "\n")
         self._drawn = min(len(lines), height - 2)
+
+
+def _output_of(step: _Step) -> str:
+    """What a failed step printed, less what is too much."""
+    log = bytes(step.log[-_LOG_BYTES:])
+    left_out = step.left_out + len(step.log) - len(log)
+    if not left_out:
+        return log.decode("utf-8", "replace")
+    rest = log.partition(b"\n")[2] or log
+    size = human_size(left_out + len(log) - len(rest))
+    text = rest.decode("utf-8", "replace")
+    return f"[the first {size} of output left out; --progress plain shows all]\n{text}"
+
+
+def _last_written(line: bytes) -> bytes:
+    """What a terminal shows of a line that was written over again and again, as far as there is room."""
+    end = len(line)
+    while end and line[end - 1] == 13:
+        end -= 1
+    return line[line.rfind(b"\r", 0, end) + 1 : end][:_LONGEST]
 
 
 def _justified(text: str, state: str, width: int) -> str:

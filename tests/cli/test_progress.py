@@ -149,3 +149,48 @@ def test_an_unknown_display_is_refused_with_those_there_are() -> None:
 
 def test_auto_is_plain_where_there_is_no_terminal() -> None:
     assert shown("auto").startswith("#1 ")
+
+
+def printed(*pieces: bytes, failed: bool = False) -> list[Event]:
+    """A step that printed `pieces`."""
+    end: Event = StepFailed(1, 1.0, "exit code: 1") if failed else StepFinished(1, 1.0)
+    return [StepStarted(1, "[1/1] RUN yes"), *(StepOutput(1, 1, piece) for piece in pieces), end]
+
+
+def test_plain_shows_a_line_that_does_not_end_in_pieces_and_keeps_little_of_it() -> None:
+    stream = io.StringIO()
+    with sink_for("plain", stream) as sink:
+        for event in printed(*[b"x" * 50_000] * 40)[:-1]:
+            sink(event)
+        lines = stream.getvalue().splitlines()[1:]
+    assert [len(line.split(" ")[2]) for line in lines] == [1 << 16] * 30
+
+
+def test_plain_cuts_no_character_of_a_long_line() -> None:
+    text = shown("plain", printed(b"x" + "€".encode() * 100_000 + b"\n"))
+    pieces = [line.split(" ")[2] for line in text.splitlines() if re.match(r"#1 \d", line)]
+    assert "".join(pieces) == "x" + "€" * 100_000
+
+
+def test_plain_shows_one_line_for_one_of_the_longest_that_fit() -> None:
+    text = shown("plain", printed(b"x" * (1 << 16), b"\n", b"x" * (1 << 17) + b"\n"))
+    assert len(re.findall(r"(?m)^#1 \d+\.\d{3} x+$", text)) == 3
+    assert not re.findall(r"(?m)^#1 \d+\.\d{3} $", text)
+
+
+def test_plain_shows_empty_lines_and_those_that_end_as_on_windows() -> None:
+    text = shown("plain", printed(b"a\r\n\n\nb\r\r\n"))
+    assert re.findall(r"(?m)^#1 \d+\.\d{3} (.*)$", text) == ["a", "", "", "b"]
+
+
+def test_the_terminal_keeps_the_last_megabyte_of_what_a_step_printed_for_its_failure() -> None:
+    lines = b"".join(b"%07d\n" % number for number in range(1_000_000))
+    chunks = [lines[begin : begin + 100_000] for begin in range(0, len(lines), 100_000)]
+    text = shown("tty", printed(*chunks, failed=True))
+    first, _, kept = text.partition(" of output left out; --progress plain shows all]\n")
+    assert first.endswith("\n[the first 7.0MB")
+    assert [int(line) for line in kept.splitlines()] == list(range(868_929, 1_000_000))
+
+
+def test_the_terminal_shows_all_that_a_failed_step_printed_where_that_is_little() -> None:
+    assert "\none\ntwo\n" in shown("tty", printed(b"one\ntw", b"o\n", failed=True))
