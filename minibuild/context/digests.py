@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _RACY_NS = 2_000_000_000
 _CHUNK = 1 << 20
 _PARALLEL_BYTES = 8 << 20
+_LARGE = 4 << 20  # bytes of a table
 _LISTED = 12  # digits of a digest: as many as are shown
 _PIECE = 16 << 10
 
@@ -35,18 +36,29 @@ class Records(Protocol):
 
     def get(self, name: str) -> bytes | None: ...
 
+    def mark(self, name: str) -> bytes | None: ...
+
     def put(self, name: str, data: bytes | bytearray) -> None: ...
 
 
 class FileDigests:
     """The tables of one context folder `root`."""
 
-    def __init__(self, root: str, selections: Records, files: Records, listings: Records) -> None:
+    def __init__(
+        self,
+        root: str,
+        selections: Records,
+        files: Records,
+        listings: Records,
+        scratch: Callable[[], int] | None = None,
+    ) -> None:
         self._name = sha256(os.fsencode(os.path.realpath(root))).hexdigest()
         self._selections = selections
         self._files = files
         self._listings = listings
+        self._scratch = scratch
         self._table: FileTable | None = None
+        self._mark: bytes | None = None
 
     def remember(self, selection: str, stamp: bytes, content: str) -> None:
         """Keep the content digest of what `selection` (pattern, flags, ignores) found with this stamp."""
@@ -67,9 +79,17 @@ class FileDigests:
 
     def save(self) -> None:
         """Keep what was hashed for the next build."""
-        if self._table is not None and self._table.fresh:
-            # Another stage or build may have saved meanwhile: add to what is there now.
-            self._files.put(self._name, self._table.merged(self._files.get(self._name)))
+        table = self._table
+        if table is not None and table.fresh:
+            # another stage or build may have saved meanwhile: add to what is there now
+            same = self._files.mark(self._name) == self._mark
+            self._files.put(self._name, table.whole() if same else table.merged(self._files.get(self._name)))
+            self._table = None
+
+    def rest(self) -> None:
+        """Hold no large table until something is asked of it again."""
+        if self._table is not None and self._table.size > _LARGE:
+            self.save()
             self._table = None
 
     @property
@@ -78,7 +98,8 @@ class FileDigests:
         if self._table is None:
             from minibuild.context.filetable import FileTable
 
-            self._table = FileTable(self._files.get(self._name))
+            self._mark = self._files.mark(self._name)
+            self._table = FileTable(self._files.get(self._name), self._scratch)
         return self._table
 
     def note(self, row: Row, digest: str) -> None:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import struct
 import threading
 from array import array
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
 import xxhash
+
+if TYPE_CHECKING:
+    from minibuild.context.spool import Spool
 
 _HEAD: Final = b"mbft\2\0\0\0"
 _SIZE: Final = 56
@@ -22,20 +25,45 @@ _START: Final = len(_HEAD)
 _KEY: Final = struct.Struct("<Q48x")
 _MARK: Final = 8
 _DIGEST: Final = 24
+_HELD: Final = 4 << 20
 
 
 class FileTable:
-    """SHA-256 by path and stamp (see `Row`); about 65 bytes of memory a file."""
+    """SHA-256 by path and stamp (see `Row`); about 65 bytes of memory a file.
 
-    def __init__(self, data: bytes | None = None) -> None:
+    With `scratch`, which gives an empty file's descriptor, a new table is not held while it is only noted in.
+    """
+
+    def __init__(self, data: bytes | None = None, scratch: Callable[[], int] | None = None) -> None:
         known = data is not None and data.startswith(_HEAD) and not (len(data) - _START) % _SIZE
         self._data = bytearray(data if known and data is not None else _HEAD)
-        self._loaded = b"" if data is None or not self else xxhash.xxh3_128_digest(data)
         self._noted = bytearray()  # the rows that are not as they were loaded, in a table that was not empty
         self._slots = array("I")  # by the hash of a path, at its place or behind: number of its row, from 1
         self._numbered = 0
         self._next = _START  # where the file that is asked for next is likely to be
+        self._loaded = len(self._data) > _START
+        self._scratch = scratch
+        self._spool: Spool | None = None  # rows that come before those of the data
         self._mutex = threading.Lock()
+
+    def _put_away(self) -> None:
+        """Have what was noted in a file, until something is asked."""
+        if self._scratch is None:
+            return
+        if self._spool is None:
+            from minibuild.context.spool import Spool
+
+            self._spool = Spool(self._scratch)
+        self._spool.put(bytes(self._data[_START:]))
+        del self._data[_START:]
+
+    def _fetch(self) -> None:
+        if self._spool is not None:
+            rest, self._data = self._data, bytearray(_HEAD)
+            for rows in self._spool.values(0, self._spool.end):
+                self._data += rows
+            self._data += rest[_START:]
+            self._spool = self._scratch = None
 
     def _at(self, key: int) -> int:
         """Where the latest row of a path's hash is, 0 for nowhere."""
@@ -67,10 +95,16 @@ class FileTable:
         return slot
 
     def __bool__(self) -> bool:
-        return len(self._data) > _START
+        return len(self._data) > _START or self._spool is not None
+
+    @property
+    def size(self) -> int:
+        """How many bytes are held, or would be if something was asked."""
+        return len(self._data) + (0 if self._spool is None else self._spool.end)
 
     def __contains__(self, path: bytes) -> bool:
         with self._mutex:
+            self._fetch()
             return self._at(xxhash.xxh3_64_intdigest(path)) > 0
 
     @property
@@ -84,8 +118,9 @@ class FileTable:
         Files that are asked for in the order in which they were noted need no look into the slots.
         """
         found: list[str | None] = []
-        data, hashed, at = self._data, xxhash.xxh3_64_intdigest, self._next
         with self._mutex:
+            self._fetch()
+            data, hashed, at = self._data, xxhash.xxh3_64_intdigest, self._next
             for path, stamp in files:
                 number, mark = hashed(path), _mark(path, stamp)
                 if not data.startswith(number.to_bytes(8, "little") + mark, at):
@@ -114,18 +149,24 @@ class FileTable:
                 self._noted += row
             else:
                 self._data += row
+                if len(self._data) > _HELD:
+                    self._put_away()
 
     def _set(self, row: bytes) -> None:
         """Put `row` where that of the same path is, or behind all."""
         at = self._at(int.from_bytes(row[:8], "little")) or len(self._data)
         self._data[at : at + _SIZE] = row
 
+    def whole(self) -> bytes | bytearray:
+        """The table as it is to be kept, if that which it was made of is still what is kept."""
+        with self._mutex:
+            self._fetch()
+        return self._data
+
     def merged(self, data: bytes | None) -> bytes | bytearray:
         """The table `data` with what was noted here."""
-        if self._loaded == (xxhash.xxh3_128_digest(data) if data else b""):
-            return self._data
+        noted = self._noted if self._loaded else self.whole()[_START:]
         other = FileTable(data)
-        noted = self._noted if self._loaded else self._data[_START:]
         for start in range(0, len(noted), _SIZE):
             other._set(bytes(noted[start : start + _SIZE]))
         return other._data

@@ -104,4 +104,5 @@ class Taking:
         self._digests.keep_listing(content, b"".join(self._listed) + self._listing.flush())
         if not racy(self._newest, self._survey.began):
             self._digests.remember(self._selection, self._survey.stamp(), content)
+        self._digests.rest()
         return content

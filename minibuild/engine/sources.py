@@ -66,7 +66,11 @@ class ContextFiles:
         self._store = store
         self._ignore_text = "" if ignore is None else "\n".join(line.text for line in ignore.patterns)
         self._digests = FileDigests(
-            str(root), store.records("selections"), store.records("files"), store.records("listings")
+            str(root),
+            store.records("selections"),
+            store.records("files"),
+            store.records("listings"),
+            store.scratch,
         )
 
     on_disk = True

@@ -21,6 +21,9 @@ OLD = 1_200_000_000
 class Memory(dict[str, bytes]):
     """Records that are not kept."""
 
+    def mark(self, name: str) -> bytes | None:
+        return self.get(name)
+
     def put(self, name: str, data: bytes) -> None:
         self[name] = data
 
@@ -81,6 +84,27 @@ def test_a_file_that_was_hashed_is_not_read_again(
     assert sorted(read) == ["a", "b"]
     assert taken(FileDigests(str(root), *tables), root, "another question") == first
     assert sorted(read) == ["a", "b"]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 20])
+def test_what_two_builds_learn_at_once_is_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(digests, "_LARGE", large)
+    later(monkeypatch, 10)
+    tables = Memory(), Memory(), Memory()
+    one, other = (FileDigests(str(root), *tables) for _ in range(2))
+    assert not one.table
+    assert not other.table
+    taken(one, root)
+    (root / "d/c").write_text("c")
+    taken(other, root, "another question")
+    one.save()
+    other.save()
+    names = (b"d/a", b"d/b", b"d/c")
+    assert [os.fsencode(root) + b"/" + name in FileDigests(str(root), *tables).table for name in names] == [
+        True
+    ] * 3
 
 
 def test_a_file_written_just_now_is_read_again(root: Path, read: list[str]) -> None:

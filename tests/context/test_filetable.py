@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minibuild.context import filetable
 from minibuild.context.filetable import FileTable
 
 PATHS = [b"/a", b"/b", b"/c", b"/d"]
@@ -49,3 +53,18 @@ def test_what_is_no_table_is_an_empty_one() -> None:
     for data in (b"", b"{}", whole[:-1], b"x" + whole[1:]):
         assert not FileTable(data)
     assert FileTable(whole)
+
+
+def test_what_is_much_is_not_held_until_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(filetable, "_HELD", 200)
+    table = FileTable(scratch=lambda: os.open(tmp_path / "much", os.O_RDWR | os.O_CREAT))
+    files = [(b"/%d" % number, b"stamp") for number in range(20)]
+    for path, stamp in files:
+        table.note(path, stamp, hashlib.sha256(path).hexdigest())
+    assert table and table.fresh and table.size > 20 * 56
+    assert (tmp_path / "much").stat().st_size > 0
+    expected = [hashlib.sha256(path).hexdigest() for path, _ in files]
+    assert table.known(files) == expected
+    assert FileTable(bytes(table.whole())).known(files) == expected

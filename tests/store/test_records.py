@@ -66,6 +66,17 @@ def test_a_put_replaces(store: Store) -> None:
     assert store.records("k").get("name") == b"second"
 
 
+def test_a_mark_tells_whether_a_record_is_still_the_same(store: Store) -> None:
+    records = store.records("k")
+    assert records.mark("name") is None
+    records.put("name", b"first")
+    before = records.mark("name")
+    records.put("name", b"first")
+    assert records.mark("name") == before
+    records.put("name", b"other")
+    assert records.mark("name") not in (None, before)
+
+
 def test_a_deleted_record_is_absent_and_absent_is_fine(store: Store) -> None:
     store.records("k").put("name", b"1")
     store.records("k").delete("name")
