@@ -264,6 +264,7 @@ def _difference(session: Session, lower: Filesystem, upper: Filesystem) -> Layer
     from minibuild.engine.contentdiff import Two
     from minibuild.engine.squash import layer_once, merge_layers
     from minibuild.layers.difference import complete, unlike, write_difference
+    from minibuild.layers.squash import gone
 
     def write(writer: LayerWriter, spool: Path) -> None:
         two = Two.of(session.layers, lower, upper)
@@ -272,8 +273,14 @@ def _difference(session: Session, lower: Filesystem, upper: Filesystem) -> Layer
             for path, was, now in two.both()
             if two.unsure(was, now) and was.entry.mtime_ns == now.entry.mtime_ns
         )
-        changed = complete(unlike(two.was, two.now) | two.rewritten(doubtful), two.was, two.now)
-        write_difference(two.was, two.now, merge_layers(session, upper.layers), changed, writer, spool)
+        changed = two.rewritten(doubtful)
+        changed.update(unlike(two.was, two.now))
+        complete(changed, two.was, two.now)
+        deleted = list(gone(two.was, two.now))
+        above = two.now
+        del two, doubtful  # the lower one is not needed any more
+        sources = merge_layers(session, upper.layers, above.indexes)
+        write_difference(above, sources, changed, deleted, writer, spool)
 
     parts = {"kind": "difference", "lower": lower.chain, "upper": upper.chain}
     layer = layer_once(session, "[internal] difference", "writing the difference", parts, write)

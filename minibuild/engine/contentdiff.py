@@ -26,16 +26,14 @@ class Two(NamedTuple):
 
     @classmethod
     def of(cls, layers: Layers, before: Filesystem, after: Filesystem) -> Two:
-        """What they have in common is held once."""
-        shared = Filesystem()
+        """The layers below that they have in common are held once."""
+        count = 0
         for one, other in zip(before.layers, after.layers, strict=False):
             if one.diff_id != other.diff_id:
                 break
-            shared = shared.extended(one)
-        for filesystem in (shared, before, after):
-            if filesystem.layers:
-                layers.tree(filesystem)
-        was, now = (layers.tree(one) if one.layers else Tree() for one in (before, after))
+            count += 1
+        shared = Tree.of(map(layers.index, before.layers[:count]))
+        was, now = (shared.over(*map(layers.index, each.layers[count:])) for each in (before, after))
         return cls(layers, before, after, was, now)
 
     def both(self) -> Iterator[tuple[bytes, Node, Node]]:

@@ -22,6 +22,7 @@ from minibuild.plan.steps import FromImage, FromStage, Plan
 from minibuild.values import replace
 
 if TYPE_CHECKING:
+    from minibuild.layers.index import LayerIndex
     from minibuild.layers.writer import LayerWriter
 
 MODES = ("new", "all")
@@ -111,13 +112,15 @@ def layer_once(
     return outcome.record.layer
 
 
-def merge_layers(session: Session, layers: Sequence[Layer]) -> list[MergeLayer]:
-    """`layers` to read files from, each fetched when it is."""
+def merge_layers(
+    session: Session, layers: Sequence[Layer], indexes: Sequence[LayerIndex] | None = None
+) -> list[MergeLayer]:
+    """`layers` to read files from, each fetched when it is; `indexes` are theirs, where they are at hand."""
+    if indexes is None:
+        indexes = [session.layers.index(layer) for layer in layers]
     return [
-        MergeLayer(
-            session.layers.index(layer), partial(session.layers.reading, layer), layer.descriptor.media_type
-        )
-        for layer in layers
+        MergeLayer(index, partial(session.layers.reading, layer), layer.descriptor.media_type)
+        for layer, index in zip(layers, indexes, strict=True)
     ]
 
 

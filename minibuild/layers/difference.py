@@ -11,25 +11,22 @@ from pathlib import Path
 
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.merge import MergeLayer, contents
-from minibuild.layers.squash import gone, put, put_links
+from minibuild.layers.squash import put, put_links
 from minibuild.layers.tree import Tree
 from minibuild.layers.whiteout import whiteout
 from minibuild.layers.writer import LayerWriter
 
 
-def unlike(lower: Tree, upper: Tree) -> set[bytes]:
+def unlike(lower: Tree, upper: Tree) -> Iterator[bytes]:
     """The paths of `upper` that `lower` has not, or with other metadata; contents do not count yet."""
-    found = set()
     for path, node in upper.walk():
         was = lower.get(path)
         if path and (was is None or _told(was.entry) != _told(node.entry)):
-            found.add(path)
-    return found
+            yield path
 
 
-def complete(changed: Collection[bytes], lower: Tree, upper: Tree) -> set[bytes]:
-    """`changed` with the paths that have to come along for the same names to be one file as in `upper`."""
-    found = set(changed)
+def complete(found: set[bytes], lower: Tree, upper: Tree) -> None:
+    """Add to `found` the paths that have to come along for the same names to be one file as in `upper`."""
     after, before = _several(upper), _several(lower)
     for names in after:
         if not found.isdisjoint(names):
@@ -42,23 +39,22 @@ def complete(changed: Collection[bytes], lower: Tree, upper: Tree) -> set[bytes]
         if found.isdisjoint(names) and any(same.pop(path, {path}) != names for path in names):
             found |= names
     found.update(path for path, left in same.items() if left != {path})
-    return found
 
 
 def write_difference(
-    lower: Tree,
     upper: Tree,
     layers: Sequence[MergeLayer],
     changed: Collection[bytes],
+    deleted: Sequence[bytes],
     writer: LayerWriter,
     spool: Path,
 ) -> None:
-    """Write the layer that makes `upper` of `lower`; `changed` is complete, `layers` are those of `upper`.
+    """Write the layer that makes `upper` of what lies below; `layers` are those of `upper`.
 
-    Folders come sorted, then what is deleted, then the rest in the layers' order. Larger contents pass
-    through the file `spool`. Raises `LayerError`, and `OSError`.
+    `changed` is complete, `deleted` as `squash.gone` has it. Folders come sorted, then what is deleted, then
+    the rest in the layers' order. Larger contents pass through the file `spool`. Raises `LayerError`, and
+    `OSError`.
     """
-    deleted = list(gone(lower, upper))
     for path in _folders(upper, changed, deleted):
         node = upper.get(path)
         assert node is not None

@@ -78,6 +78,11 @@ class Tree:
 
     # -- questions
 
+    @property
+    def indexes(self) -> tuple[LayerIndex, ...]:
+        """Those that it was made of, lowest first."""
+        return self._indexes
+
     def __len__(self) -> int:
         return len(self._rows)
 

@@ -16,6 +16,7 @@ from minibuild.layers.difference import complete, unlike, write_difference
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.merge import MergeLayer, contents
 from minibuild.layers.scan import index_blob
+from minibuild.layers.squash import gone
 from minibuild.layers.tree import Tree
 from minibuild.layers.writer import LayerWriter
 from tests.layers.test_squash import content, layer_of, layers, shown
@@ -45,14 +46,16 @@ def difference(lower: list[MergeLayer], upper: list[MergeLayer]) -> MergeLayer:
     below, above = Tree.of(one.index for one in lower), Tree.of(one.index for one in upper)
     before, after = data_of(lower), data_of(upper)
     rewritten = {path for path, data in after.items() if path in before and before[path] != data}
-    changed = complete(unlike(below, above) | rewritten, below, above)
+    changed = {*unlike(below, above), *rewritten}
+    complete(changed, below, above)
     fd = os.memfd_create("layer")
     with (
         tempfile.TemporaryDirectory() as folder,
         open(fd, "rb") as file,
         LayerWriter(fd, Compression("uncompressed", None)) as writer,
     ):
-        write_difference(below, above, upper, changed, writer, Path(folder, "spool"))
+        deleted = list(gone(below, above))
+        write_difference(above, upper, changed, deleted, writer, Path(folder, "spool"))
         done = writer.close()
         file.seek(0)
         blob = file.read()
