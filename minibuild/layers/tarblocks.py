@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from minibuild.errors import LayerError
 from minibuild.layers.compress import CHUNK, Reader
@@ -104,6 +104,12 @@ class Body:
                     piece = piece[:rest]
                 yield offset + length - rest, piece
                 rest -= len(piece)
+
+    def stored(self, take: Callable[[memoryview], object]) -> None:
+        """Hand over what is stored, in order: all of the content where that is not `sparse`."""
+        reader = self._reader
+        while reader._left:
+            take(reader._piece())
 
     def chunks(self) -> Iterator[memoryview | bytes]:
         """The content in pieces, holes as zeros."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import lru_cache
 
 from minibuild.errors import LayerError
 from minibuild.values import NamedTuple
@@ -39,6 +40,9 @@ class Header(NamedTuple):
     device: tuple[bytes, bytes]  # fields as they stand: only device nodes have numbers there
 
 
+_header = Header._make
+
+
 def show(name: bytes) -> str:
     """A name for people: readable, and unambiguous where it is not UTF-8."""
     text = name.decode("utf-8", "backslashreplace")
@@ -56,16 +60,18 @@ def parse_header(buffer: bytes, at: int) -> Header:
         prefix = (prefix[:131] if tail[-4:] == b"tar\0" else prefix).partition(b"\0")[0]
         name = prefix + b"/" + name
     try:
-        return Header(
-            name,
-            number(mode),
-            number(uid),
-            number(gid),
-            number(size),
-            number(mtime),
-            flag,
-            link.partition(b"\0")[0],
-            (major, minor),
+        return _header(
+            (
+                name,
+                _often(mode),
+                _often(uid),
+                _often(gid),
+                number(size),
+                _often(mtime),
+                flag,
+                link.partition(b"\0")[0],
+                (major, minor),
+            )
         )
     except ValueError as error:
         raise LayerError(f"the layer's header of {show(name)} is malformed: {error}") from None
@@ -102,6 +108,10 @@ def number(field: bytes) -> int:
     if text.isdigit():
         return int(text, 8)
     raise ValueError(f"{field!r} is not a number")
+
+
+# of fields that say the same in header after header
+_often = lru_cache(256)(number)
 
 
 def decimal(value: bytes) -> int:

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from minibuild_store.digest import Digest
@@ -40,6 +41,7 @@ _OURS = {
     errno.ENOMEM,
     errno.EACCES,
 }
+_ALL_MODES = 0o7777
 _IMPLICIT = Entry(b"", Kind.DIR, 0o755)
 _MARK_OPAQUE = (b"user.overlay.opaque", b"y")
 _MARK_HAS_PREFIXS = (b"user.overlay.opaque", b"x")  # whiteouts as xattrs inside (Linux 6.7)
@@ -94,6 +96,9 @@ class _Unpacker:
         self._folders: dict[bytes, Entry] = {}  # of directories: their metadata is set last
         self._skipped: set[bytes] = set()
         self._xattr_whiteouts: set[bytes] = set()  # parents of such
+        self._ours, self._masked = _given(self._at.open(b""))
+        if record_owners:
+            self._masked = _ALL_MODES  # an attribute of a file that nobody may write to is refused
 
     def __enter__(self) -> _Unpacker:
         return self
@@ -195,7 +200,8 @@ class _Unpacker:
             self._create_node(entry, name, self._at.open(parent))
 
     def _create_file(self, entry: Entry, name: bytes, folder: int, body: Body) -> None:
-        fd = os.open(name, CREATE, 0o600, dir_fd=folder)
+        as_made = not entry.mode & self._masked and not entry.xattrs
+        fd = os.open(name, CREATE, entry.mode if as_made else 0o600, dir_fd=folder)
         try:
             if entry.path in KEPT_FILES and entry.size <= KEPT_SIZE:
                 data = body.read()
@@ -207,9 +213,11 @@ class _Unpacker:
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
             else:
-                for _, piece in body.segments():
-                    write_all(fd, piece)
-            self._dress(fd, entry)
+                body.stored(partial(write_all, fd))
+            if as_made and (self._content_only or (entry.uid, entry.gid) == self._ours):
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            else:
+                self._dress(fd, entry)
         finally:
             os.close(fd)
 
@@ -279,6 +287,28 @@ class _Unpacker:
                         f"cannot set the attribute {show(name)} of {show(entry.path)}: {error.strerror}",
                         cure="Keep the store on a filesystem with extended attributes (ext4, xfs, btrfs).",
                     ) from None
+
+
+def _given(root: int) -> tuple[tuple[int, int] | None, int]:
+    """What a new file below the open folder `root` gets: owner (None for unsure), modes that it may not."""
+    info = os.fstat(root)
+    owner = os.geteuid(), os.getegid()
+    inherits = info.st_mode & stat.S_ISGID or (info.st_uid, info.st_gid) != owner
+    try:
+        os.getxattr(root, "system.posix_acl_default")
+        masked = _ALL_MODES
+    except OSError:
+        masked = _umask() | 0o7000
+    return None if inherits else owner, masked
+
+
+def _umask() -> int:
+    """Ours; asked for in a way that does not set it, as other threads make files."""
+    with contextlib.suppress(OSError), open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return _ALL_MODES
 
 
 def _failed(path: bytes, error: OSError) -> LayerError:

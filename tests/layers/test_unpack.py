@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -459,3 +460,59 @@ def test_whiteouts_are_attributes_where_nodes_are_refused(
     assert os.getxattr(dest / "d", "user.overlay.opaque") == b"x"
     assert os.getxattr(dest / "d/gone", "user.overlay.whiteout") == b"y"
     assert os.listxattr(dest / "d/back") == []
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o277])
+def test_modes_are_exact_whatever_the_umask(dest: Path, umask: int) -> None:
+    modes = (0o644, 0o755, 0o600, 0o444, 0o000, 0o666, 0o777, 0o4755, 0o2711, 0o1644)
+    before = os.umask(umask)
+    try:
+        put(archive(*(file(b"%o" % mode, b"data", mode=mode) for mode in modes)), dest)
+    finally:
+        os.umask(before)
+    assert {name: stat.S_IMODE((dest / name).stat().st_mode) for name in os.listdir(dest)} == {
+        f"{mode:o}": mode for mode in modes
+    }
+
+
+@needs_root
+@pytest.mark.parametrize("shared", [False, True], ids=["own group", "the folder's group"])
+def test_owners_are_exact_in_a_folder_that_gives_its_group_on(dest: Path, shared: bool) -> None:
+    dest.mkdir()
+    if shared:
+        os.chown(dest, -1, 12)
+        dest.chmod(0o2755)
+    blob = archive(
+        file(b"d/root", b"1"), file(b"d/other", b"2", uid=5, gid=6), file(b"d/group", b"3", gid=12)
+    )
+    unpack(io.BytesIO(blob), None, dest, diff_id=Digest.of(blob), skip_devices=True)
+    owners = {
+        name: ((info := (dest / "d" / name).stat()).st_uid, info.st_gid) for name in os.listdir(dest / "d")
+    }
+    assert owners == {"root": (0, 0), "other": (5, 6), "group": (0, 12)}
+
+
+def test_a_default_access_list_of_the_folder_changes_no_mode(dest: Path) -> None:
+    dest.mkdir()
+    entries = ((0x01, 7), (0x04, 0), (0x20, 0))  # user, group and other (acl(5), as the kernel stores it)
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, may, 2**32 - 1) for tag, may in entries)
+    try:
+        os.setxattr(dest, "system.posix_acl_default", packed)
+    except OSError as error:
+        pytest.skip(f"no access control lists here: {error}")
+    blob = archive(file(b"f", b"1", mode=0o644), file(b"d/f", b"2", mode=0o755))
+    content_only = not ROOT
+    unpack(
+        io.BytesIO(blob), None, dest, diff_id=Digest.of(blob), skip_devices=True, content_only=content_only
+    )
+    assert [stat.S_IMODE((dest / name).stat().st_mode) for name in ("f", "d/f")] == [0o644, 0o755]
+
+
+def test_a_folder_in_place_of_which_files_come_again_and_again(dest: Path) -> None:
+    rows: list[Row] = []
+    for data in (b"1", b"2", b"3"):
+        rows += [Entry(b"a", Kind.DIR, 0o755), file(b"a/b/c", data), file(b"a/d", data), file(b"a/.wh.e")]
+        rows += [file(b"a", data)]
+    put(archive(*rows, Entry(b"a", Kind.DIR, 0o755), file(b"a/b/c", b"4")), dest)
+    assert (dest / "a/b/c").read_text() == "4"
+    assert os.listdir(dest / "a") == ["b"]
