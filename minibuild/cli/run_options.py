@@ -114,11 +114,11 @@ def _limit(text: str) -> int:
 
 def dns(servers: Iterable[str] | None, search: Iterable[str] | None, choices: Iterable[str] | None) -> Dns:
     """Name servers by address, and words of resolv.conf(5)."""
-    import ipaddress
-
     for server in servers or ():
+        from ipaddress import ip_address  # few builds name any
+
         try:
-            ipaddress.ip_address(server)
+            ip_address(server)
         except ValueError:
             raise UsageError(f"--dns {server!r}: no address", cure="Write it as --dns 10.0.0.53.") from None
     for option, words in (("--dns-search", search), ("--dns-option", choices)):

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 LISTED = Path(__file__).with_name("cached_modules.txt")
-# One build in thirty-two looks for old records; SHA-256 has another name from Python 3.12 on.
-SOMETIMES = {"minibuild.cache.retention", "_sha256", "_sha2"}
+# One build in thirty-two looks for old records; SHA-256 has another name from Python 3.12 on, and what others
+# of the standard library load first differs.
+SOMETIMES = {"minibuild.cache.retention", "_sha256", "_sha2", "__future__"}
 
 # What a module of the standard library brings along differs between releases and is not ours to choose:
 # those we mean to use (the arguments before "--") are loaded first.
