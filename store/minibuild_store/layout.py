@@ -3,7 +3,7 @@
     store.json      what this folder is; written before anything else
     blobs/          sha256/<hex>: as in an OCI image layout, whose format it shares
     partials-v1/    downloads that were cut, one file a digest
-    records-v1/     <kind>/<xx>/<hash of name>
+    records-v2/     <kind>/<hash of name>
     snapshots-v1/   one folder a name
     caches-v1/      folders for cache mounts; their content is the caller's affair
     locks-v1/       lock files, unlinked by whoever releases them last
@@ -19,12 +19,12 @@ import os
 
 from minibuild_store.errors import StoreUnusable, store_error
 
-VERSION = 1
+VERSION = 2
 MARKER = "store.json"
 
 BLOBS = "blobs"
 PARTIALS = "partials-v1"
-RECORDS = "records-v1"
+RECORDS = "records-v2"
 SNAPSHOTS = "snapshots-v1"
 CACHES = "caches-v1"
 LOCKS = "locks-v1"
@@ -64,14 +64,29 @@ def _has_marker(root: str) -> bool:
         raise StoreUnusable(root, "it is not a folder") from None
     try:
         found = os.read(fd, 65536)
+        if found != _MARKER_BYTES and _version(root, found) == 1:  # the usual case needs no JSON parser
+            _upgrade(root, fd)
     finally:
         os.close(fd)
-    if found != _MARKER_BYTES:  # the usual case needs no JSON parser
-        _check_marker(root, found)
     return True
 
 
-def _check_marker(root: str, found: bytes) -> None:
+def _upgrade(root: str, marker_fd: int) -> None:
+    """From format 1. Others who open the store meanwhile wait for the open marker; cut short, it goes on."""
+    import fcntl
+
+    from minibuild_store.upgrade import flatten_records
+
+    fcntl.flock(marker_fd, fcntl.LOCK_EX)
+    with open(f"{root}/{MARKER}", "rb") as now:
+        if now.read() == _MARKER_BYTES:  # who had the lock has done it
+            return
+    flatten_records(root, f"{root}/{RECORDS}")
+    _write_marker(root)
+
+
+def _version(root: str, found: bytes) -> int:
+    """The format that the marker `found` names, if we can use it; raises `StoreUnusable`."""
     import json
 
     try:
@@ -81,11 +96,12 @@ def _check_marker(root: str, found: bytes) -> None:
         raise StoreUnusable(root, f"its {MARKER} is not one of ours; name another folder") from None
     if named != _FORMAT or not isinstance(version, int):
         raise StoreUnusable(root, f"its {MARKER} is not one of ours; name another folder")
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         age = "newer" if version > VERSION else "older"
         raise StoreUnusable(
             root, f"it has format {version}, made by a {age} program; this one writes format {VERSION}"
         )
+    return version
 
 
 def _create(root: str) -> None:
@@ -104,6 +120,10 @@ def _create(root: str) -> None:
             return
         raise StoreUnusable(root, "it holds other things and is not a store; name an empty folder")
     os.chmod(root, 0o700)
+    _write_marker(root)
+
+
+def _write_marker(root: str) -> None:
     temp = f"{root}/{_MARKER_TEMP}{os.getpid()}-{os.urandom(4).hex()}"
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

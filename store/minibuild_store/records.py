@@ -146,18 +146,18 @@ class Records:
 def record_files(folder: str) -> Iterator[str]:
     """Paths of all record files of one kind."""
     try:
-        groups = os.listdir(folder)
+        found = os.scandir(folder)
     except FileNotFoundError:
         return
-    for group in groups:
-        for name in os.listdir(f"{folder}/{group}"):
-            yield f"{folder}/{group}/{name}"
+    with found:
+        for entry in found:
+            yield entry.path
 
 
 def record_path(folder: str, name: str) -> str:
     """The file of record `name` of the kind in `folder`."""
     key = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{folder}/{key[:2]}/{key[2:40]}"
+    return f"{folder}/{key[:40]}"
 
 
 def _head(name: bytes, data: bytes | bytearray) -> bytes:

@@ -168,7 +168,7 @@ def test_what_is_remembered_is_bounded_in_number_and_in_age(
 
 def aged(store: Store, key: str, seconds: float) -> None:
     """Make the note on `key` look `seconds` old."""
-    file = record_path(str(store.root / "records-v1" / "evictions"), key)
+    file = record_path(str(store.root / "records-v2" / "evictions"), key)
     os.utime(file, (time.time() - seconds,) * 2)
 
 

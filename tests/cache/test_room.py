@@ -114,7 +114,7 @@ def test_after_the_last_thing_is_gone_its_records_are_gone_too(built: Project) -
     built.command("cache", "prune", "--all")
     with Store.open(built.store) as store:
         left = {
-            kind: len(list(store.records(kind).names())) for kind in os.listdir(built.store / "records-v1")
+            kind: len(list(store.records(kind).names())) for kind in os.listdir(built.store / "records-v2")
         }
         assert not list(store.snapshots.names())
     for kind in ("steps", "parts", "indexes", "listings", "places", "builds", "contents"):

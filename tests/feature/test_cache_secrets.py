@@ -64,7 +64,7 @@ def test_the_key_is_for_its_user_only_and_another_store_has_another(project: Pro
         project.store = project.root / name
         project.environment["MINIBUILD_ROOT"] = str(project.store)
         project.built(*secret(project, "value"), text=TEXT)
-        (path,) = files_below(project.store / "records-v1/secret-key")
+        (path,) = files_below(project.store / "records-v2/secret-key")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         keys.append(path.read_bytes())
     assert keys[0] != keys[1]

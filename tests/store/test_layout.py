@@ -58,13 +58,64 @@ def test_a_file_in_the_place_of_the_store_is_refused(root: Path) -> None:
 def test_a_newer_format_is_refused_with_both_versions_named(root: Path) -> None:
     Store.open(root)
     (root / "store.json").write_text(json.dumps({"format": "minibuild-store", "version": 99}))
-    with pytest.raises(StoreUnusable, match=r"has format 99, made by a newer program.*format 1"):
+    with pytest.raises(StoreUnusable, match=r"has format 99, made by a newer program.*format 2"):
         Store.open(root)
+
+
+def spread(root: Path) -> None:
+    """Make the store one of format 1."""
+    for file in [*root.glob("records-v2/*/*")]:
+        group = root / "records-v1" / file.parent.name / file.name[:2]
+        group.mkdir(parents=True, exist_ok=True)
+        file.rename(group / file.name[2:])
+    (root / "store.json").write_text('{"format":"minibuild-store","version":1}\n')
+
+
+def hold(store: Store) -> dict[str, bytes | None]:
+    return {str(number): store.records("k").get(str(number)) for number in range(600)}
+
+
+def test_the_records_of_format_1_are_all_there_when_it_is_opened(root: Path) -> None:
+    with Store.open(root) as store:
+        for number in range(600):
+            store.records("k").put(str(number), b"%d" % number)
+        held = hold(store)
+    spread(root)
+    with Store.open(root) as store:
+        assert hold(store) == held
+        assert set(store.records("k").names()) == set(held)
+    assert not (root / "records-v1").exists()
+    assert json.loads((root / "store.json").read_text())["version"] == 2
+
+
+def test_many_processes_may_open_a_store_of_format_1_at_once(root: Path, other: Callable[[str], Any]) -> None:
+    with Store.open(root) as store:
+        for number in range(600):
+            store.records("k").put(str(number), b"%d" % number)
+        held = hold(store)
+    spread(root)
+    script = "say(str(sum(store.records('k').get(str(number)) is not None for number in range(600))))\n"
+    for one in [other(script) for _ in range(6)]:
+        assert one.finish() == "600\n"
+    assert hold(Store.open(root)) == held
+
+
+def test_what_was_begun_to_bring_from_format_1_is_gone_on_with(root: Path) -> None:
+    with Store.open(root) as store:
+        for number in range(600):
+            store.records("k").put(str(number), b"%d" % number)
+        held = hold(store)
+        files = sorted((root / "records-v2/k").iterdir())
+    spread(root)
+    for file in files[:100]:
+        (root / "records-v1/k" / file.name[:2] / file.name[2:]).rename(file)
+    with Store.open(root) as store:
+        assert hold(store) == held
 
 
 def test_the_same_format_in_other_spelling_is_accepted(root: Path) -> None:
     Store.open(root)
-    (root / "store.json").write_text(json.dumps({"version": 1, "format": "minibuild-store", "note": ""}))
+    (root / "store.json").write_text(json.dumps({"version": 2, "format": "minibuild-store", "note": ""}))
     Store.open(root)
 
 

@@ -21,7 +21,7 @@ names = st.text(st.characters(codec=None), max_size=40)
 
 
 def only_file(root: Path, kind: str = "k") -> Path:
-    (path,) = record_files(str(root / "records-v1" / kind))
+    (path,) = record_files(str(root / "records-v2" / kind))
     return Path(path)
 
 
