@@ -80,7 +80,8 @@ class Layers(LayerBlobs):
         return index
 
     def keep_index(self, diff_id: Digest, packed: bytes | bytearray) -> None:
-        self._indexes.put(diff_id, packed)
+        if self._indexes.get(diff_id) != packed:  # many steps leave the same layer: none
+            self._indexes.put(diff_id, packed)
 
     def tree(self, filesystem: Filesystem) -> Tree:
         """The merged view of all layers."""

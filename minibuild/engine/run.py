@@ -158,10 +158,13 @@ def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs, folder: Pa
         result = sandbox.diff(rootfs, blob.fd, DEFAULT, clamp)
         blob.commit_hashed(BlobInfo(result.digest, result.size))
     session.layers.keep_index(result.diff_id, result.index)
+    name = sandbox.form.name(result.diff_id.hex)
     if not result.entries:  # many steps leave this layer, each its own folders that it only looked into
         folder = folder.with_name("nothing")
-        sandbox.form.make(folder)
-    placed = session.store.snapshots.commit(folder, sandbox.form.name(result.diff_id.hex))
+        session.lease(name)
+        if session.store.snapshots.path(name) is None:
+            sandbox.form.make(folder)
+    placed = session.store.snapshots.commit(folder, name)
     sandbox.stands_for(rootfs.upper, sandbox.form.root(placed))
     return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
 
