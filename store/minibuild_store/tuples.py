@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 else:
     from collections import _tuplegetter  # reads a field in half the time of property(itemgetter(place))
 
+    _new = tuple.__new__
+
     class _Named(tuple):
         """What all named tuples share."""
 
@@ -25,7 +27,7 @@ else:
 
         @classmethod
         def _make(cls, values):
-            made = tuple.__new__(cls, values)
+            made = _new(cls, values)
             if len(made) != len(cls._fields):
                 raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(made)}")
             return made
@@ -78,7 +80,7 @@ else:
             named = {**defaults, **kwargs}
             if left < 0 or len(args) > len(fields) or not kwargs.keys() <= set(rest) <= named.keys():
                 return _compiled_new(cls)(cls, *args, **kwargs)
-            return tuple.__new__(cls, args + tuple([named[name] for name in rest]))
+            return _new(cls, args + tuple([named[name] for name in rest]))
 
         return __new__
 
@@ -86,7 +88,7 @@ else:
         """The constructor that the class keeps."""
         kind = next(one for one in cls.__mro__ if "_fields" in one.__dict__)
         listed = "".join(f"{name}, " for name in kind._fields)
-        made = eval(f"lambda _cls, {listed}: _new(_cls, ({listed}))", {"_new": tuple.__new__})
+        made = eval(f"lambda _cls, {listed}: _new(_cls, ({listed}))", {"_new": _new})
         made.__defaults__ = tuple(kind._field_defaults.values())
         made.__name__ = "__new__"
         made.__qualname__ = f"{kind.__qualname__}.__new__"
