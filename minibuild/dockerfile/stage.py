@@ -34,7 +34,7 @@ def find_stage(stages: Sequence[Stage], name: str, *, by_index: bool = True) -> 
         return place if 0 <= place < len(stages) else None
     wanted = name.lower()
     for stage in reversed(stages):
-        if stage.name and stage.name == wanted:
+        if wanted and stage.origin.name == wanted:  # not by the property: a long chain asks a million times
             return stage.index
     return None
 

@@ -29,23 +29,25 @@ def finished_config(plan: Plan, results: Mapping[int, StageResult], *, epoch: in
 def _history(
     plan: Plan, stage: StagePlan, results: Mapping[int, StageResult], epoch: int | None
 ) -> list[History]:
+    chain = [stage]  # from the stage down to what is no stage's
+    while isinstance(base := chain[-1].base, FromStage):
+        chain.append(plan.stage(base.index))
     lines: list[History] = []
-    match stage.base:
-        case FromStage(index):
-            lines = _history(plan, plan.stage(index), results, epoch)
+    match base:
         case FromImage(image):
             lines = list(image.config.history)
         case FromContext(name):
             text = f"local source for {name or 'context'}"
             lines = [History(created_by=text, comment="buildkit.exporter.image.v0")]
-    times = results[stage.index].created
-    for item in stage.history:
-        created = ""
-        if epoch is not None:
-            created = rfc3339(epoch)
-        elif item.step is not None:
-            created = rfc3339(times[item.step])
-        lines.append(replace(item.line, created=created))
+    for one in reversed(chain):
+        times = results[one.index].created
+        for item in one.history:
+            created = ""
+            if epoch is not None:
+                created = rfc3339(epoch)
+            elif item.step is not None:
+                created = rfc3339(times[item.step])
+            lines.append(replace(item.line, created=created))
     return lines
 
 

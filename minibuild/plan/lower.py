@@ -5,7 +5,7 @@ Only the documents of base images are asked for (through `Bases`); nothing is ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from minibuild.dockerfile import instruction as ast
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from minibuild.plan.stepoptions import NoCacheSteps
 
 _T = TypeVar("_T")
+_NESTED = 40  # stages, each lowered as another asks for it; Python's calls do not nest without end
 
 
 def lower(
@@ -152,8 +153,28 @@ class _Lowering:
 
     def _stage(self, index: int) -> StagePlan:
         """Lower stage `index` once; `_plans` keeps the order in which stages were finished."""
-        if index in self._plans:
-            return self._plans[index]
+        if index not in self._plans and len(self._open) >= _NESTED:
+            from minibuild.plan.needs import each_after_its_needs
+
+            for needed in each_after_its_needs(index, self._needs, self._plans):
+                self._lower(needed)
+        return self._plans.get(index) or self._lower(index)
+
+    def _needs(self, index: int) -> Iterator[int]:
+        """The stages that stage `index` needs, as far as its own lines tell."""
+        from minibuild.plan.needs import taken_from
+
+        stage = self.dockerfile.stages[index]
+        if stage.name and self.bases.has_context(stage.name):
+            return
+        base = find_stage(self.dockerfile.stages[:index], self._origin(stage)[0], by_index=False)
+        if base is not None:
+            yield base
+        for needed, _ in taken_from(self.dockerfile.stages, stage, self.escape):
+            if needed < index:
+                yield needed
+
+    def _lower(self, index: int) -> StagePlan:
         stage = self.dockerfile.stages[index]
         if index in self._open:
             raise DockerfileError(

@@ -266,4 +266,7 @@ class Plan:
         return self.stages[-1]
 
     def stage(self, index: int) -> StagePlan:
+        place = min(index, len(self.stages) - 1)  # where it is, if all stages are needed in their order
+        if self.stages[place].index == index:
+            return self.stages[place]
         return next(stage for stage in self.stages if stage.index == index)

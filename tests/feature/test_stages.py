@@ -94,3 +94,26 @@ def test_a_failing_stage_stops_the_others(project: Project) -> None:
 def test_nothing_can_be_copied_from_nothing(project: Project) -> None:
     files = project.image(text="FROM busybox\nCOPY --from=scratch . /x\nCOPY --from=scratch / /y/\n").files
     assert {"x", "y"} <= set(files)
+
+
+def chains(count: int) -> dict[str, str]:
+    """Dockerfiles of `count` stages, each of which needs the one above it."""
+    first = "FROM scratch AS s0\nCOPY a /\n"
+    built_on = (f"FROM s{number} AS s{number + 1}\nENV A={number}\n" for number in range(count))
+    copied = (f"FROM scratch AS s{number + 1}\nCOPY --from=s{number} / /\n" for number in range(count))
+    return {"built on": first + "".join(built_on), "copied": first + "".join(copied)}
+
+
+def test_a_chain_of_stages_may_be_longer_than_calls_nest(project: Project) -> None:
+    project.write("a", "content")
+    for text in chains(1_100).values():
+        for option in ("--dry-run", "--check", "--call=outline", "--call=targets"):
+            project.built(option, text=text)
+    assert project.image(text=chains(1_100)["built on"]).text("a") == "content"
+    assert project.image(text=chains(150)["copied"]).text("a") == "content"
+
+
+def test_a_long_chain_of_stages_that_the_target_does_not_need_is_checked(project: Project) -> None:
+    text = chains(1_100)["copied"] + "COPY --from=s1102 / /\nFROM scratch AS s1102\nCOPY --from=s1100 / /\n"
+    failed = project.build(text=text + "FROM scratch\n")
+    assert "circular dependency detected on stage: s110" in failed.err
