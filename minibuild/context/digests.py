@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from minibuild_store import stopping
 from minibuild_store.shorthash import sha256
 
 from minibuild.context.rows import Match, Row
@@ -202,6 +203,7 @@ def hash_files(rows: Sequence[Row]) -> list[str]:
             results[index] = hash_file(row.where, row.entry.size)
         return results
     import threading
+    from functools import partial
 
     errors: list[BaseException] = []
 
@@ -212,7 +214,7 @@ def hash_files(rows: Sequence[Row]) -> list[str]:
         except BaseException as error:
             errors.append(error)
 
-    other = threading.Thread(target=work, args=(1,))
+    other = threading.Thread(target=stopping.carried(partial(work, 1)))
     other.start()
     work(0)
     other.join()
@@ -231,6 +233,7 @@ def hash_file(path: bytes, size: int) -> str:
         chunk = os.read(descriptor, min(size + 1, _CHUNK))
         digest = hashlib.sha256(chunk)
         while chunk and not len(chunk) <= size < _CHUNK:
+            stopping.check()
             chunk = os.read(descriptor, _CHUNK)
             digest.update(chunk)
     finally:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from minibuild_store import stopping
+
 from minibuild.errors import Cancelled
 from minibuild.plan import steps
 from minibuild.plan.steps import FromStage, GitItem, StagePlan, Step, UrlItem
@@ -24,7 +26,7 @@ class Begun(Generic[T]):
         self._found: list[T] = []
         self._error: BaseException | None = None
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=stopping.carried(self._run))
         self._thread.start()
 
     def _run(self) -> None:

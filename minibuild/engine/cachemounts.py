@@ -18,7 +18,7 @@ from minibuild_store.store import Store
 from minibuild.cache.mounts import MountIdentity, note_use
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.session import Session
-from minibuild.errors import MinibuildError
+from minibuild.errors import Cancelled, MinibuildError
 from minibuild.plan import steps
 from minibuild.sandbox.spec import FolderMount
 
@@ -161,6 +161,8 @@ class CacheMounts:
             ):
                 hit.layer.fetch(fetched.blobs, self._session.pulled)
                 fill(self._store, sandbox, folder, hit.mount, fetched.blobs.path(layer.descriptor.digest))
+        except Cancelled:
+            raise
         except (MinibuildError, StoreError, OSError) as error:
             hit.layer.forget(str(error))
             return False

@@ -13,7 +13,7 @@ from minibuild_store.errors import BlobDamaged, BlobNotFound, StoreError, StoreF
 from minibuild_store.store import Store
 
 from minibuild.engine.filesystem import Filesystem, Layer
-from minibuild.errors import LayerError, MinibuildError, UsageError
+from minibuild.errors import Cancelled, LayerError, MinibuildError, UsageError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.reference import Reference
@@ -241,7 +241,7 @@ class LayerBlobs:
                 if not blobs.has(digest, layer.descriptor.size):
                     remote.fetch(blobs, self._pulled)
                 self._check(layer)
-        except StoreFull:
+        except (StoreFull, Cancelled):
             raise
         except (MinibuildError, StoreError) as error:
             self._remote.pop(digest, None)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from minibuild_store import stopping
 from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
@@ -204,7 +205,7 @@ def in_parallel(work: Mapping[int, Callable[[], Path]], *, limit: int = 4) -> di
             except BaseException as error:
                 errors.append(error)
 
-    threads = [threading.Thread(target=worker) for _ in range(min(limit, len(queue)))]
+    threads = [threading.Thread(target=stopping.carried(worker)) for _ in range(min(limit, len(queue)))]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minibuild_store import stopping
 from minibuild_store.errors import StoreError
 from minibuild_store.files import remove_tree
 from minibuild_store.store import Store
@@ -88,6 +89,7 @@ class Session:
         self.request = request
         self.cancel = cancel
         self.stop = Stop(cancel)
+        self._checking = stopping.checking(self.check)  # in the caller's thread and those of its work
         self.cache = StepCache(store)
         self.journal = Journal(store)
         self.shared: SharedCaches | None = None
@@ -123,9 +125,11 @@ class Session:
         """Called before anything that takes longer than looking a step up."""
 
     def __enter__(self) -> Session:
+        self._checking.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._checking.__exit__(None, None, None)  # what is tidied up now is not to be stopped
         self.close()
 
     def rest(self) -> None:
@@ -264,6 +268,10 @@ class Session:
         if self.stop.is_set():
             raise Cancelled
 
+    def _check_caller(self) -> None:
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled
+
     def emit(self, event: object) -> None:
         with self._mutex:
             self._sink(event)  # type: ignore[arg-type]
@@ -291,7 +299,8 @@ class Session:
         if on_failure is not None:
             if not self.request.keep_going:
                 self.stop.set()
-            on_failure(make())
+            with stopping.checking(self._check_caller):  # the build may have been stopped by now, for this
+                on_failure(make())
 
     def begin_again(self) -> None:
         """Forget what was reported, before the steps are gone through another time."""

@@ -14,6 +14,8 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
+from minibuild_store import stopping
+
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.inputs import Inputs
@@ -88,7 +90,7 @@ class Solver(KeyedSteps):
         waiting, self._waiting = self._waiting, []
         try:
             for stage in waiting:
-                thread = threading.Thread(target=self._guarded, args=(stage,))
+                thread = threading.Thread(target=stopping.carried(partial(self._guarded, stage)))
                 thread.start()
                 self._threads[stage.index] = thread
         except BaseException:  # interrupted: nobody may wait for those that will never begin

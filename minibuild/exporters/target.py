@@ -5,19 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from minibuild_store import stopping
 from minibuild_store.errors import BlobDamaged
 from minibuild_store.files import write_all
 
 from minibuild.errors import OutputError
 from minibuild.oci.descriptor import Descriptor
 
+if TYPE_CHECKING:
+    from minibuild.exporters.pipe import Pipe
+
 _CHUNK = 1 << 20
-_KERNEL_COPY = 1 << 30  # bytes a single copy call may move; the kernel stops at 2 GiB anyway
+_KERNEL_COPY = 16 << 20  # bytes a single copy call may move, at the end of which it can be stopped
 _UNSUPPORTED = (
     errno.EXDEV,
     errno.EINVAL,
@@ -87,13 +91,21 @@ def _reason(dest: Destination, error: OSError) -> str:
 
 
 class Writer:
-    """Bytes and whole files to a file descriptor, or to a stream that has none."""
+    """Bytes and whole files to a file descriptor, to a pipe, or to a stream that is neither.
 
-    def __init__(self, fd: int | None, stream: BinaryIO | None = None) -> None:
+    What `stopping.check` raises ends a write, also one that waits for the reader of a pipe.
+    """
+
+    def __init__(self, fd: int | None, stream: BinaryIO | None = None, pipe: Pipe | None = None) -> None:
         self._fd = fd
         self._stream = stream
+        self._pipe = pipe
 
     def write(self, data: bytes) -> None:
+        if self._pipe is not None:
+            self._pipe.write(data)
+            return
+        stopping.check()
         if self._fd is None:
             assert self._stream is not None
             self._stream.write(data)
@@ -106,7 +118,9 @@ class Writer:
         try:
             check_size(descriptor, os.fstat(fd).st_size)
             left = descriptor.size
-            if self._fd is not None:
+            if self._pipe is not None and not self._pipe.blocks:
+                left -= copy_in_kernel(fd, self._pipe.fd, left, self._pipe.ready)
+            elif self._pipe is None and self._fd is not None:
                 left -= copy_in_kernel(fd, self._fd, left)
             while left:
                 chunk = os.read(fd, min(_CHUNK, left))
@@ -124,16 +138,21 @@ def check_size(descriptor: Descriptor, size: int) -> None:
         raise BlobDamaged(descriptor.digest, got=size, want=descriptor.size)
 
 
-def copy_in_kernel(source: int, dest: int, size: int) -> int:
+def copy_in_kernel(source: int, dest: int, size: int, ready: Callable[[], None] = stopping.check) -> int:
     """Move up to `size` bytes between two descriptors without reading them; how many were moved.
 
-    Fewer than `size` means that the kernel cannot go on between these two: copy the rest by hand.
+    `ready` is called before each piece, and waits for a `dest` that does not block. Fewer than `size` means
+    that the kernel cannot go on between these two: copy the rest by hand.
     """
     moved = 0
     for call in (_copy_range, os.sendfile):
         try:
             while moved < size:
-                count = call(dest, source, None, min(size - moved, _KERNEL_COPY))
+                ready()
+                try:
+                    count = call(dest, source, None, min(size - moved, _KERNEL_COPY))
+                except BlockingIOError:
+                    continue
                 if not count:
                     return moved
                 moved += count
@@ -172,9 +191,11 @@ def output_file(dest: Destination) -> Iterator[Writer]:
         )
     if mode and not stat.S_ISREG(mode):
         with reporting(dest):
-            fd = os.open(dest, os.O_WRONLY | os.O_CLOEXEC)  # only the kernel can follow /dev/stdout
+            # only the kernel can follow /dev/stdout
+            fd = _open_fifo(dest) if stat.S_ISFIFO(mode) else os.open(dest, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                yield Writer(fd)
+                with _straight(fd) as writer:
+                    yield writer
             finally:
                 os.close(fd)
         return
@@ -190,8 +211,31 @@ def _stream(stream: BinaryIO) -> Iterator[Writer]:
             fd: int | None = stream.fileno()
         except (OSError, AttributeError):  # a stream in memory
             fd = None
-        yield Writer(fd, stream)
+        if fd is None:
+            yield Writer(None, stream)
+        else:
+            with _straight(fd) as writer:
+                yield writer
         stream.flush()
+
+
+def _open_fifo(dest: Path) -> int:
+    from minibuild.exporters.pipe import open_fifo
+
+    return open_fifo(dest)
+
+
+@contextmanager
+def _straight(fd: int) -> Iterator[Writer]:
+    """A writer to what is there already, whatever it is."""
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        yield Writer(fd)
+        return
+    from minibuild.exporters.pipe import Pipe
+
+    with closing(Pipe(fd)) as pipe:
+        yield Writer(fd, pipe=pipe)
 
 
 @contextmanager

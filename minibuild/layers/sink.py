@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Final, Self
 
+from minibuild_store import stopping
 from minibuild_store.digest import Digest
 
 from minibuild.layers.compress import CHUNK, Compression
@@ -40,8 +41,8 @@ class LayerSink:
     """Writes a stream to `fd`, from its file offset on, as one compressed blob.
 
     Writing fails (a full disk) with the `OSError` of the failed call, raised from whichever method
-    comes next. Left early, as a context manager or by `abort`, no thread remains. One caller at a
-    time.
+    comes next; `stopping.check` is asked once a chunk. Left early, as a context manager or by `abort`,
+    no thread remains. One caller at a time.
     """
 
     def __init__(self, fd: int, compression: Compression) -> None:
@@ -155,6 +156,7 @@ class LayerSink:
         self._filled += count
         if self._filled < CHUNK:
             return
+        stopping.check()
         if not self._workers:
             self._start()
         for worker in self._workers[:2]:

@@ -7,6 +7,7 @@ import threading
 from queue import Queue
 from types import TracebackType
 
+from minibuild_store import stopping
 from minibuild_store.digest import Digest
 
 from minibuild.errors import LayerError
@@ -53,6 +54,7 @@ class LayerStream:
         """The next piece, ``b""`` at the end. Raises `LayerError` for damaged data."""
         if self._ended:
             return b""
+        stopping.check()
         piece = self._pieces.get()
         if isinstance(piece, BaseException):
             self._ended = True

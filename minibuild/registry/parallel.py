@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from minibuild_store import stopping
+
 from minibuild.errors import Cancelled
 
 Job = Callable[[threading.Event], None]
@@ -36,7 +38,8 @@ def run_all(jobs: Sequence[Job], limit: int) -> None:
                 stop.set()
 
     threads = [
-        threading.Thread(target=work, name="transfer", daemon=True) for _ in range(min(limit, len(jobs)))
+        threading.Thread(target=stopping.carried(work), name="transfer", daemon=True)
+        for _ in range(min(limit, len(jobs)))
     ]
     for thread in threads:
         thread.start()

@@ -237,7 +237,7 @@ class Sandbox:
         }
         fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return self._large_task("unpack", arguments, (fd,))[1]
+            return self._large_task("unpack", arguments, (fd,), stops=True)[1]
         finally:
             os.close(fd)
 
@@ -252,7 +252,7 @@ class Sandbox:
             "compression": tuple(compression),
             "clamp_mtime_ns": clamp_mtime_ns,
         }
-        answer, index = self._large_task("diff", arguments, (out_fd,))
+        answer, index = self._large_task("diff", arguments, (out_fd,), stops=True)
         parts: list[Any] = [*answer, index]
         diff_id, digest, *rest = parts
         return LayerResult(Digest(diff_id), Digest(digest), *rest)
@@ -304,12 +304,12 @@ class Sandbox:
         return self._large_task(name, arguments, fds)[0]
 
     def _large_task(
-        self, name: str, arguments: dict[str, Any], fds: tuple[int, ...]
+        self, name: str, arguments: dict[str, Any], fds: tuple[int, ...], *, stops: bool = False
     ) -> tuple[Any, bytearray]:
-        """The answer, and the large bytes of it."""
+        """The answer, and the large bytes of it; one that `stops` is killed once `stopping.check` raises."""
         with self._job(protocol.TASK, fds) as job:
             job.request((name, arguments))
-            return job.answer()
+            return job.answer(stops=stops)
 
     def _job(self, kind: bytes, fds: tuple[int, ...]) -> Job:
         ours, theirs = _socket.socketpair()

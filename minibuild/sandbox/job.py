@@ -13,6 +13,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final
 
+from minibuild_store import stopping
+
 from minibuild import errors
 from minibuild.errors import Cancelled, MinibuildError, SandboxError
 from minibuild.sandbox import protocol
@@ -109,9 +111,16 @@ class Job:
         with contextlib.suppress(*_GONE):  # why it is gone comes as a frame
             self._socket.sendall(protocol.pack(value), _socket.MSG_NOSIGNAL)
 
-    def answer(self) -> tuple[Any, bytearray]:
-        """Wait for the child to end; its result, and the large bytes of it. Raises what it reported."""
+    def answer(self, *, stops: bool = False) -> tuple[Any, bytearray]:
+        """Wait for the child to end; its result, and the large bytes of it. Raises what it reported.
+
+        With `stops` what `stopping.check` raises ends the wait.
+        """
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
         while not self._ended:
+            while stops and not poll.poll(_CANCEL_POLL_MS):
+                stopping.check()
             self._read_frame()
         if self._failure is not None:
             raise self._failure

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from minibuild_store.errors import StoreBusy, store_error
+from minibuild_store.stopping import check
 
 _FIRST_PAUSE = 0.0005
 _LONGEST_PAUSE = 0.025
@@ -60,7 +61,11 @@ def take_waiting(
     shared: bool = False,
     waiting: Callable[[], None] | None = None,
 ) -> int:
-    """`take`, again and again until it is had; raises `StoreBusy` once it is `give_up` (time.monotonic)."""
+    """`take`, again and again until it is had; raises `StoreBusy` once it is `give_up` (time.monotonic).
+
+    Before each pause `waiting`, or else `stopping.check`, is called, and may raise to end the wait.
+    """
+    waiting = waiting or check
     pause = _FIRST_PAUSE
     while True:
         fd = take(path, shared=shared)
@@ -68,8 +73,7 @@ def take_waiting(
             return fd
         if give_up is not None and time.monotonic() >= give_up:
             raise StoreBusy(name)
-        if waiting is not None:
-            waiting()
+        waiting()
         time.sleep(_pause(pause, give_up))
         pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -91,7 +95,8 @@ class Turns:
     def enter(
         self, path: str, *, give_up: float | None = None, waiting: Callable[[], None] | None = None
     ) -> bool:
-        """Wait for the turn; False once it is `give_up` (time.monotonic). `waiting` may raise to end it."""
+        """Wait for the turn; False once it is `give_up` (time.monotonic). `waiting` as in `take_waiting`."""
+        waiting = waiting or check
         if self._pid != os.getpid():
             self._reset()
         with self._mutex:
@@ -102,8 +107,7 @@ class Turns:
                 if give_up is not None and time.monotonic() >= give_up:
                     self._leave(path)
                     return False
-                if waiting is not None:
-                    waiting()
+                waiting()
         except BaseException:
             self._leave(path)
             raise
@@ -129,8 +133,9 @@ def _pause(longest: float, give_up: float | None) -> float:
 class Lock:
     """The lock file at `path`, held inside a `with` block; one object is one acquisition at a time.
 
-    `waiting` is called before each pause and may raise to end the wait. Polled rather than blocking, so that
-    a thread that waits can be told to stop; a release by another process is seen within 25 ms.
+    `waiting`, or else `stopping.check`, is called before each pause and may raise to end the wait. Polled
+    rather than blocking, so that a thread that waits can be told to stop; a release by another process is
+    seen within 25 ms.
     """
 
     __slots__ = ("_fd", "_keep", "_name", "_path", "_root", "_shared", "_timeout", "_turns", "_waiting")

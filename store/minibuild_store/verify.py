@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged
+from minibuild_store.stopping import check
 
 CHUNK = 1 << 20
 
@@ -18,6 +19,7 @@ def hash_file(fd: int, algorithm: str = "sha256") -> hashlib._Hash:
     state = hashlib.new(algorithm)
     offset = 0
     while chunk := os.pread(fd, CHUNK, offset):
+        check()
         state.update(chunk)
         offset += len(chunk)
     return state
@@ -64,6 +66,7 @@ class VerifiedReader(io.RawIOBase):
         return count
 
     def _advance(self, data: bytes | memoryview, *, ended: bool) -> None:
+        check()
         self._hash.update(data)
         self._left -= len(data)
         if not self._checked and (not self._left or ended):
