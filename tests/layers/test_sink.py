@@ -29,7 +29,7 @@ def target(tmp_path: Path) -> Iterator[int]:
 def no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()
     yield
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # one of an earlier test may have ended
 
 
 def content(fd: int) -> bytes:
