@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast, dataclass_transform, overload
 
 from minibuild_store.tuples import WORTH_COMPILING
 from minibuild_store.tuples import NamedTuple as NamedTuple
+from minibuild_store.tuples import maker as maker
 
 _T = TypeVar("_T")
 _MISSING: Any = object()

@@ -75,6 +75,10 @@ class FileDigests:
             return None
         return known[16:].decode() if known[:16] == look() else None
 
+    def taken_before(self, selection: str) -> bool:
+        """Whether a digest of `selection` is kept, with whatever stamp."""
+        return self._selections.get(self._selection(selection)) is not None
+
     def _selection(self, selection: str) -> str:
         return f"{self._name}-{sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"
 

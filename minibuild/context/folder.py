@@ -11,6 +11,7 @@ from minibuild.context.links import follow
 from minibuild.context.rows import Row
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
+from minibuild.values import maker
 
 if TYPE_CHECKING:
     from minibuild.dockerfile.ignorefile import IgnoreFile
@@ -25,8 +26,8 @@ _KINDS = {
 }
 _FILE = Kind.FILE  # a member read from its class is slow, and so is a named tuple's own constructor
 _NO_DEVICE = (0, 0)
-_entry = Entry._make
-_row = Row._make
+_entry = maker(Entry)
+_row = maker(Row)
 
 
 class FolderView:

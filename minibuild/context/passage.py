@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import cast
 
 from minibuild.context.ordering import Ordering
 from minibuild.context.place import Placed, Placement
 from minibuild.context.rows import Head, Match, Row
 from minibuild.layers.entry import Entry, Kind
-from minibuild.values import NamedTuple
+from minibuild.values import NamedTuple, maker
 
 _BEFORE = Row(Entry(b"", Kind.DIR, 0), b"")
 
@@ -24,6 +25,9 @@ class Step(NamedTuple):
     number: int
     row: Row
     due: Sequence[Placed]
+
+
+_step = maker(Step)
 
 
 class Passage:
@@ -56,9 +60,8 @@ class Passage:
         yield Step(0, root, self._begin(target))
         prefix = target + b"/" if target else b""
         place = self._place
-        for number, row in enumerate(rows, 1):
-            assert isinstance(row, Row)
-            yield Step(number, row, place(row, prefix + row.entry.path))
+        for number, row in enumerate(cast("Iterator[Row]", rows), 1):
+            yield _step((number, row, place(row, prefix + row.entry.path)))
 
     def several(self, items: Iterable[Head | Row], scratch: Callable[[], int]) -> Iterator[Step]:
         """Any number of matches: of rows that come to the same place the last counts."""

@@ -21,7 +21,7 @@ from minibuild.context.rows import Head, Row
 from minibuild.context.select import matching, parents_of, patterns, select, split_wildcards
 from minibuild.errors import MinibuildError, UsageError
 from minibuild.layers.entry import Entry, Kind
-from minibuild.values import NamedTuple
+from minibuild.values import NamedTuple, maker
 
 if TYPE_CHECKING:
     from minibuild.context.spool import Spool
@@ -40,8 +40,8 @@ _NO_DEVICE = (0, 0)
 _AT_ONCE = 1_000  # lines that are hashed together
 _HELD = 25_000  # more lines than that are not held: each is some hundred bytes
 _by_name = attrgetter("name")
-_entry = Entry._make
-_row = Row._make
+_entry = maker(Entry)
+_row = maker(Row)
 
 _Opening = tuple[bytes, bytes, bool]  # of a match: its name, where it is, whether it is the root
 _Rest = tuple[bytes, bool, int, int]  # what a row has that no line has: inode, leads, device

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
+from typing import cast
 
 from minibuild.context.digests import (
     FileDigests,
@@ -17,7 +19,8 @@ from minibuild.context.rows import Head, Row
 from minibuild.context.survey import Survey
 from minibuild.layers.entry import Kind
 
-_AT_ONCE = 1_000  # rows that are held until they are taken in together
+AT_ONCE = 1_000
+"""Rows that are held until they are taken in together."""
 _FILE = Kind.FILE  # a member read from its class is slow
 
 
@@ -46,17 +49,25 @@ class Taking:
         """The next head or row; a file that comes without its SHA-256 (hex) is looked up, or read."""
         self._items.append(item)
         self._found.append(digest)
-        if len(self._items) >= _AT_ONCE:
-            self._take()
+        if len(self._items) >= AT_ONCE:
+            self._flush()
 
-    def _take(self) -> None:
+    def look(self, items: Sequence[Head | Row]) -> None:
+        """The next of them, files all without their SHA-256: best `AT_ONCE`."""
+        self._flush()
+        self._take(items, [""] * len(items))
+
+    def _flush(self) -> None:
         """Take in what waits."""
         items, digests = self._items, self._found
         self._items, self._found = [], []
+        self._take(items, digests)
+
+    def _take(self, items: Sequence[Head | Row], digests: list[str]) -> None:
         self._look_up(items, digests)
         lines: list[bytes] = []
         listed: list[bytes] = []
-        modes, inodes, name = self._modes, self._inodes, self._name
+        modes, inodes, name, newest = self._modes, self._inodes, self._name, self._newest
         for item, digest in zip(items, digests, strict=True):
             if isinstance(item, Head):
                 name, inodes = item.name, {}
@@ -64,42 +75,40 @@ class Taking:
                 continue
             lines.append(content_line(item, digest, inodes, modes=modes))
             listed.append(listing_line(name, item, digest))
-            if item.newest > self._newest:
-                self._newest = item.newest
-        self._inodes, self._name = inodes, name
+            if item.newest > newest:
+                newest = item.newest
+        self._inodes, self._name, self._newest = inodes, name, newest
         self._content.update(b"".join(lines))
         if listed:
             self._listed.append(self._listing.compress(self._between + b"\n".join(listed)))
             self._between = b"\n"
 
-    def _look_up(self, items: list[Head | Row], digests: list[str]) -> None:
+    def _look_up(self, items: Sequence[Head | Row], digests: list[str]) -> None:
         """Put the digests of files that are missing into `digests`, and remember what is new."""
-        files = [
-            (number, item)
-            for number, item in enumerate(items)
-            if isinstance(item, Row) and item.entry.kind is _FILE
-        ]
-        asked = [(number, row) for number, row in files if not digests[number]]
-        learned = [(number, row) for number, row in files if digests[number]]
+        asked: list[int] = []
+        learned: list[int] = []
+        for number, item in enumerate(items):
+            if isinstance(item, Row) and item.entry.kind is _FILE:
+                (learned if digests[number] else asked).append(number)
+        rows = cast("Sequence[Row]", items)  # wherever one of these numbers is
         if asked:
-            unknown: list[tuple[int, Row]] = []
-            found = self._digests.table.known([(row.where, row.stamp) for _, row in asked])
-            for (number, row), known in zip(asked, found, strict=True):
-                if known is None:
-                    unknown.append((number, row))
-                else:
-                    digests[number] = known
-            for (number, _), digest in zip(unknown, hash_files([row for _, row in unknown]), strict=True):
-                digests[number] = digest
-            learned += unknown
+            found = self._digests.table.known([(rows[number].where, rows[number].stamp) for number in asked])
+            unknown = [number for number, known in zip(asked, found, strict=True) if known is None]
+            for number, known in zip(asked, found, strict=True):
+                digests[number] = known or ""
+            if unknown:
+                hashed = hash_files([rows[number] for number in unknown])
+                for number, digest in zip(unknown, hashed, strict=True):
+                    digests[number] = digest
+                learned += unknown
         began = self._survey.began
-        for number, row in learned:
-            if not racy(row.newest, began):
-                self._digests.note(row, digests[number])
+        for number in learned:
+            if not racy(rows[number].newest, began):
+                self._digests.note(rows[number], digests[number])
 
     def done(self) -> str:
         """The content digest; what was learned is kept."""
-        self._take()
+        self._flush()
         content = self._content.hexdigest()
         self._digests.keep_listing(content, b"".join(self._listed) + self._listing.flush())
         if not racy(self._newest, self._survey.began):

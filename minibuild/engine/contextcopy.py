@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from minibuild.context.place import Placed, Placement
@@ -36,11 +36,13 @@ class ContextCopy(NamedTuple):
 
     def look(self, survey: Survey, selection: str) -> str:
         """The content digest of what was surveyed; what was not hashed before is read."""
+        from minibuild.context.taking import AT_ONCE
+
         taking = self._taking(survey, selection)
-        for number, item in enumerate(survey):
-            if not number % 1000:
-                self.session.check()
-            taking.add(item)
+        items = iter(survey)
+        while some := list(islice(items, AT_ONCE)):
+            self.session.check()
+            taking.look(some)
         return taking.done()
 
     def write(self, surveys: Iterable[Survey]) -> Layer:
@@ -62,7 +64,7 @@ class ContextCopy(NamedTuple):
                 return None
             survey.forget()
             return self._write_one(survey, selection, chain(begun, items))
-        if not self._mostly_new(survey):
+        if self.files.taken_before(selection) or not self._mostly_new(survey):
             return None
         if survey.one:
             return self._write_one(survey, selection, iter(survey))

@@ -85,6 +85,10 @@ class ContextFiles:
         """The digest of what `survey` finds, if nothing of that has changed since it was taken."""
         return self._digests.known(f"{selection}\n{self._ignore_text}", survey.stamp)
 
+    def taken_before(self, selection: str) -> bool:
+        """Whether a digest of `selection` was ever taken and kept, of what was there then."""
+        return self._digests.taken_before(f"{selection}\n{self._ignore_text}")
+
     @property
     def never_hashed(self) -> bool:
         """Whether nothing is known of any file of the folder."""

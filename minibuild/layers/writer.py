@@ -14,10 +14,10 @@ from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import KEPT_FILES, KEPT_SIZE, IndexBuilder
 from minibuild.layers.sink import LayerSink, Seen
 from minibuild.layers.tarheader import BLOCK, END, header
-from minibuild.values import NamedTuple
+from minibuild.values import NamedTuple, maker
 
 _FILE: Final = Kind.FILE  # a member read from its class is slow
-_entry: Final = Entry._make
+_entry: Final = maker(Entry)
 _SECOND: Final = 1_000_000_000
 _ZEROS: Final = [bytes(count) for count in range(BLOCK)]
 # a source that has become a fifo must not block, nor a link lead elsewhere

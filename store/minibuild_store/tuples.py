@@ -8,10 +8,20 @@ otherwise the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+_T = TypeVar("_T", bound="tuple[object, ...]")
 
 WORTH_COMPILING = 50
 """Instances of a class that are made before its constructor is compiled, which costs about as much."""
+
+
+def maker(kind: type[_T]) -> Callable[[Iterable[object]], _T]:
+    """Makes a named tuple of the values of all its fields, unchecked: in half the time of its own `_make`."""
+    return partial(tuple.__new__, kind)
+
 
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple

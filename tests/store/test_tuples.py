@@ -7,7 +7,7 @@ import typing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from minibuild_store.tuples import WORTH_COMPILING, NamedTuple
+from minibuild_store.tuples import WORTH_COMPILING, NamedTuple, maker
 
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -151,3 +151,8 @@ def test_a_field_without_default_cannot_follow_one_with():
         class Wrong(NamedTuple):
             a: int = 1
             b: int
+
+
+def test_a_maker_makes_what_the_class_makes() -> None:
+    assert maker(Point)((1, 2)) == Point(1, 2)
+    assert type(maker(Point)((1, 2))) is Point
