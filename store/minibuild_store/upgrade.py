@@ -18,7 +18,8 @@ def flatten_records(root: str, records: str) -> None:
         os.makedirs(f"{records}/{kind}", exist_ok=True)
         for group in _names(f"{old}/{kind}"):
             for name in _names(f"{old}/{kind}/{group}"):
-                os.rename(f"{old}/{kind}/{group}/{name}", f"{records}/{kind}/{group}{name}")
+                with contextlib.suppress(FileNotFoundError):  # a program of format 1 may remove some meanwhile
+                    os.rename(f"{old}/{kind}/{group}/{name}", f"{records}/{kind}/{group}{name}")
             _remove_empty(f"{old}/{kind}/{group}")
         _remove_empty(f"{old}/{kind}")
     _remove_empty(old)
