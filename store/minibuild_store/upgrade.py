@@ -18,7 +18,7 @@ def flatten_records(root: str, records: str) -> None:
         os.makedirs(f"{records}/{kind}", exist_ok=True)
         for group in _names(f"{old}/{kind}"):
             for name in _names(f"{old}/{kind}/{group}"):
-                with contextlib.suppress(FileNotFoundError):  # a program of format 1 may remove some meanwhile
+                with contextlib.suppress(FileNotFoundError):  # removed by a program of format 1
                     os.rename(f"{old}/{kind}/{group}/{name}", f"{records}/{kind}/{group}{name}")
             _remove_empty(f"{old}/{kind}/{group}")
         _remove_empty(f"{old}/{kind}")
