@@ -7,50 +7,37 @@ of 23,000 paths is there in about 10 ms.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Mapping
 
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import LayerIndex
 from minibuild.layers.layout import Layout
+from minibuild.layers.merged import Merged
+from minibuild.layers.merged import Node as Node
 from minibuild.layers.tarformat import show
 from minibuild.layers.whiteout import OPAQUE, PREFIX
 from minibuild.values import NamedTuple
 
-_LINKS_MAX = 40  # as in the kernel (path_resolution(7))
 _SHIFT = 32  # a row is layer << 32 | position
 _ROW = (1 << _SHIFT) - 1
 _IMPLICIT = -1
 
 
-class Node(NamedTuple):
-    """What lies at a path: `entry` is row `position` of the index of layer `layer` (0 is the lowest).
-
-    For a hard link `entry` is the file it links to: its path is where the content lies in the
-    layer's archive, and two paths are one file if both numbers are equal. A directory that no layer
-    has an entry for, the root included, is 0755 of root at layer -1.
-    """
-
-    entry: Entry
-    layer: int
-    position: int
-
-
-class Tree:
-    """The merged view; immutable. Paths are as `Entry.path`.
+class Tree(Merged):
+    """The merged view, all of it in memory; immutable.
 
     `base` is the lowest layer that shows at all: one with an opaque root hides those below, which
     overlayfs would not see, so they must be left out of a mount.
     """
 
-    __slots__ = ("_children", "_indexes", "_links", "_names", "_rows", "_stale", "_veiled", "base")
+    __slots__ = ("_children", "_indexes", "_links", "_rows", "_stale", "_veiled", "base")
 
     def __init__(self) -> None:
         self.base = 0
         self._indexes: tuple[LayerIndex, ...] = ()
         self._rows: dict[bytes, int] = {b"": _IMPLICIT}
-        self._links: list[dict[int, int] | None] = []  # positions of hard link and file, where not by path
-        self._names: dict[int, dict[bytes, int]] = {}  # of layers whose hard links were asked for
+        self._links: list[HardLinks] = []
         self._veiled: set[bytes] = set()
         # the paths in each directory; of the stale ones some are there twice, or not there any more
         self._children: dict[bytes, list[bytes]] | None = None
@@ -90,66 +77,34 @@ class Tree:
         return path in self._rows
 
     def get(self, path: bytes) -> Node | None:
-        """What lies at exactly `path`; symbolic links are not followed."""
         row = self._rows.get(path)
         if row is None:
             return None
         if row == _IMPLICIT:
-            return Node(Entry(path, Kind.DIR, 0o755), -1, -1)
+            return Node.implicit(path)
         layer = row >> _SHIFT
         position = row & _ROW
         entries = self._indexes[layer].entries
         entry = entries[position]
         if entry.kind is Kind.HARDLINK:
-            position = self._linked(layer, position)
+            position = self._links[layer].file(position)
             entry = entries[position]
         return Node(entry, layer, position)
 
-    def find(self, path: bytes) -> Node | None:
-        """What lies at `path`, with every symbolic link followed. Raises `LayerError` for a loop."""
-        return self.get(self.resolve(path))
-
-    def is_folder(self, path: bytes) -> bool:
-        """Whether a directory lies at exactly `path`."""
-        return self._kind(path) is Kind.DIR
-
-    def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
-        """`path` as the kernel would find it in a chroot, without symbolic links on the way.
-
-        Absolute links start at the root, ``..`` stops there. What does not exist is kept as written,
-        so that a destination can be asked for. Raises `LayerError` after 40 links.
-        """
-        at = b""
-        parts = path.split(b"/")[::-1]
-        follow_last = follow_last or path.endswith(b"/")
-        links = 0
-        while parts:
-            part = parts.pop()
-            if part == b"..":
-                at = at.rpartition(b"/")[0]
-            if part in (b"", b".", b".."):
-                continue
-            below = at + b"/" + part if at else part
-            if self._kind(below) is not Kind.SYMLINK or not (parts or follow_last):
-                at = below
-                continue
-            links += 1
-            if links > _LINKS_MAX:
-                raise LayerError(f"{show(path)} runs into a loop of symbolic links")
-            node = self.get(below)
-            assert node is not None
-            if node.entry.link.startswith(b"/"):
-                at = b""
-            parts += node.entry.link.split(b"/")[::-1]
-        return at
-
-    def children(self, path: bytes) -> list[bytes]:
-        """The names in the directory `path`, sorted; none where it is not one."""
-        start = len(path) + 1 if path else 0
-        return [child[start:] for child in self.paths_in(path)]
+    def kind(self, path: bytes) -> Kind | None:
+        row = self._rows.get(path)
+        if row is None:
+            return None
+        if row == _IMPLICIT:
+            return Kind.DIR
+        kind = self._indexes[row >> _SHIFT].entries.kind(row & _ROW)
+        if kind is not Kind.HARDLINK:
+            return kind
+        node = self.get(path)
+        assert node is not None
+        return node.entry.kind
 
     def paths_in(self, path: bytes) -> list[bytes]:
-        """As `children`, but their paths; the list stays the tree's."""
         children = self._child_map()
         found = children.get(path)
         if found is None:
@@ -160,30 +115,8 @@ class Tree:
         found.sort()
         return found
 
-    def walk(self, path: bytes = b"") -> Iterator[tuple[bytes, Node]]:
-        """`path` and all below it, depth first, names sorted; nothing where it does not exist."""
-        node = self.get(path)
-        if node is None:
-            return
-        yield path, node
-        stack = [iter(self.paths_in(path))]
-        while stack:
-            below = next(stack[-1], None)
-            if below is None:
-                stack.pop()
-                continue
-            node = self.get(below)
-            assert node is not None
-            yield below, node
-            if node.entry.kind is Kind.DIR:
-                stack.append(iter(self.paths_in(below)))
-
-    def file(self, path: bytes) -> bytes | None:
-        """The content at `path`, links followed, if the indexes keep it (etc/passwd, etc/group)."""
-        node = self.find(path)
-        if node is None or node.layer < 0:
-            return None
-        return self._indexes[node.layer].files.get(node.entry.path)
+    def kept(self, layer: int) -> Mapping[bytes, bytes]:
+        return self._indexes[layer].files
 
     def repairs(self) -> list[Entry]:
         """Directories that an overlay of the unpacked layers would show with wrong metadata.
@@ -208,7 +141,7 @@ class Tree:
     def _lay(self, index: LayerIndex) -> None:
         layer = len(self._indexes)
         self._indexes += (index,)
-        table, hidden, opaque, missing, links = _shape(index)
+        table, hidden, opaque, missing, links = shape_of(index)
         self._links.append(links)
         for path in opaque:
             if not path:
@@ -227,7 +160,7 @@ class Tree:
             for path in table:
                 table[path] += base
         for path in missing:
-            kind = self._kind(path)
+            kind = self.kind(path)
             if kind is Kind.DIR and self._rows[path] != _IMPLICIT:
                 self._veiled.add(path)
             elif kind is not Kind.DIR:
@@ -260,37 +193,6 @@ class Tree:
             self._stale.discard(below)
             doomed += children.pop(below, ())
 
-    # -- rows
-
-    def _kind(self, path: bytes) -> Kind | None:
-        row = self._rows.get(path)
-        if row is None:
-            return None
-        if row == _IMPLICIT:
-            return Kind.DIR
-        kind = self._indexes[row >> _SHIFT].entries.kind(row & _ROW)
-        if kind is not Kind.HARDLINK:
-            return kind
-        node = self.get(path)
-        assert node is not None
-        return node.entry.kind
-
-    def _linked(self, layer: int, position: int) -> int:
-        """The position of the file that the hard link at `position` leads to."""
-        links = self._links[layer]
-        if links is not None:
-            return links[position]
-        index = self._indexes[layer]
-        names = self._names.get(layer)
-        if names is None:
-            names = self._names[layer] = {path: row for row, path in enumerate(index.paths)}
-        while (entry := index.entries[position]).kind is Kind.HARDLINK:
-            target = names.get(entry.link, position)
-            if target >= position:
-                raise LayerError(f"the layer's hard link {show(entry.path)} leads to no earlier file")
-            position = target
-        return position
-
     def _child_map(self) -> dict[bytes, list[bytes]]:
         if self._children is None:
             self._children = {}
@@ -298,17 +200,44 @@ class Tree:
         return self._children
 
 
-class _Shape(NamedTuple):
+class HardLinks:
+    """Where the hard links of a layer lead."""
+
+    __slots__ = ("_index", "_known", "_names")
+
+    def __init__(self, index: LayerIndex, known: dict[int, int] | None = None) -> None:
+        """`known` has the positions of links and their files, where paths do not tell."""
+        self._index = index
+        self._known = known
+        self._names: dict[bytes, int] | None = None  # once a link was asked for
+
+    def file(self, position: int) -> int:
+        """The position of the file that the hard link at `position` leads to."""
+        if self._known is not None:
+            return self._known[position]
+        names = self._names
+        if names is None:
+            names = self._names = {path: row for row, path in enumerate(self._index.paths)}
+        while (entry := self._index.entries[position]).kind is Kind.HARDLINK:
+            target = names.get(entry.link, position)
+            if target >= position:
+                raise LayerError(f"the layer's hard link {show(entry.path)} leads to no earlier file")
+            position = target
+        return position
+
+
+class Shape(NamedTuple):
     """A layer in its final form."""
 
     table: dict[bytes, int]  # paths and positions, without whiteouts and root
     hidden: Collection[bytes]  # paths that whiteouts name
     opaque: Collection[bytes]
     missing: Collection[bytes]  # directories it has no entry for
-    links: dict[int, int] | None  # positions of hard links and their files, where paths do not tell
+    links: HardLinks
 
 
-def _shape(index: LayerIndex) -> _Shape:
+def shape_of(index: LayerIndex) -> Shape:
+    """The final form of a layer."""
     paths = index.paths
     table = dict(zip(paths, range(len(paths)), strict=True))
     parents = {path.rpartition(b"/")[0] for path in paths} - {b""}
@@ -331,10 +260,10 @@ def _shape(index: LayerIndex) -> _Shape:
             continue
         del table[mark]
     table.pop(b"", None)
-    return _Shape(table, hidden, opaque, parents - table.keys(), None)
+    return Shape(table, hidden, opaque, parents - table.keys(), HardLinks(index))
 
 
-def _replay(index: LayerIndex) -> _Shape:
+def _replay(index: LayerIndex) -> Shape:
     """The shape of a layer of which some entries replace others."""
     state = _Replay()
     layout = Layout(state)
@@ -349,7 +278,7 @@ def _replay(index: LayerIndex) -> _Shape:
         state.table[placed.path] = position
     state.table.pop(b"", None)
     missing = layout.folders - state.table.keys() - {b""}
-    return _Shape(state.table, layout.hidden, layout.opaque, missing, links)
+    return Shape(state.table, layout.hidden, layout.opaque, missing, HardLinks(index, links))
 
 
 class _Replay:
