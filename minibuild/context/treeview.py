@@ -9,13 +9,13 @@ from minibuild.context.rows import Row
 from minibuild.layers.entry import Entry, Kind
 
 if TYPE_CHECKING:
-    from minibuild.layers.tree import Node, Tree
+    from minibuild.layers.merged import Merged, Node
 
 
 class TreeView:
-    """A `Tree` seen as a `View`. A file's content is named ``layer:position``, as in the layers' indexes."""
+    """A merged tree as a `View`. A file's content is named ``layer:position``, as in the layers' indexes."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Merged) -> None:
         self._tree = tree
 
     def resolve(self, path: bytes) -> bytes:
@@ -29,23 +29,9 @@ class TreeView:
         return self._tree.children(path)
 
     def walk(self, path: bytes) -> Iterator[Row]:
-        node = self._tree.get(path)
-        if node is None:
-            return
-        yield _row(node, b"")
-        if node.entry.kind is Kind.DIR:
-            yield from self._below(path, b"")
-
-    def _below(self, full: bytes, relative: bytes) -> Iterator[Row]:
-        for name in self._tree.children(full):
-            path = full + b"/" + name if full else name
-            node = self._tree.get(path)
-            if node is None:
-                continue
-            row = _row(node, relative + b"/" + name if relative else name)
-            yield row
-            if row.entry.kind is Kind.DIR:
-                yield from self._below(path, row.entry.path)
+        start = len(path) + 1 if path else 0
+        for below, node in self._tree.walk(path):
+            yield _row(node, below[start:])
 
 
 def _row(node: Node, relative: bytes) -> Row:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from minibuild.context.place import Owner
 
 _MAX_ID = 2**31 - 1
 
 
-def owner_of(text: str, passwd: bytes | None, group: bytes | None) -> tuple[Owner, list[str]]:
-    """The owner that ``user[:group]`` names, and the names that are not in the files.
+def owner_of(text: str, read: Callable[[bytes], bytes | None]) -> tuple[Owner, list[str]]:
+    """The owner that ``user[:group]`` names, and the names that are not in the files; `read` gives those.
 
     A user by name brings its own group, a user by number the group of the same number. As BuildKit has
     it, an unknown user is root, an unknown group changes nothing, and an empty one is 0.
@@ -20,14 +22,14 @@ def owner_of(text: str, passwd: bytes | None, group: bytes | None) -> tuple[Owne
     if number is not None:
         uid = gid = number
     else:
-        found = _field(passwd, user, (2, 3))
+        found = _field(read(b"etc/passwd"), user, (2, 3))
         if found is None:
             unknown.append(user)
         else:
             uid, gid = found
     if colon:
         number = _number(group_name)
-        entry = (number,) if number is not None else _field(group, group_name, (2,))
+        entry = (number,) if number is not None else _field(read(b"etc/group"), group_name, (2,))
         if entry is None:
             unknown.append(group_name)
         else:

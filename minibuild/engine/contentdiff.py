@@ -32,8 +32,8 @@ class Two(NamedTuple):
             if one.diff_id != other.diff_id:
                 break
             count += 1
-        shared = Tree.of(map(layers.index, before.layers[:count]))
-        was, now = (shared.over(*map(layers.index, each.layers[count:])) for each in (before, after))
+        shared = Tree.of(layers.indexes(before.layers[:count]))
+        was, now = (shared.over(*layers.indexes(each.layers[count:])) for each in (before, after))
         return cls(layers, before, after, was, now)
 
     def both(self) -> Iterator[tuple[bytes, Node, Node]]:

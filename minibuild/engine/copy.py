@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from minibuild.context.survey import Survey
     from minibuild.engine.contextcopy import ContextCopy
     from minibuild.engine.fetched import Fetched
-    from minibuild.layers.tree import Tree
+    from minibuild.layers.merged import Merged
 
 _INLINE_MODE = 0o644
 _FETCHED_MODE = 0o600
@@ -35,12 +35,12 @@ class TreeLower:
     def __init__(self, session: Session, filesystem: Filesystem) -> None:
         self._session = session
         self._filesystem = filesystem
-        self._tree: Tree | None = None
+        self._tree: Merged | None = None
 
     @property
-    def tree(self) -> Tree:
+    def tree(self) -> Merged:
         if self._tree is None:
-            self._tree = self._session.layers.tree(self._filesystem)
+            self._tree = self._session.layers.lazy_tree(self._filesystem)
         return self._tree
 
     def entry(self, path: bytes) -> Entry | None:
@@ -269,12 +269,10 @@ def _placement(gathered: Gathered) -> Placement:
 def _owner(session: Session, text: str, lower: Lower) -> Owner | None:
     if not text:
         return None
-    passwd = group = None
-    if not all(part.isdigit() for part in text.split(":") if part) and isinstance(lower, TreeLower):
-        passwd, group = lower.tree.file(b"etc/passwd"), lower.tree.file(b"etc/group")
     from minibuild.engine.accounts import owner_of
 
-    owner, unknown = owner_of(text, passwd, group)
+    read = lower.tree.file if isinstance(lower, TreeLower) else lambda path: None
+    owner, unknown = owner_of(text, read)
     if unknown and not isinstance(lower, TreeLower):
         raise DockerfileError(
             f"--chown={text} names a user or group, and --link knows none",

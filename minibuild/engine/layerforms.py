@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from minibuild_store import stopping
 from minibuild_store.digest import Digest
@@ -25,10 +26,16 @@ if TYPE_CHECKING:
     from minibuild.engine.fetched import Fetched
     from minibuild.layers.form import Form
     from minibuild.layers.index import LayerIndex
+    from minibuild.layers.lazytree import OpenLayer
+    from minibuild.layers.merged import Merged
     from minibuild.layers.tree import Tree
     from minibuild.plan.steps import GitItem, UrlItem
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
+
+
+T = TypeVar("T")
+_AT_ONCE = 4
 
 
 class StandIns(Protocol):
@@ -59,12 +66,37 @@ class Layers(LayerBlobs):
         """The content digests of the selections of this build, by name: part of what a shared cache holds."""
         self.shared_note: Callable[[str], str | None] = lambda name: None
         self.stand_ins: StandIns | None = None
+        self.as_step: Callable[[Callable[[], Path]], Callable[[], Path]] = lambda call: call
+        """Makes a call on another thread part of the step that this one works on."""
         self._trees: dict[str, Tree] = {}
+        self._open: dict[Digest, OpenLayer] = {}  # those that are in no tree yet
         self._mutex = threading.Lock()
         self._traits = store.records("traits")
 
     def index(self, layer: Layer) -> LayerIndex:
         """Names and metadata of everything in the layer."""
+        return self._known_index(layer) or self._read_index(layer)
+
+    def indexes(self, layers: Sequence[Layer]) -> list[LayerIndex]:
+        """Those of several layers; what has to be fetched for it is fetched side by side."""
+        known = [self._known_index(layer) for layer in layers]
+        self.fetch([layer for layer, index in zip(layers, known, strict=True) if index is None])
+        return [index or self._read_index(layer) for layer, index in zip(layers, known, strict=True)]
+
+    def fetch(self, layers: Sequence[Layer]) -> None:
+        """Bring the blobs here that are not, side by side."""
+        blobs = self._store.blobs
+        missing = {layer.descriptor.digest: layer.descriptor for layer in layers}
+        in_parallel(
+            {
+                number: self.as_step(partial(self.path, one))
+                for number, one in enumerate(missing.values())
+                if not blobs.has(one.digest, one.size)
+            }
+        )
+
+    def _known_index(self, layer: Layer) -> LayerIndex | None:
+        """The index, where it was made before."""
         from minibuild.layers.index import LayerIndex
 
         data = self._indexes.get(layer.diff_id)
@@ -73,6 +105,9 @@ class Layers(LayerBlobs):
                 return LayerIndex.load(data)
             except LayerError:
                 pass  # written by another version: read it off the blob again
+        return None
+
+    def _read_index(self, layer: Layer) -> LayerIndex:
         from minibuild.layers.scan import index_blob
 
         with self._store.lock(f"index {layer.diff_id}"), self.reading(layer) as blob:
@@ -85,23 +120,59 @@ class Layers(LayerBlobs):
             self._indexes.put(diff_id, packed)
 
     def tree(self, filesystem: Filesystem) -> Tree:
-        """The merged view of all layers."""
+        """The merged view of all layers, each of which is read."""
+        tree, count = self._known_tree(filesystem)
+        if count == len(filesystem.layers):
+            return tree
+        tree = tree.over(*self.indexes(filesystem.layers[count:]))
+        with self._mutex:
+            for layer in filesystem.layers:
+                self._open.pop(layer.diff_id, None)
+            return self._trees.setdefault(filesystem.chain, tree)
+
+    def lazy_tree(self, filesystem: Filesystem) -> Merged:
+        """The merged view of all layers, of which those are read that a question needs."""
+        tree, count = self._known_tree(filesystem)
+        layers = filesystem.layers
+        if count == len(layers):
+            return tree
+        from minibuild.layers.lazytree import LazyTree
+
+        return LazyTree(_Stack(self, filesystem), len(layers), tree, count)
+
+    def opened(self, layer: Layer) -> OpenLayer:
+        """One layer to look single paths up in."""
+        from minibuild.layers.lazytree import OpenLayer
+
+        with self._mutex:
+            known = self._open.get(layer.diff_id)
+        if known is None:
+            known = OpenLayer(self.index(layer))
+            with self._mutex:
+                self._open[layer.diff_id] = known
+        return known
+
+    def at_hand(self, layer: Layer) -> bool:
+        """Whether nothing has to be fetched for its index."""
+        blob = layer.descriptor
+        with self._mutex:
+            if layer.diff_id in self._open:
+                return True
+        return self._store.blobs.has(blob.digest, blob.size) or self._indexes.get(layer.diff_id) is not None
+
+    def _known_tree(self, filesystem: Filesystem) -> tuple[Tree, int]:
+        """The tree of as many of the lowest layers as were merged before, and how many they are."""
         from minibuild.layers.tree import Tree
 
         below = Filesystem()
-        chains = []
-        for layer in filesystem.layers:
-            below = below.extended(layer)
-            chains.append(below.chain)
+        found = Tree(), 0
         with self._mutex:
-            known = [count for count, chain in enumerate(chains, 1) if chain in self._trees]
-            start = known[-1] if known else 0
-            tree = self._trees[chains[start - 1]] if start else Tree()
-        if start == len(chains):
-            return tree
-        tree = tree.over(*map(self.index, filesystem.layers[start:]))
-        with self._mutex:
-            return self._trees.setdefault(filesystem.chain, tree)
+            for count, layer in enumerate(filesystem.layers, 1):
+                below = below.extended(layer)
+                tree = self._trees.get(below.chain)
+                if tree is not None:
+                    found = tree, count
+        return found
 
     def snapshots(self, filesystem: Filesystem) -> tuple[Path, ...]:
         """The layers unpacked, lowest first; missing ones are pulled and unpacked side by side.
@@ -143,7 +214,7 @@ class Layers(LayerBlobs):
         return [] if folder is None else [folder]
 
     def _unpacker(self, layer: Layer) -> Callable[[], Path]:
-        return lambda: self.snapshot(layer)
+        return self.as_step(lambda: self.snapshot(layer))
 
     def _unpacked(self, form: Form, diff_id: Digest) -> Path | None:
         """The layer's root folder, where it has been unpacked before."""
@@ -178,6 +249,25 @@ class Layers(LayerBlobs):
                 return form.root(self._store.snapshots.commit(target, name))
 
 
+class _Stack:
+    """A filesystem's layers for a `LazyTree`."""
+
+    def __init__(self, layers: Layers, filesystem: Filesystem) -> None:
+        self._layers = layers
+        self._filesystem = filesystem
+
+    def open(self, layer: int, *, more: bool) -> OpenLayer:
+        """The layer; with `more`, as many as are fetched side by side are fetched with it."""
+        of = self._filesystem.layers
+        if more and not self._layers.at_hand(of[layer]):
+            lower = [one for one in reversed(of[: layer + 1]) if not self._layers.at_hand(one)]
+            self._layers.fetch(lower[:_AT_ONCE])
+        return self._layers.opened(of[layer])
+
+    def merged(self) -> Tree:
+        return self._layers.tree(self._filesystem)
+
+
 def _first(count: int, filesystem: Filesystem) -> Filesystem:
     """The lowest layers of a filesystem."""
     found = Filesystem()
@@ -186,9 +276,9 @@ def _first(count: int, filesystem: Filesystem) -> Filesystem:
     return found
 
 
-def in_parallel(work: Mapping[int, Callable[[], Path]], *, limit: int = 4) -> dict[int, Path]:
+def in_parallel(work: Mapping[int, Callable[[], T]], *, limit: int = _AT_ONCE) -> dict[int, T]:
     """Run the calls on up to `limit` threads; the first error is raised once all have ended."""
-    results: dict[int, Path] = {}
+    results: dict[int, T] = {}
     if len(work) < 2:
         return {key: call() for key, call in work.items()}
     errors: list[BaseException] = []

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from minibuild_store import stopping
 from minibuild_store.errors import StoreError
@@ -59,6 +59,9 @@ def read_ca_bundle(path: Path | None) -> bytes:
     return read_bundle(path)
 
 
+T = TypeVar("T")
+
+
 class Stop(threading.Event):
     """Set when a stage has failed, or when the caller's own event is set."""
 
@@ -99,6 +102,7 @@ class Session:
             store, registry=self.registry, sandbox=self.sandbox, pulled=self.pulled, lease=self.lease
         )
         self.layers.pulls = request.pull != "never"
+        self.layers.as_step = self.as_step
         self.fetches: dict[UrlItem | GitItem, Begun[Fetched]] = {}  # begun before the turn of their steps
         self.reports: list[StepReport] = []
         self.seconds_saved = 0.0
@@ -311,6 +315,16 @@ class Session:
 
     def step(self, name: str) -> Running:
         return Running(self, next(self._ids), name)
+
+    def as_step(self, call: Callable[[], T]) -> Callable[[], T]:
+        """`call` for another thread, as work of the step that this thread works on."""
+        running = getattr(self._current, "step", None)
+
+        def called() -> T:
+            self._current.step = running
+            return call()
+
+        return called
 
     def said(self, text: str) -> None:
         """Output of the step that this thread works on."""

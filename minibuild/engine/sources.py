@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from minibuild.context.taking import Taking
     from minibuild.context.treeview import TreeView
     from minibuild.dockerfile.ignorefile import IgnoreFile
-    from minibuild.layers.tree import Tree
+    from minibuild.layers.merged import Merged
     from minibuild.layers.writer import LayerWriter
 
 
@@ -152,7 +152,7 @@ class _FromDisk:
 
 
 class TreeFiles:
-    """The filesystem of a stage or an image, read from its layers' blobs; needs no privileges."""
+    """The filesystem of a stage or an image, read from the layers' blobs; needs no privileges."""
 
     def __init__(self, filesystem: Filesystem, layers: Layers, store: Store) -> None:
         self.filesystem = filesystem
@@ -164,10 +164,10 @@ class TreeFiles:
     @property
     def view(self) -> TreeView:
         if self._view is None:
-            self._view = self._opened(self._layers.tree(self.filesystem))
+            self._view = self._opened(self._layers.lazy_tree(self.filesystem))
         return self._view
 
-    def _opened(self, tree: Tree) -> TreeView:
+    def _opened(self, tree: Merged) -> TreeView:
         from minibuild.context.treeview import TreeView
 
         return TreeView(tree)
@@ -201,9 +201,13 @@ class TreeFiles:
         from minibuild.layers.scan import digests
 
         found: dict[bytes, str] = {}
-        for number, positions in _by_layer(row.where for match in matches for row in match.rows).items():
-            layer = self.filesystem.layers[number]
-            known = self._known(layer.diff_id)
+        wanted = _by_layer(row.where for match in matches for row in match.rows)
+        digests_of = {number: self._known(self.filesystem.layers[number].diff_id) for number in wanted}
+        self._fetch(
+            number for number, positions in wanted.items() if set(positions) - digests_of[number].keys()
+        )
+        for number, positions in wanted.items():
+            layer, known = self.filesystem.layers[number], digests_of[number]
             missing = [position for position in positions if position not in known]
             if missing:
                 with self._layers.reading(layer) as blob:
@@ -213,6 +217,9 @@ class TreeFiles:
             for position in positions:
                 found[b"%d:%d" % (number, position)] = known[position]
         return found
+
+    def _fetch(self, numbers: Iterable[int]) -> None:
+        self._layers.fetch([self.filesystem.layers[number] for number in numbers])
 
     def _known(self, diff_id: str) -> dict[int, str]:
         data = self._store.records("contents").get(diff_id)
@@ -228,7 +235,9 @@ class TreeFiles:
 
         with self._store.workspace() as folder:
             files: dict[bytes, Path] = {}
-            for number, positions in _by_layer(names).items():
+            by_layer = _by_layer(names)
+            self._fetch(by_layer)
+            for number, positions in by_layer.items():
                 layer = self.filesystem.layers[number]
                 wanted = {position: folder / f"{number}-{position}" for position in positions}
                 with self._layers.reading(layer) as blob:
@@ -240,7 +249,7 @@ class TreeFiles:
 class ContextTree(TreeFiles):
     """A context that is no folder of this machine, kept as a layer."""
 
-    def _opened(self, tree: Tree) -> TreeView:
+    def _opened(self, tree: Merged) -> TreeView:
         from minibuild.context.veil import UnveiledView
 
         return UnveiledView(tree)

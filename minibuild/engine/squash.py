@@ -76,7 +76,7 @@ def _one(session: Session, plan: Plan, below: Filesystem, whole: Filesystem) -> 
     def write(writer: LayerWriter, spool: Path) -> None:
         from minibuild.layers.squash import squash
 
-        base = [session.layers.index(layer) for layer in below.layers]
+        base = session.layers.indexes(below.layers)
         squash(base, merge_layers(session, whole.layers[len(below.layers) :]), writer, spool)
 
     parts = {"kind": "squash", "base": below.chain, "layers": whole.chain}
@@ -117,7 +117,7 @@ def merge_layers(
 ) -> list[MergeLayer]:
     """`layers` to read files from, each fetched when it is; `indexes` are theirs, where they are at hand."""
     if indexes is None:
-        indexes = [session.layers.index(layer) for layer in layers]
+        indexes = session.layers.indexes(layers)
     return [
         MergeLayer(index, partial(session.layers.reading, layer), layer.descriptor.media_type)
         for layer, index in zip(layers, indexes, strict=True)

@@ -149,7 +149,7 @@ class LabLayers(Layers):
         self._table = table
         self._held = session.store
 
-    def index(self, layer: Layer) -> LayerIndex:
+    def _known_index(self, layer: Layer) -> LayerIndex | None:
         lab = self._table.get(layer.diff_id)
         if lab is not None:
             return lab.known().index
@@ -158,7 +158,10 @@ class LabLayers(Layers):
             descriptor.digest, descriptor.size
         ):
             raise Unknown("the files of a base image are not here")
-        return super().index(layer)
+        return super()._known_index(layer)
+
+    def at_hand(self, layer: Layer) -> bool:
+        return True  # nothing is fetched
 
     def content(self, filesystem: Filesystem, where: bytes) -> str:
         """The SHA-256 of the file that a tree of `filesystem` calls `where` (``layer:position``)."""

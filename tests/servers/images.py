@@ -53,7 +53,11 @@ def small_image(
     seed: int = 0, *, layers: Sequence[int] = (2000, 50_000), platform: Platform = AMD64
 ) -> SmallImage:
     """An image with layers of the given sizes in bytes."""
-    blobs = [noise(size, seed * 100 + number) for number, size in enumerate(layers)]
+    return image_of([noise(size, seed * 100 + number) for number, size in enumerate(layers)], platform)
+
+
+def image_of(blobs: Sequence[bytes], platform: Platform = AMD64) -> SmallImage:
+    """An image of these layers, lowest first, which are not compressed."""
     config = json.dumps(
         {**platform.to_json(), "rootfs": {"type": "layers", "diff_ids": [Digest.of(b) for b in blobs]}}
     )
