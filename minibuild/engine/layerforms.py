@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from minibuild.registry.client import Registry
     from minibuild.sandbox.client import Sandbox
 
-
 T = TypeVar("T")
 _AT_ONCE = 4
+# An overlay takes 500 folders, and each layer of another builder may need a second one (`repair`).
+_MOST = 240
+_STEP = 120
 
 
 class StandIns(Protocol):
@@ -177,23 +179,26 @@ class Layers(LayerBlobs):
     def snapshots(self, filesystem: Filesystem) -> tuple[Path, ...]:
         """The layers unpacked, lowest first; missing ones are pulled and unpacked side by side.
 
+        Of more layers than an overlay may have the lowest are one folder; the layers stay as they are.
         A layer that comes more than once counts where it comes last: there it hides what the same
         layer did further down, and overlay takes no folder twice (ELOOP).
         """
         form = self._sandbox().form
         self._lease(*(form.name(layer.diff_id.hex) for layer in filesystem.layers))
-        last = {layer.diff_id: number for number, layer in enumerate(filesystem.layers)}
+        lowest = _flattened(len(filesystem.layers))
+        layers = filesystem.layers[lowest:]
+        last = {layer.diff_id: number for number, layer in enumerate(layers)}
         from minibuild.engine.repair import HIDES_ALL, LEAVES_PARENTS_OUT
 
         folders = {diff_id: self._unpacked(form, diff_id) for diff_id in last}
         jobs = {
-            number: self._unpacker(filesystem.layers[number])
+            number: self._unpacker(layers[number])
             for diff_id, number in last.items()
             if folders[diff_id] is None
         }
         made = in_parallel(jobs)
-        found: list[Path] = []
-        for number, layer in enumerate(filesystem.layers):
+        found = [self._flat(_first(lowest, filesystem))] if lowest else []
+        for number, layer in enumerate(layers):
             if last[layer.diff_id] != number:
                 continue
             trait = self._traits.get(layer.diff_id)
@@ -201,7 +206,7 @@ class Layers(LayerBlobs):
                 found.clear()
             found.append(folders[layer.diff_id] or made[number])
             if trait == LEAVES_PARENTS_OUT:
-                found.extend(self._parents(_first(number + 1, filesystem)))
+                found.extend(self._parents(_first(lowest + number + 1, filesystem)))
         return tuple(found)
 
     def _parents(self, filesystem: Filesystem) -> list[Path]:
@@ -212,6 +217,24 @@ class Layers(LayerBlobs):
         self._lease(self._sandbox().form.name(name))
         folder = parents_folder(name, self.tree(filesystem), store=self._store, sandbox=self._sandbox())
         return [] if folder is None else [folder]
+
+    def _flat(self, filesystem: Filesystem) -> Path:
+        """All of `filesystem` in one folder."""
+        form = self._sandbox().form
+        name = "flat-" + filesystem.chain.partition(":")[2]
+        self._lease(form.name(name))
+        with self._store.lock(f"snapshot {name}"):
+            folder = self._store.snapshots.path(form.name(name))
+            if folder is not None:
+                return form.root(folder)
+            from minibuild.engine.flatten import flat_folder
+            from minibuild.layers.merge import MergeLayer
+
+            layers = [
+                MergeLayer(index, partial(self.reading, layer), layer.descriptor.media_type)
+                for layer, index in zip(filesystem.layers, self.indexes(filesystem.layers), strict=True)
+            ]
+            return flat_folder(name, layers, store=self._store, sandbox=self._sandbox())
 
     def _unpacker(self, layer: Layer) -> Callable[[], Path]:
         return self.as_step(lambda: self.snapshot(layer))
@@ -266,6 +289,11 @@ class _Stack:
 
     def merged(self) -> Tree:
         return self._layers.tree(self._filesystem)
+
+
+def _flattened(count: int) -> int:
+    """How many of `count` layers are to be one folder: a round number, so that many steps share it."""
+    return (count - _STEP) // _STEP * _STEP if count > _MOST else 0
 
 
 def _first(count: int, filesystem: Filesystem) -> Filesystem:

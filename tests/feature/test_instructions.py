@@ -150,3 +150,26 @@ def test_the_ignore_file_of_the_dockerfile_comes_before_that_of_the_context(proj
     special = project.image("-f", str(project.context / "special"))
     assert {"b", "c"} <= set(plain.files) and "a" not in plain.files
     assert set(special.files) == {"b"}
+
+
+def test_more_layers_than_an_overlay_takes_run_on_a_folder_of_the_lowest(project: Project) -> None:
+    project.write("new", "new")
+    copies = "".join(f"COPY new /many/{number}\n" for number in range(510))
+    image = project.image(
+        text=f"""
+        FROM busybox
+        RUN mkdir /gone /hidden /kept && echo 1 > /gone/a && echo 2 > /hidden/old && chmod 1770 /kept \\
+            && echo 3 > /one && ln /one /two && touch -d @86400 /kept/old
+        RUN rm -r /gone /hidden && mkdir /hidden && echo 4 > /hidden/new
+        {copies.replace(chr(10), chr(10) + " " * 8)}
+        RUN ls -d /gone /hidden/* > /seen 2>/dev/null; \\
+            stat -c '%h %a %Y' /one /kept/old /kept | cut -c1-8 >> /seen; ls /many | wc -l >> /seen
+        """
+    )
+    seen = image.text("seen").splitlines()
+    assert seen[0] == "/hidden/new"
+    assert seen[1].startswith("2 644 ")
+    assert seen[2] == "1 644 86400"[:8]
+    assert seen[3].startswith("2 1770")
+    assert seen[4:] == ["510"]
+    assert len(image.diff_ids) > 500
