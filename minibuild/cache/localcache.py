@@ -128,9 +128,15 @@ class LocalCache:
     def _copy(self, upload: Upload, stop: threading.Event, progress: Progress) -> None:
         stop_if(stop)
         temporary = self._temporary(self._path(upload.descriptor.digest))
-        with upload.opener() as source, temporary.open("wb") as target:
-            shutil.copyfileobj(source, target, _CHUNK)
-        temporary.rename(self._path(upload.descriptor.digest))
+        try:
+            with upload.opener() as source, temporary.open("wb") as target:
+                while chunk := source.read(_CHUNK):
+                    stop_if(stop)
+                    target.write(chunk)
+            temporary.rename(self._path(upload.descriptor.digest))
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         progress(upload.descriptor, upload.descriptor.size)
 
     def _index(self, manifest: bytes) -> bytes:

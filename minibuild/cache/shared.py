@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from minibuild_store import stopping
 from minibuild_store.blobs import Blobs
 from minibuild_store.digest import Digest
 from minibuild_store.errors import StoreError
@@ -108,7 +109,9 @@ class Source:
 
     def wait(self) -> None:
         """Wait until the records are here, or until the cache's time is up."""
-        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        while self._thread.is_alive() and (left := self._deadline - time.monotonic()) > 0:
+            stopping.check()
+            self._thread.join(min(left, stopping.POLL))
         if self._thread.is_alive() and not self._given_up:
             self._given_up = True
             self._warn(f"cache {self._spec.shown} is not used: no answer within {self._spec.timeout:.0f}s")
@@ -138,8 +141,10 @@ class Source:
         try:
             self._backend.fetch(descriptor, blobs, progress)
         except (MinibuildError, StoreError):
+            stopping.check()
             raise
         except Exception as error:
+            stopping.check()
             raise MinibuildError(_said(error)) from None
 
     def distrust(self, digest: Digest, why: str) -> None:

@@ -95,6 +95,7 @@ def _export_each(session: Session, plan: Plan, mounts: MountExport | None) -> No
         except Cancelled:
             raise
         except Exception as error:  # a backend may be anybody's
+            session.check()  # it may have put what stopped it in its own words
             text = error.message if isinstance(error, MinibuildError) else str(error)
             if not spec.ignore_error:
                 raise OutputError(

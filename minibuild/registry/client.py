@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from urllib.parse import urljoin
 
+from minibuild_store import stopping
 from minibuild_store.blobs import Blobs
 from minibuild_store.digest import Digest
 from minibuild_store.errors import InvalidDigest
@@ -80,7 +81,7 @@ class Registry:
         self,
         options: RegistryOptions | None = None,
         *,
-        wait: Callable[[float], None] = time.sleep,
+        wait: Callable[[float], None] = stopping.pause,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.options = options or RegistryOptions()

@@ -56,6 +56,7 @@ def run_all(jobs: Sequence[Job], limit: int) -> None:
 
 
 def stop_if(stop: threading.Event) -> None:
-    """Raise `Cancelled` once `stop` is set."""
+    """Raise `Cancelled` once `stop` is set, or what `stopping.check` raises."""
+    stopping.check()
     if stop.is_set():
         raise Cancelled

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
+from minibuild_store import stopping
+
 from minibuild.registry.auth import Authorizer, denied
 from minibuild.registry.challenge import Scopes
 from minibuild.registry.credentials import Keychain
@@ -26,7 +28,7 @@ class Session:
         self,
         options: RegistryOptions,
         *,
-        wait: Callable[[float], None] = time.sleep,
+        wait: Callable[[float], None] = stopping.pause,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.options = options

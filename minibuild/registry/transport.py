@@ -6,11 +6,12 @@ Nothing here knows of repositories or tokens. urllib3 and ssl load with the firs
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
+
+from minibuild_store import stopping
 
 from minibuild.oci.reference import DEFAULT_REGISTRY
 from minibuild.registry.errors import BadAnswer, Unreachable, redact
@@ -35,7 +36,7 @@ _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 class Transport:
     """Sends requests; thread-safe. `wait` sleeps some seconds and may raise to give up early."""
 
-    def __init__(self, options: RegistryOptions, *, wait: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, options: RegistryOptions, *, wait: Callable[[float], None] = stopping.pause) -> None:
         self._options = options
         self._wait = wait
         self._pools: dict[tuple[str, str], urllib3.PoolManager] = {}
@@ -155,6 +156,8 @@ class Transport:
     def _make_pool(self, url: str, proxy: str) -> urllib3.PoolManager:
         import urllib3
 
+        from minibuild.registry import sockets
+
         options = self._options
         context: ssl.SSLContext | None = None
         if url.startswith("https://") or proxy.startswith("https://"):
@@ -171,13 +174,17 @@ class Transport:
             "blocksize": BLOCK,
             "ssl_context": context,
         }
-        if not proxy:
-            return urllib3.PoolManager(**keywords)
-        user = urlsplit(proxy)
-        if user.username:
-            login = f"{user.username}:{user.password or ''}"
-            keywords["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
-        return urllib3.ProxyManager(proxy, **keywords)
+        manager: urllib3.PoolManager
+        if proxy:
+            user = urlsplit(proxy)
+            if user.username:
+                login = f"{user.username}:{user.password or ''}"
+                keywords["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
+            manager = urllib3.ProxyManager(proxy, **keywords)
+        else:
+            manager = urllib3.PoolManager(**keywords)
+        sockets.use(manager, context)
+        return manager
 
 
 @cache

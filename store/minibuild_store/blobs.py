@@ -12,6 +12,7 @@ from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged, BlobNotFound, InvalidDigest, store_error
 from minibuild_store.files import sync_folder, unlink_quietly, write_all
 from minibuild_store.session import Session
+from minibuild_store.stopping import check
 from minibuild_store.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class BlobWriter:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`; raises `StoreFull`."""
+        check()
         try:
             write_all(self.fd, data)
         except OSError as error:

@@ -11,6 +11,7 @@ from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged, store_error
 from minibuild_store.files import write_all
 from minibuild_store.lock import release, take_waiting
+from minibuild_store.stopping import check
 from minibuild_store.verify import hash_file
 
 Place = Callable[[int, str, Digest], None]
@@ -56,6 +57,7 @@ class Partial:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`; raises `StoreFull`, after which the bytes before `data` are still good."""
+        check()
         try:
             write_all(self._fd, data)
         except OSError as error:

@@ -29,9 +29,12 @@ from minibuild.layers.tarheader import END, header
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.manifest import Index, Manifest
 from minibuild.oci.mediatype import OCI_CONFIG, OCI_LAYER_ZSTD
+from minibuild.oci.platform import Platform
 from tests.feature.project import Project, kill
 from tests.feature.test_kill import check_store, until
+from tests.servers.faults import stall
 from tests.servers.images import noise, small_image
+from tests.servers.registry import FakeRegistry
 
 HUGE = 1 << 40  # bytes, all holes: read for a quarter of an hour at the least
 SOON = 120  # seconds
@@ -251,6 +254,83 @@ def test_a_signal_ends_the_wait_for_a_reader_of_a_named_pipe(builds: Builds) -> 
     process = builds.start("-o", f"type=oci,dest={dest}")
     exporting(process)
     process.send_signal(signal.SIGTERM)
+    cancelled(process)
+
+
+def slow_base(registry: FakeRegistry) -> str:
+    """The name of an image whose layers come to 2 MiB and a little, and then nothing more."""
+    image = small_image(layers=(3 << 20, 4 << 20), platform=Platform.of_host())
+    registry.add("slow", image, "1")
+    for layer in image.manifest.layers:
+        registry.fault(stall((2 << 20) + 9), path=f"/blobs/{layer.digest}")
+    return f"{registry.host}/slow:1"
+
+
+def kept(project: Project) -> list[int]:
+    """The sizes of unfinished downloads."""
+    return [_size(path) for path in project.store.glob("partials-v1/*")]
+
+
+@pytest.mark.parametrize("step", ["RUN true", "COPY Dockerfile /a", "COPY --from=other / /a"])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_download_of_a_base(
+    builds: Builds, registry: FakeRegistry, step: str, number: int
+) -> None:
+    base = slow_base(registry)
+    builds.project.dockerfile(f"FROM {base} AS other\nFROM {base}\n{step}\n")
+    process = builds.start()
+    until(lambda: 2 << 20 in kept(builds.project))
+    process.send_signal(number)
+    cancelled(process)
+    assert 2 << 20 in kept(builds.project), "what came is there for the next build"
+
+
+def test_a_download_goes_no_further_once_another_stage_has_failed(
+    builds: Builds, registry: FakeRegistry
+) -> None:
+    builds.project.dockerfile(
+        f"FROM busybox AS fails\nRUN {FAILS}\nFROM {slow_base(registry)} AS fetches\nRUN true\n"
+        "FROM scratch\nCOPY --from=fails / /a\nCOPY --from=fetches / /b\n"
+    )
+    process = builds.start()
+    until(lambda: 2 << 20 in kept(builds.project))
+    (builds.signs / "now").touch()
+    code, said = ended(process)
+    assert code == 1, said
+    assert f" ERROR: {CANCELLED}\n" in said
+    assert "exit code: 7" in said.rpartition("\nERROR: ")[2]
+
+
+def test_an_output_that_needs_the_base_is_not_waited_for(builds: Builds, registry: FakeRegistry) -> None:
+    builds.project.dockerfile(f"FROM {slow_base(registry)}\n")
+    process = builds.start("-o", f"type=oci,dest={builds.project.root}/out.tar")
+    until(lambda: 2 << 20 in kept(builds.project))
+    process.send_signal(signal.SIGINT)
+    cancelled(process)
+    assert not (builds.project.root / "out.tar").exists()
+
+
+@pytest.mark.parametrize("path", ["/manifests/", "/blobs/"])
+def test_a_signal_ends_the_wait_for_a_registry_that_does_not_answer(
+    builds: Builds, registry: FakeRegistry, path: str
+) -> None:
+    registry.fault(stall(-1), path=path)
+    builds.project.dockerfile("FROM scratch\nCOPY Dockerfile /\n")
+    process = builds.start("--push", "-t", f"{registry.host}/out:1")
+    until(lambda: registry.count(path=path))
+    process.send_signal(signal.SIGINT)
+    cancelled(process)
+
+
+def test_a_signal_ends_an_add_whose_server_stalls(builds: Builds, registry: FakeRegistry) -> None:
+    image = small_image(layers=(3 << 20,))
+    registry.add("files", image)
+    address = f"/v2/files/blobs/{image.manifest.layers[0].digest}"
+    registry.fault(stall(1 << 20), path=address)
+    builds.project.dockerfile(f"FROM scratch\nADD http://{registry.host}{address} /\n")
+    process = builds.start()
+    until(lambda: registry.bytes_sent)
+    process.send_signal(signal.SIGINT)
     cancelled(process)
 
 

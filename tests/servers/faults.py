@@ -16,6 +16,7 @@ class Fault:
     body: bytes = b""
     drop: bool = False
     cut: int | None = None
+    stall: int | None = None
     change: Callable[[bytes], bytes] | None = None
     no_range: bool = False
     delay: float = 0.0
@@ -40,6 +41,11 @@ def drop() -> Fault:
 def cut(after: int) -> Fault:
     """Close the connection after so many bytes of the answer's body, or of the request's for an upload."""
     return Fault(cut=after)
+
+
+def stall(after: int) -> Fault:
+    """Send no more after so many bytes of the answer's body, or no answer for -1, and keep the connection."""
+    return Fault(stall=after)
 
 
 def change(how: Callable[[bytes], bytes]) -> Fault:

@@ -193,6 +193,12 @@ class FaultyHandler(BaseHTTPRequestHandler):
             answer = self.answer(parts.path, body)
         return self._send(*answer)
 
+    def _wait(self) -> None:
+        """Until the connection is ended, by the other side or by the end of the server."""
+        while self.connection.recv(1 << 16):
+            pass
+        raise _Cut
+
     def _body(self) -> bytes:
         left = int(self.headers.get("Content-Length") or 0)
         limit = self.active.cut if self.command in ("PUT", "PATCH") else None
@@ -205,6 +211,8 @@ class FaultyHandler(BaseHTTPRequestHandler):
 
     def _send(self, code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.seen.status = code
+        if self.active.stall == -1:
+            self._wait()
         if self.active.change is not None and not self.active.status:
             body = self.active.change(body)
         self.send_response(code)
@@ -215,10 +223,13 @@ class FaultyHandler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        limit = self.active.cut
+        limit = self.active.cut if self.active.stall is None else self.active.stall
         part = body if limit is None else body[:limit]
         self.seen.sent = len(part)
         self.wfile.write(part)
+        if self.active.stall is not None:
+            self.wfile.flush()
+            self._wait()
         if len(part) < len(body):
             self.wfile.flush()
             raise _Cut
