@@ -30,17 +30,24 @@ _FETCHED_MODE = 0o600
 
 
 class TreeLower:
-    """A filesystem's merged tree, asked only when something must be known of it."""
+    """A filesystem's merged tree, asked only when something must be known of it.
 
-    def __init__(self, session: Session, filesystem: Filesystem) -> None:
+    With `runs_later` all layers that have to be fetched are fetched then: a RUN will need them unpacked.
+    """
+
+    def __init__(self, session: Session, filesystem: Filesystem, *, runs_later: bool) -> None:
         self._session = session
         self._filesystem = filesystem
+        self._runs_later = runs_later
         self._tree: Merged | None = None
 
     @property
     def tree(self) -> Merged:
         if self._tree is None:
-            self._tree = self._session.layers.lazy_tree(self._filesystem)
+            layers = self._session.layers
+            if self._runs_later:
+                layers.fetch([layer for layer in self._filesystem.layers if not layers.at_hand(layer)])
+            self._tree = layers.lazy_tree(self._filesystem)
         return self._tree
 
     def entry(self, path: bytes) -> Entry | None:
@@ -62,6 +69,7 @@ class Gathered:
     parent: Filesystem
     made_ns: int
     write_first: bool
+    runs_later: bool
     contents: dict[int, str] = field(default_factory=dict)
     matches: dict[int, list[Match]] = field(default_factory=dict)
     fetched: dict[int, Fetched] = field(default_factory=dict)
@@ -77,12 +85,13 @@ def gather(
     made_ns: int,
     *,
     write_first: bool = False,
+    runs_later: bool = False,
 ) -> Gathered:
     """Find what `step` copies and what it is, by content. Raises `DockerfileError` for what is not there.
 
-    With `write_first` the layer may be written on the way.
+    With `write_first` the layer may be written on the way. `runs_later` says that a RUN comes after it.
     """
-    gathered = Gathered(session, step, files, parent, made_ns, write_first)
+    gathered = Gathered(session, step, files, parent, made_ns, write_first, runs_later)
     for number, item in enumerate(step.items):
         match item:
             case steps.PathItem(pattern):
@@ -255,7 +264,9 @@ def _placement(gathered: Gathered) -> Placement:
     from minibuild.plan import chmod
 
     session, step = gathered.session, gathered.step
-    lower: Lower = Nothing() if step.link else TreeLower(session, gathered.parent)
+    lower: Lower = (
+        Nothing() if step.link else TreeLower(session, gathered.parent, runs_later=gathered.runs_later)
+    )
     octal = chmod.octal(step.chmod) if step.chmod else None
     return Placement(
         lower,
@@ -331,12 +342,14 @@ def _place_fetched(fetched: Fetched, step: steps.CopyStep, placement: Placement,
     placement.put_file(fetched.name, step.dest, entry, where=path)
 
 
-def write_workdir(session: Session, step: steps.WorkdirStep, parent: Filesystem, made_ns: int) -> Layer:
+def write_workdir(
+    session: Session, step: steps.WorkdirStep, parent: Filesystem, made_ns: int, *, runs_later: bool
+) -> Layer:
     """Write the layer of a WORKDIR: the folders that are missing, for the stage's user."""
     from minibuild.context.place import Placement
     from minibuild.engine.writing import write_layer
 
-    lower = TreeLower(session, parent)
+    lower = TreeLower(session, parent, runs_later=runs_later)
     placement = Placement(lower, owner=_owner(session, step.user, lower), made_ns=made_ns)
     placement.make_folders(placement.resolve(os.fsencode(step.path)))
     return write_layer(session, placement.finish(), None)

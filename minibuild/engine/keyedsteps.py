@@ -238,6 +238,7 @@ class KeyedSteps:
             parent,
             made_ns,
             write_first=self._lookup.writes_first,
+            runs_later=_runs_later(place),
         )
         parts = keys.copy_parts(
             step,
@@ -263,13 +264,20 @@ class KeyedSteps:
         )
 
         def execute() -> Layer:
-            return copy.write_workdir(self.session, step, parent, made_ns)
+            return copy.write_workdir(self.session, step, parent, made_ns, runs_later=_runs_later(place))
 
         return self._lookup.step(step, parts, execute, running, place)
 
     @property
     def _epoch(self) -> str:
         return "" if self.plan.epoch is None else str(self.plan.epoch)
+
+
+def _runs_later(place: Place | None) -> bool:
+    """Whether a RUN comes after the step, in its stage."""
+    if place is None:
+        return False
+    return any(isinstance(step, steps.RunStep) for step in place.stage.steps[place.number + 1 :])
 
 
 def _created_ns(created: str) -> int:

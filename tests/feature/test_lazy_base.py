@@ -69,6 +69,17 @@ class Counted:
         self.registry.seen.clear()
         return self.project.image("--platform=linux/amd64", text=text.replace("IMG", self.name))
 
+    def meet(self, count: int) -> None:
+        """Let the next `count` layers go only once all of them are asked for."""
+        meeting = threading.Barrier(count)
+
+        def met(body: bytes) -> bytes:
+            meeting.wait(60)
+            return body
+
+        digests = "|".join(str(Digest.of(layer)) for layer in LAYERS)
+        self.registry.fault(change(met), method="GET", path=digests, times=count)
+
     @property
     def fetched(self) -> list[int]:
         """The layers that were asked for, in order."""
@@ -198,16 +209,20 @@ def test_the_keys_do_not_tell_how_much_was_read(counted: Counted) -> None:
 
 
 def test_a_folder_of_all_layers_is_fetched_several_layers_at_a_time(counted: Counted) -> None:
-    meeting = threading.Barrier(4)
-
-    def met(body: bytes) -> bytes:
-        meeting.wait(60)
-        return body
-
-    digests = "|".join(str(Digest.of(layer)) for layer in LAYERS)
-    counted.registry.fault(change(met), method="GET", path=digests, times=4)
+    counted.meet(4)
     done = counted.build("FROM scratch\nCOPY --from=IMG / /\n")
     assert done.code == 0, done.err
+    assert sorted(counted.fetched) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("step", ["WORKDIR /srv", "COPY f /new"])
+def test_where_a_run_needs_all_layers_anyway_the_step_before_it_fetches_several_at_a_time(
+    counted: Counted, step: str
+) -> None:
+    counted.meet(4)
+    done = counted.build(f'FROM IMG\n{step}\nRUN ["/none"]\n')
+    assert "DONE" in done.step(step), done.err
+    assert done.step(step).count("sha256:") >= 5  # its progress
     assert sorted(counted.fetched) == [0, 1, 2, 3, 4]
 
 
@@ -216,14 +231,7 @@ def test_contents_of_several_layers_whose_names_are_known_are_fetched_at_a_time(
     assert counted.build("FROM scratch\nCOPY --from=IMG / /\n").code == 0
     for layer in LAYERS:
         (counted.project.store / "blobs" / str(Digest.of(layer)).replace(":", "/")).unlink()
-    meeting = threading.Barrier(2)
-
-    def met(body: bytes) -> bytes:
-        meeting.wait(60)
-        return body
-
-    digests = "|".join(str(Digest.of(layer)) for layer in LAYERS)
-    counted.registry.fault(change(met), method="GET", path=digests, times=2)
+    counted.meet(2)
     done = counted.build(text)
     assert done.code == 0, done.err
     assert sorted(counted.fetched) == [1, 2]
