@@ -54,6 +54,7 @@ class FileDigests:
         scratch: Callable[[], int] | None = None,
     ) -> None:
         self._name = sha256(os.fsencode(os.path.realpath(root))).hexdigest()
+        self._above = len(os.fsencode(root)) + 1  # what a row's place has before the path in the folder
         self._selections = selections
         self._files = files
         self._listings = listings
@@ -107,9 +108,18 @@ class FileDigests:
             self._table = FileTable(self._files.get(self._name), self._scratch)
         return self._table
 
+    def heard_of(self, row: Row) -> bool:
+        """Whether the file was ever hashed, as it is or as it was."""
+        return row.where[self._above :] in self.table
+
+    def hashed(self, rows: Iterable[Row]) -> list[str | None]:
+        """The SHA-256 (hex) of each file, where it was hashed when it was as its row says."""
+        above = self._above
+        return self.table.known([(row.where[above:], row.stamp) for row in rows])
+
     def note(self, row: Row, digest: str) -> None:
         """A file had this SHA-256 (hex) when its row was made; it is not `racy`."""
-        self.table.note(row.where, row.stamp, digest)
+        self.table.note(row.where[self._above :], row.stamp, digest)
 
 
 def racy(newest: int, began: int) -> bool:

@@ -1,7 +1,7 @@
 """What the files of a context folder were when they were last hashed: 56 bytes a file, loaded in one go.
 
     magic "mbft", version (u32), little-endian as all numbers
-    rows: xxh3_64 of the path, xxh3_128 of path and stamp, SHA-256 of the content
+    rows: xxh3_64 of the path in the folder, xxh3_128 of path and stamp, SHA-256 of the content
 
 A later row of a path takes the place of an earlier one.
 """
@@ -19,7 +19,7 @@ import xxhash
 if TYPE_CHECKING:
     from minibuild.context.spool import Spool
 
-_HEAD: Final = b"mbft\2\0\0\0"
+_HEAD: Final = b"mbft\3\0\0\0"
 _SIZE: Final = 56
 _START: Final = len(_HEAD)
 _KEY: Final = struct.Struct("<Q48x")

@@ -92,7 +92,7 @@ class Taking:
                 (learned if digests[number] else asked).append(number)
         rows = cast("Sequence[Row]", items)  # wherever one of these numbers is
         if asked:
-            found = self._digests.table.known([(rows[number].where, rows[number].stamp) for number in asked])
+            found = self._digests.hashed([rows[number] for number in asked])
             unknown = [number for number, known in zip(asked, found, strict=True) if known is None]
             for number, known in zip(asked, found, strict=True):
                 digests[number] = known or ""

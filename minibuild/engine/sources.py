@@ -96,7 +96,7 @@ class ContextFiles:
 
     def heard_of(self, row: Row) -> bool:
         """Whether the file was ever hashed, as it is or as it was."""
-        return row.where in self._digests.table
+        return self._digests.heard_of(row)
 
     def taking(self, survey: Survey, selection: str, *, modes: bool) -> Taking:
         """Takes the digest of what was surveyed."""

@@ -102,9 +102,22 @@ def test_what_two_builds_learn_at_once_is_kept(
     one.save()
     other.save()
     names = (b"d/a", b"d/b", b"d/c")
-    assert [os.fsencode(root) + b"/" + name in FileDigests(str(root), *tables).table for name in names] == [
-        True
-    ] * 3
+    assert [name in FileDigests(str(root), *tables).table for name in names] == [True] * 3
+
+
+def test_a_file_is_known_however_its_folder_is_named(
+    root: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = Memory(), Memory(), Memory()
+    later(monkeypatch, 10)
+    table = FileDigests(str(root), *tables)
+    first = taken(table, root)
+    table.save()
+    read.clear()
+    monkeypatch.chdir(root)
+    here = Path()
+    assert taken(FileDigests(str(here), *tables), here, "another question") == first
+    assert read == []
 
 
 def test_a_file_written_just_now_is_read_again(root: Path, read: list[str]) -> None:
