@@ -97,6 +97,7 @@ class Kept:
             "trials": self._recent("trials", _MEMO_NS),
             "evictions": self._evictions(),
             "origins": digests | {str(d) for root in self._inventory.roots for d in root.layers},
+            "linked": blobs,
             "packed-mounts": os.listdir(self._store.caches),
             "urls": self._pointing("urls", blobs),
             "variants": self._pointing("variants", blobs),

@@ -97,6 +97,8 @@ def _export(session: Session, image: Image, assembly: Assembly, spec: OutputSpec
             lambda: _registry(session, stack, spec),
         )
         result = (spec.exporter or BuiltIn(spec, assembly)).export([image], services)
+    if spec.kind == "oci" and not spec.tar:
+        session.layers.note_links(layer.descriptor for layer in image.layers)
     if result.left_out:
         more = f" and {len(result.left_out) - 1} more" if len(result.left_out) > 1 else ""
         session.notice(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -173,7 +173,30 @@ class LayerBlobs:
             return digest in self._origins or digest in self._remote
         if status.st_size != descriptor.size or (stamp and status.st_mtime_ns != stamp):
             return self.whole(digest) or digest in self._origins or digest in self._remote
+        if status.st_nlink > 1 and not self._unchanged(digest, status.st_ctime_ns):
+            return digest in self._origins or digest in self._remote
         return True
+
+    def _unchanged(self, digest: Digest, ctime_ns: int) -> bool:
+        """Whether a blob that has names outside the store is whole; read where its inode changed since.
+
+        Its modification time may have been set back, which nobody can do to the change time.
+        """
+        linked = self._store.records("linked")
+        noted = str(ctime_ns).encode()
+        if linked.get(digest) == noted:
+            return True
+        if not self.whole(digest):
+            return False
+        linked.put(digest, noted)
+        return True
+
+    def note_links(self, descriptors: Iterable[Descriptor]) -> None:
+        """Remember when blobs were given a name outside the store just now: that was no change of theirs."""
+        for descriptor in descriptors:
+            status = self._store.blobs.status(descriptor.digest)
+            if status is not None and status.st_nlink > 1:
+                self._store.records("linked").put(descriptor.digest, str(status.st_ctime_ns).encode())
 
     def within_reach(self, descriptor: Descriptor) -> bool:
         """Whether the blob is here or can be pulled."""

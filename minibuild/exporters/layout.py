@@ -46,7 +46,8 @@ def write_layout(
     """Write the image into folder `dest`, which is made, or is empty, or is a layout that is added to.
 
     Blobs are hard links to the store's files where the filesystem allows it, else share their
-    extents, else are copied; a blob that is there already with the right size is left alone.
+    extents, else are copied; one that is there already with the right size is left alone where it cannot
+    be such a link.
     Without names the image is tagged ``latest``, as BuildKit does. Raises `OutputError`; then
     the folder is as it was.
     """
@@ -134,6 +135,7 @@ class _Folder:
         """Put a blob of the store here."""
         target = self._target(descriptor)
         if _size(target) == descriptor.size:
+            self._relink(source, target)
             return
         try:
             os.link(source, target)
@@ -144,6 +146,16 @@ class _Folder:
                 raise
             self._replace(target, source, descriptor)
         self._made.append(target)
+
+    def _relink(self, source: Path, target: str) -> None:
+        """Have `target` be the store's file where both are on one file system: that one was looked after."""
+        here, held = os.stat(target), os.stat(source)
+        if here.st_dev != held.st_dev or here.st_ino == held.st_ino:
+            return
+        temporary = f"{self._dest}/{temporary_name()}"
+        with suppress(OSError):  # no more links, or none allowed: it has the right size
+            os.link(source, temporary)
+            os.replace(temporary, target)
 
     def _replace(self, target: str, source: Path, descriptor: Descriptor) -> None:
         with self._becoming(target, 0o444) as fd:

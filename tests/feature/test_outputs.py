@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 from pathlib import Path
+
+import pytest
 
 from tests.feature.project import Image, Project
 
@@ -122,3 +125,30 @@ def test_the_image_id_goes_to_standard_output_where_that_is_a_pipe(project: Proj
     project.dockerfile("FROM busybox\nENV a=b\n")
     done = project.process("build", *project.base(), "--iidfile", "/dev/stdout", str(project.context))
     assert done.code == 0 and done.out.startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    "output", ["type=oci,tar=false,dest={}", "type=oci,tar=false,dest={}-2", "type=oci,dest={}.tar"]
+)
+def test_a_blob_edited_through_an_exported_folder_is_made_again(project: Project, output: str) -> None:
+    project.write("a", "content")
+    folder = project.root / "exported"
+    text = "FROM scratch\nCOPY a /\n"
+    project.built("-o", f"type=oci,tar=false,dest={folder}", text=text)
+    project.built("-o", f"type=oci,tar=false,dest={folder}", text=text)
+    for blob in (folder / "blobs" / "sha256").iterdir():
+        status = blob.stat()
+        if status.st_nlink > 1:
+            blob.chmod(0o644)
+            blob.write_bytes(bytes(status.st_size))
+            os.utime(blob, ns=(status.st_atime_ns, status.st_mtime_ns))
+    dest = output.format(folder)
+    done = project.built("-o", dest, text=text)
+    assert not done.cached("COPY a /")
+    layout = Path(dest.rpartition("dest=")[2])
+    if layout.suffix == ".tar":
+        with tarfile.open(layout) as archive:
+            archive.extractall(project.root / "read", filter="data")
+        layout = project.root / "read"
+    for blob in (layout / "blobs" / "sha256").iterdir():
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
