@@ -26,6 +26,7 @@ from minibuild.engine.solve import Solver, StageResult
 from minibuild.engine.stagerows import stage_rows
 from minibuild.errors import Cancelled, MinibuildError
 from minibuild.events import BuildFinished, BuildStarted, EventSink, silent
+from minibuild.exporters.assemble import check_without_index
 from minibuild.plan.lower import lower
 from minibuild.plan.steps import Plan
 
@@ -83,6 +84,10 @@ def build(
 def _build(session: Session, inputs: Inputs) -> BuildResult:
     request = session.request
     check_outputs(request.outputs)
+    check_without_index(request.annotations)  # after all steps would be late
+    for spec in request.outputs:
+        if spec.kind in ("image", "oci", "docker"):
+            check_without_index(spec.annotations)
     if request.save_stages:
         from minibuild.engine.savestages import check_names
 

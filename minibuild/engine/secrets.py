@@ -55,7 +55,8 @@ def secret_value(secrets: Sequence[Secret], name: str) -> bytes | None:
         if secret.source is None:
             return None
         try:
-            data = secret.source.read_bytes()
+            with secret.source.open("rb") as file:
+                data = file.read(_MAX_BYTES + 1)  # not all of a large file that is refused
         except OSError as error:
             raise UsageError(
                 f"cannot read secret {name} from {secret.source}: {error.strerror}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from minibuild_store.digest import Digest
@@ -177,11 +177,8 @@ def _check(images: Sequence[Image], media_types: MediaTypes, annotations: Sequen
             "Docker media types have annotations on manifests only",
             cure="Leave oci-mediatypes=false out.",
         )
-    if len(images) == 1 and levels & {"index", "index-descriptor"}:
-        raise UsageError(
-            "an image for one platform has no index to annotate",
-            cure="Use annotation-manifest or annotation-manifest-descriptor, or build for several platforms.",
-        )
+    if len(images) == 1:
+        check_without_index(annotations)
     platforms = [normal(image.config.platform) for image in images]
     for one in annotations:
         if one.platform is not None and one.platform not in platforms:
@@ -189,6 +186,15 @@ def _check(images: Sequence[Image], media_types: MediaTypes, annotations: Sequen
                 f"annotation {one.key} is for {one.platform}, which is not built",
                 cure=f"Built: {', '.join(map(str, platforms))}.",
             )
+
+
+def check_without_index(annotations: Iterable[Annotation]) -> None:
+    """Refuse annotations of an index for an image that has none. Raises `UsageError`."""
+    if {one.level.value for one in annotations} & {"index", "index-descriptor"}:
+        raise UsageError(
+            "an image for one platform has no index to annotate",
+            cure="Use annotation-manifest or annotation-manifest-descriptor, or build for several platforms.",
+        )
 
 
 def _chosen(

@@ -201,6 +201,13 @@ def test_an_annotation_that_cannot_be_made_is_refused(project: Project, text: st
     assert (done.code, bool(done.error)) == (2, True)
 
 
+@pytest.mark.parametrize("option", ["--annotation=index:a=b", "-otype=oci,dest=x.tar,annotation-index.a=b"])
+def test_an_index_that_is_not_made_is_refused_before_a_step_runs(project: Project, option: str) -> None:
+    done = project.build(option, text="FROM busybox\nRUN true\n")
+    assert "has no index to annotate" in done.error
+    assert "RUN true" not in done.err
+
+
 def test_the_host_name_of_run(project: Project) -> None:
     text = "FROM busybox\nRUN hostname > /name\n"
     assert project.image("--hostname", "forge", text=text).text("name") == "forge\n"

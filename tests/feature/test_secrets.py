@@ -167,3 +167,11 @@ def test_the_value_is_on_no_command_line(project: Project, secret: list[str]) ->
     finally:
         running.terminate()
         running.communicate()
+
+
+def test_no_more_of_a_secret_is_read_than_tells_that_it_is_too_large(project: Project) -> None:
+    text = "FROM busybox\nRUN --mount=type=secret,id=s,required true\n"
+    large = project.write("large")
+    os.truncate(large, 1 << 38)
+    done = project.build("--secret", f"id=s,src={large}", text=text)
+    assert "secret s is larger than 500 KiB" in done.error
