@@ -11,7 +11,6 @@ from collections.abc import Callable
 from minibuild_store.store import Store
 
 from minibuild.cache.journal import Cause
-from minibuild.context.rows import View
 from minibuild.credentials import redacted
 from minibuild.dockerfile.parse import parse
 from minibuild.engine.bases import ImageBases
@@ -23,13 +22,12 @@ from minibuild.engine.lowering import lower_options
 from minibuild.engine.notes import Notes
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Running, Session
-from minibuild.engine.sources import Files, TreeFiles
 from minibuild.engine.stagerows import base_text, stage_rows, stage_sources
 from minibuild.errors import MinibuildError
 from minibuild.events import EventSink, silent
 from minibuild.plan import keys, steps
 from minibuild.plan.lower import lower
-from minibuild.plan.steps import Plan, Source, StagePlan, Step
+from minibuild.plan.steps import Plan, StagePlan, Step
 from minibuild.values import NamedTuple
 
 
@@ -114,12 +112,8 @@ class _DryLookup(Lookup):
         raise _Missed(key, cause.reason, cause)
 
 
-class _Remote(TreeFiles):
-    """Files whose layers are not here: what is not remembered of them is not known."""
-
-    @property
-    def view(self) -> View:  # type: ignore[override]
-        raise _Missed("", "what it copies is in an image that is not here yet")
+def _not_here() -> None:
+    raise _Missed("", "what it copies is in an image that is not here yet")
 
 
 class _DryRun(KeyedSteps):
@@ -127,6 +121,7 @@ class _DryRun(KeyedSteps):
 
     def __init__(self, session: Session, plan: Plan, bases: ImageBases, inputs: Inputs) -> None:
         super().__init__(session, plan, bases, inputs)
+        session.layers.fetching = _not_here
         self._notes = Notes(session, plan)
         self._found: dict[int, Filesystem] = {}
 
@@ -192,15 +187,6 @@ class _DryRun(KeyedSteps):
 
     def _finished(self, index: int) -> Filesystem:
         return self._found[index]
-
-    def _files(self, source: Source) -> Files:
-        files = super()._files(source)
-        if isinstance(files, TreeFiles):
-            blobs = self.session.store.blobs
-            descriptors = [layer.descriptor for layer in files.filesystem.layers]
-            if not all(blobs.has(one.digest, one.size) for one in descriptors):
-                return _Remote(files.filesystem, self.session.layers, self.session.store)
-        return files
 
 
 def known_plan(stages: list[PlannedStage]) -> tuple[int, int, int]:

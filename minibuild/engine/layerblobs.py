@@ -85,6 +85,8 @@ class LayerBlobs:
         """Layers of shared caches that were read and are what the cache said."""
         self.pulls = True
         """Whether layers of base images may be fetched from their registries."""
+        self.fetching: Callable[[], None] = lambda: None
+        """Called before a blob is brought here; raises where none is to be."""
         self._seen: set[Digest] = set()
         self._indexes = store.records("indexes")
 
@@ -235,6 +237,7 @@ class LayerBlobs:
         """The blob as a local file; pulled first where it is not here."""
         blobs = self._store.blobs
         if not blobs.has(descriptor.digest, descriptor.size):
+            self.fetching()
             origin = self._origins.get(descriptor.digest)
             if origin is None and descriptor.digest in self._remote:
                 self._fetch(*self._remote[descriptor.digest])

@@ -138,11 +138,8 @@ class LazyTree(Merged):
     def _from(self, lowest: int) -> Tree:
         partial = self._partial
         if partial is None or partial[0] > lowest:
-            indexes = [
-                self._stack.open(layer, more=False).index if layer >= lowest else LayerIndex.of(())
-                for layer in range(self._top)
-            ]
-            self._partial = partial = lowest, Tree.of(indexes)
+            shown = [self._stack.open(layer, more=False).index for layer in range(lowest, self._top)]
+            self._partial = partial = lowest, Tree.of([LayerIndex.of(())] * lowest + shown)
         return partial[1]
 
     def _all(self) -> Tree:

@@ -208,6 +208,22 @@ def test_the_keys_do_not_tell_how_much_was_read(counted: Counted) -> None:
     assert counted.fetched == []
 
 
+def test_a_dry_run_fetches_nothing_and_knows_what_the_layers_tell_that_are_here(counted: Counted) -> None:
+    assert counted.build("FROM scratch\nCOPY --from=IMG /old/new /to/\n").code == 0
+
+    def planned(source: str) -> dict[str, Any]:
+        done = counted.build(f"FROM scratch\nCOPY --from=IMG {source} /to/\n", "--dry-run", "--json")
+        assert (done.code, counted.fetched) == (0, []), done.err
+        found: dict[str, Any] = json.loads(done.out)["stages"][0]["steps"][0]
+        return found
+
+    assert planned("/old/new")["state"] == "cached"
+    assert planned("/last")["key"]
+    below = planned("/opt/app")
+    assert below["state"] == "unknown" and not below["key"], below
+    assert "in an image that is not here yet" in json.dumps(below)
+
+
 def test_a_folder_of_all_layers_is_fetched_several_layers_at_a_time(counted: Counted) -> None:
     counted.meet(4)
     done = counted.build("FROM scratch\nCOPY --from=IMG / /\n")
