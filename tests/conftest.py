@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 
+import hypothesis
 import hypothesis.configuration
 import pytest
 
@@ -22,6 +23,10 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory()
         config.add_cleanup(folder.cleanup)
         hypothesis.configuration.set_hypothesis_home_dir(folder.name)
+    hypothesis.settings.register_profile(  # how long an example takes depends on what else the machine does
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
     config.addinivalue_line("markers", "many_ids: sees owners other than one; root or /etc/subuid is needed")
 
 
