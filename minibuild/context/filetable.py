@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import xxhash
 
 if TYPE_CHECKING:
-    from minibuild.context.spool import Spool
+    from minibuild.layers.spool import Spool
 
 _HEAD: Final = b"mbft\3\0\0\0"
 _SIZE: Final = 56
@@ -51,7 +51,7 @@ class FileTable:
         if self._scratch is None:
             return
         if self._spool is None:
-            from minibuild.context.spool import Spool
+            from minibuild.layers.spool import Spool
 
             self._spool = Spool(self._scratch)
         self._spool.put(bytes(self._data[_START:]))

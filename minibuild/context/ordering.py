@@ -7,8 +7,8 @@ from heapq import merge
 from itertools import islice
 
 from minibuild.context.rows import Row
-from minibuild.context.spool import Spool
 from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.spool import Spool
 
 _HELD = 10_000  # rows, each over a kilobyte
 _AT_ONCE = 100  # rows that are written and read together

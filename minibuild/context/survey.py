@@ -24,8 +24,8 @@ from minibuild.layers.entry import Entry, Kind
 from minibuild.values import NamedTuple, maker
 
 if TYPE_CHECKING:
-    from minibuild.context.spool import Spool
     from minibuild.dockerfile.patterns import PatternList
+    from minibuild.layers.spool import Spool
 
 _FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 _FILE_KIND = Kind.FILE  # a member read from its class is slow
@@ -154,7 +154,7 @@ class _Blocks:
 
     def _put(self) -> None:
         if self._spool is None:
-            from minibuild.context.spool import Spool
+            from minibuild.layers.spool import Spool
 
             self._spool = Spool(self._scratch)
         for block in self._held:

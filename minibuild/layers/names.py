@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
 import os
-from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
-from pathlib import Path
-from typing import IO, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import IO, Final
 
 PIECE: Final = 25_000
 """Names that are held at once; about 2 MB."""
 _BLOCKS: Final = 1 << 20  # read ahead of all pieces together
 
 
-def listed(fd: int, room: Path, *, piece: int = PIECE) -> Iterator[bytes]:
+def listed(fd: int, room: Path | str, *, piece: int = PIECE) -> Iterator[bytes]:
     """The names in the folder that `fd` is open on, sorted; it is read before the first one is given.
 
     Where there are more than `piece` they pass through a file without a name in the folder `room`.
@@ -23,7 +25,7 @@ def listed(fd: int, room: Path, *, piece: int = PIECE) -> Iterator[bytes]:
         return in_order(map(os.fsencode, (entry.name for entry in entries)), room, piece=piece)
 
 
-def in_order(names: Iterable[bytes], room: Path, *, piece: int = PIECE) -> Iterator[bytes]:
+def in_order(names: Iterable[bytes], room: Path | str, *, piece: int = PIECE) -> Iterator[bytes]:
     """`names`, none of which holds a NUL, sorted; as `listed` has it."""
     rest = iter(names)
     first = sorted(islice(rest, piece))
@@ -46,6 +48,8 @@ def _spilled(file: IO[bytes], names: list[bytes]) -> int:
 
 
 def _merged(file: IO[bytes], ends: list[int]) -> Iterator[bytes]:
+    import heapq
+
     with file:
         file.flush()
         block = max(_BLOCKS // len(ends), 1 << 12)

@@ -22,11 +22,12 @@ from minibuild.sandbox import (
     syscalls,
     systemfs,
     treechanges,
+    treepicture,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
     from minibuild.sandbox import mounts
@@ -62,7 +63,7 @@ class Launch(process.Launch):
     ) -> None:
         super().__init__(request, host, system, stdio)
         self._tree = request["tree"]
-        self._before: treechanges.Scan = {}
+        self._before: Iterable[treepicture.Seen] = ()
         self._places: placing.Places | None = None
 
     def prepare(self) -> None:
@@ -80,7 +81,8 @@ class Launch(process.Launch):
 
             self._resource = resource
         self._fill()
-        self._before = treechanges.scan(os.fsencode(self._tree))
+        tree, room = os.fsencode(self._tree), request["work"]
+        self._before = treepicture.Picture(treepicture.walk(tree, room), room)
         upper = os.fsencode(request["upper"])
         if os.listdir(upper):  # a failed run's, to be gone on with
             privatetree.apply(upper, os.fsencode(self._tree))
@@ -151,10 +153,9 @@ class Launch(process.Launch):
 
     def collect(self) -> None:
         """Copy what the run has changed to its upper folder."""
-        tree = os.fsencode(self._tree)
-        after = treechanges.scan(tree)
-        changes = treechanges.Changes(tree, self._before, after, self._request["lowers"])
-        changes.copy_to(os.fsencode(self._request["upper"]))
+        request = self._request
+        tree, upper = os.fsencode(self._tree), os.fsencode(request["upper"])
+        treechanges.copy_changes(tree, self._before, request["lowers"], upper, request["work"])
 
 
 def run(

@@ -2,7 +2,7 @@
 
 The change time tells, which no process can set. The changes are copied to the folder that an overlay would
 have filled. Nothing runs in the folder meanwhile; a path is followed only where each part of it was seen to
-be a folder.
+be a folder. What was before and what is now are read side by side, so that little of either is held.
 """
 
 from __future__ import annotations
@@ -10,118 +10,156 @@ from __future__ import annotations
 import os
 import stat
 
-from minibuild.layers import owners
 from minibuild.sandbox import paths
 from minibuild.sandbox.privatetree import OPAQUE, attributes, copy, dress
+from minibuild.sandbox.treepicture import (
+    BIRTH,
+    CTIME,
+    DEVICE,
+    GID,
+    INODE,
+    MODE,
+    MTIME,
+    SIZE,
+    comes_before,
+    walk,
+)
 
-# Inode, mode, user, group, size, times of content and of the inode (ns), device number, links, and of a
-# folder when it was made (ns): one that takes another's place may be given its inode.
-Signature = tuple[int, int, int, int, int, int, int, int, int, int]
-Scan = dict[bytes, Signature]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-_INODE, _MODE, _UID, _GID, _SIZE, _MTIME, _CTIME, _DEVICE, _LINKS, _BIRTH = range(10)
+    from minibuild.sandbox.treepicture import Seen, Signature
+
 _COMPARED = 1 << 20
 
 
-def scan(tree: bytes) -> Scan:
-    """Every path in the tree, relative to it, with its attributes; some 5 microseconds each."""
-    found: Scan = {}
-    stack = [b""]
-    while stack:
-        folder = stack.pop()
-        with os.scandir(tree + b"/" + folder) as entries:
-            for entry in entries:
-                info = entry.stat(follow_symlinks=False)
-                path = folder + b"/" + entry.name if folder else entry.name
-                is_folder = stat.S_ISDIR(info.st_mode)
-                found[path] = (
-                    info.st_ino,
-                    info.st_mode,
-                    info.st_uid,
-                    info.st_gid,
-                    info.st_size,
-                    info.st_mtime_ns,
-                    info.st_ctime_ns,
-                    info.st_rdev,
-                    info.st_nlink,
-                    owners.birth(tree + b"/" + path) if is_folder else 0,
-                )
-                if is_folder:
-                    stack.append(path)
-    return found
+def copy_changes(
+    tree: bytes, before: Iterable[Seen], lowers: tuple[str, ...], upper: bytes, room: str
+) -> None:
+    """Fill the empty folder `upper` as an overlay would have, with what changed in `tree`.
+
+    `before` is what `walk` gave of it, `lowers` are the layers it was made of then; `room` as for `walk`.
+    """
+    changes = _Changes(tree, lowers, upper)
+    rest = iter(before)
+    was = next(rest, None)
+    for path, now in walk(tree, room):
+        while was is not None and was[0] != path and comes_before(was[0], path):
+            changes.gone(was[0])
+            was = next(rest, None)
+        if was is not None and was[0] == path:
+            changes.stayed(path, was[1], now)
+            was = next(rest, None)
+        else:
+            changes.came(path, now)
+    while was is not None:
+        changes.gone(was[0])
+        was = next(rest, None)
+    changes.finish()
 
 
-class Changes:
-    """What changed in a tree between two scans; `lowers` are the layers it was made of."""
+class _Folder:
+    """A folder of the tree that the walk is in; `inside` begins the paths of what it holds."""
 
-    def __init__(self, tree: bytes, before: Scan, after: Scan, lowers: tuple[str, ...]) -> None:
-        self._tree = tree
-        self._before = before
-        self._after = after
+    __slots__ = ("copied", "inside", "new", "replaced")
+
+    def __init__(self, inside: bytes, *, new: bool, replaced: bool = False) -> None:
+        self.inside = inside
+        self.new = new  # and all content with it
+        self.replaced = replaced  # a folder that was there before
+        self.copied = False
+
+
+class _Changes:
+    """Takes paths in the order of a walk, each once."""
+
+    def __init__(self, tree: bytes, lowers: tuple[str, ...], upper: bytes) -> None:
+        self._tree = tree + b"/"
+        self._upper = upper + b"/"
         self._lowers = lowers
-        self._new: set[bytes] = set()  # of folders among them all content is new
-        self._opaque: set[bytes] = set()
-        self._had_children = {path.rpartition(b"/")[0] for path in before}
+        self._links: dict[int, bytes] = {}
+        self._folders = [_Folder(b"", new=False)]
+        self._folders[0].copied = True
 
-    def copy_to(self, upper: bytes) -> None:
-        """Fill the empty folder `upper` as an overlay would have."""
-        changed = self._changed()
-        gone = self._gone()
-        folders = {b""}
-        for path in (*changed, *gone):
-            while path := path.rpartition(b"/")[0]:
-                folders.add(path)
-        folders |= {path for path in changed if stat.S_ISDIR(self._after[path][_MODE])}
-        for path in sorted(folders - {b""}):
-            os.mkdir(upper + b"/" + path, 0o700)
-        links: dict[int, bytes] = {}
-        for path in sorted(set(changed) - folders):
-            source = self._tree + b"/" + path
-            copy(source, upper + b"/" + path, os.lstat(source), links)
-        for path in gone:
-            os.mknod(upper + b"/" + path, stat.S_IFCHR, 0)
-        for path in self._opaque:
-            os.setxattr(upper + b"/" + path, OPAQUE, b"y")
-        for path in sorted(folders, reverse=True):
-            source = self._tree + b"/" + path if path else self._tree
-            dress(source, upper + b"/" + path if path else upper, os.lstat(source))
+    def gone(self, path: bytes) -> None:
+        """It is there no more; nothing is to be said of one whose folder is gone or new."""
+        folder = self._back_to(path)
+        if folder.inside != path[: path.rfind(b"/") + 1]:
+            return
+        self._had(folder)
+        if not folder.new:
+            self._copy_folders()
+            os.mknod(self._upper + path, stat.S_IFCHR, 0)
 
-    def _changed(self) -> list[bytes]:
-        changed = []
-        for path, now in sorted(self._after.items()):
-            was = self._before.get(path)
-            parent = path.rpartition(b"/")[0]
-            if parent in self._new or was is None:
-                changed.append(path)
-                self._new.add(path)
-            elif stat.S_ISDIR(now[_MODE]) and _is_another(was, now):
-                changed.append(path)
-                self._new.add(path)
-                if stat.S_ISDIR(was[_MODE]) and path in self._had_children:
-                    self._opaque.add(path)
-            elif was != now and self._differs(path, was, now):
-                changed.append(path)
-        return changed
+    def came(self, path: bytes, now: Signature) -> None:
+        """It was not there before."""
+        self._back_to(path)
+        self._copy(path, now, new=True)
 
-    def _gone(self) -> list[bytes]:
-        """Paths that are there no more, less those whose parent is gone or was replaced too."""
-        gone = []
-        for path in sorted(self._before):
-            parent = path.rpartition(b"/")[0]
-            if path in self._after or parent in self._new:
-                continue
-            if not parent or (parent in self._after and stat.S_ISDIR(self._after[parent][_MODE])):
-                gone.append(path)
-        return gone
+    def stayed(self, path: bytes, was: Signature, now: Signature) -> None:
+        """It was there before, as this or as something else."""
+        folder = self._back_to(path)
+        self._had(folder)
+        is_folder = stat.S_ISDIR(now[MODE])
+        if folder.new:
+            self._copy(path, now, new=True)
+        elif is_folder and _is_another(was, now):
+            self._copy(path, now, new=True, replaced=stat.S_ISDIR(was[MODE]))
+        elif was != now and self._differs(path, was, now):
+            self._copy(path, now)
+        elif is_folder:
+            self._folders.append(_Folder(path + b"/", new=False))
+
+    def finish(self) -> None:
+        """All has been told."""
+        while self._folders:
+            self._leave()
+
+    def _back_to(self, path: bytes) -> _Folder:
+        """Leave the folders that `path` is not in; the innermost that it is."""
+        while not path.startswith(self._folders[-1].inside):
+            self._leave()
+        return self._folders[-1]
+
+    def _leave(self) -> None:
+        folder = self._folders.pop()
+        if folder.copied:
+            source = (self._tree + folder.inside)[:-1]
+            dress(source, (self._upper + folder.inside)[:-1], os.lstat(source))
+
+    def _had(self, folder: _Folder) -> None:
+        """Note that `folder` held something before."""
+        if folder.replaced:
+            folder.replaced = False
+            os.setxattr((self._upper + folder.inside)[:-1], OPAQUE, b"y")
+
+    def _copy(self, path: bytes, now: Signature, *, new: bool = False, replaced: bool = False) -> None:
+        if stat.S_ISDIR(now[MODE]):
+            self._folders.append(_Folder(path + b"/", new=new, replaced=replaced))
+            self._copy_folders()
+        else:
+            self._copy_folders()
+            source = self._tree + path
+            copy(source, self._upper + path, os.lstat(source), self._links)
+
+    def _copy_folders(self) -> None:
+        """Make those that the walk is in; they are dressed when it leaves them."""
+        if self._folders[-1].copied:
+            return
+        for folder in self._folders:
+            if not folder.copied:
+                os.mkdir((self._upper + folder.inside)[:-1], 0o700)
+                folder.copied = True
 
     def _differs(self, path: bytes, was: Signature, now: Signature) -> bool:
         """Whether more changed than times that mean nothing."""
-        if was[_MODE : _GID + 1] != now[_MODE : _GID + 1] or was[_DEVICE] != now[_DEVICE]:
+        if was[MODE : GID + 1] != now[MODE : GID + 1] or was[DEVICE] != now[DEVICE]:
             return True
-        folder = stat.S_ISDIR(now[_MODE])
-        if not folder and (was[_SIZE] != now[_SIZE] or was[_MTIME] != now[_MTIME]):
+        folder = stat.S_ISDIR(now[MODE])
+        if not folder and (was[SIZE] != now[SIZE] or was[MTIME] != now[MTIME]):
             return True
-        if was[_CTIME] == now[_CTIME] and was[_INODE] == now[_INODE]:
+        if was[CTIME] == now[CTIME] and was[INODE] == now[INODE]:
             return False
         return not self._same_as_below(path, now)
 
@@ -141,17 +179,17 @@ class Changes:
         return False
 
     def _same(self, path: bytes, now: Signature, below: bytes, fd: int) -> bool:
-        here = self._tree + b"/" + path
-        if stat.S_ISLNK(now[_MODE]):
+        here = self._tree + path
+        if stat.S_ISLNK(now[MODE]):
             return os.readlink(here) == os.readlink(b"", dir_fd=fd)
         if attributes(below, follow=True) != attributes(here):
             return False
-        return not stat.S_ISREG(now[_MODE]) or _same_content(here, below)
+        return not stat.S_ISREG(now[MODE]) or _same_content(here, below)
 
 
 def _is_another(was: Signature, now: Signature) -> bool:
     """Whether a folder is not the one that was there, or takes a file's place."""
-    return was[_INODE] != now[_INODE] or was[_BIRTH] != now[_BIRTH]
+    return was[INODE] != now[INODE] or was[BIRTH] != now[BIRTH]
 
 
 def _same_content(one: bytes, other: bytes) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import marshal
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 _LENGTH = 8
 
