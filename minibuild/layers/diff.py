@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import marshal
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -136,7 +137,8 @@ class _Walk:
         self._owner = owner
         self._lower_known = lower_known
         self._listed = listed
-        self._links: dict[tuple[int, int], Entry] = {}  # the first of several names, by inode
+        # by device and inode, the first of several names and what its entry said of it, packed
+        self._links: dict[int, bytes] = {}
         self._waiting: list[Entry] = []  # unchanged parents, written once something below is
         self.stack: list[_Folder] = []  # the caller closes what is left of it
 
@@ -234,14 +236,11 @@ class _Walk:
     def _linked(self, place: _Place) -> bool:
         """Whether this is another name of an inode already written; then writes the link."""
         info = place.stat
-        first = self._links.get((info.st_dev, info.st_ino)) if info.st_nlink > 1 else None
+        first = self._links.get(_inode(info)) if info.st_nlink > 1 else None
         if first is None:
             return False
-        self._emit(
-            first._replace(
-                path=place.path, kind=Kind.HARDLINK, size=0, link=first.path, device=(0, 0), xattrs=()
-            )
-        )
+        path, mode, uid, gid, mtime_ns = marshal.loads(first)
+        self._emit(Entry(place.path, Kind.HARDLINK, mode, uid, gid, 0, mtime_ns, path))
         return True
 
     def _entry(self, place: _Place, xattrs: Mapping[bytes, bytes]) -> Entry:
@@ -266,7 +265,8 @@ class _Walk:
             _kept(xattrs),
         )
         if info.st_nlink > 1 and kind is not _DIR:
-            self._links[info.st_dev, info.st_ino] = entry
+            said = (entry.path, entry.mode, uid, gid, entry.mtime_ns)
+            self._links[_inode(info)] = marshal.dumps(said)
         return entry
 
     def _same_metadata(self, entry: Entry, place: _Place, lower_xattrs: Mapping[bytes, bytes]) -> bool:
@@ -316,6 +316,10 @@ def _placed(folder: _Folder, name: bytes) -> _Place:
             lower = os.stat(name, dir_fd=folder.lower_fd, follow_symlinks=False)
     info = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
     return _Place(path, name, info, folder.fd, lower, folder.lower_fd)
+
+
+def _inode(info: os.stat_result) -> int:
+    return info.st_dev << 64 | info.st_ino
 
 
 def _same_times(place: _Place) -> bool:
