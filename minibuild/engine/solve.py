@@ -9,8 +9,8 @@ the others. The first failure stops the others, unless the build is to keep goin
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -53,8 +53,7 @@ class Solver(KeyedSteps):
         self._waiting: list[StagePlan] = []  # stages that nobody has begun
         self._threads: dict[int, threading.Thread] = {}  # by stage
         session.at_work = self._spread
-        jobs = session.request.jobs
-        self._slots = threading.BoundedSemaphore(jobs) if jobs else nullcontext()
+        self._slot = self._slots(session.request.jobs) if session.request.jobs else _no_slot
 
     def run(self) -> dict[int, StageResult]:
         """Solve all stages; raises the first error once every thread has stopped."""
@@ -208,9 +207,16 @@ class Solver(KeyedSteps):
         """One step, from the cache or executed."""
         for source in stage_sources(step):  # waited for before the step's clock starts
             self._finished(source.index)
-        with self._slots:
+        with self._slot(place):
             self.session.check()
             return self._looked_at(place, step, parent, made_ns)
+
+    def _slots(self, jobs: int) -> Callable[[Place], AbstractContextManager[None]]:
+        """What a step has to hold while it is at work."""
+        from minibuild.engine.slots import Slots, steps_after
+
+        slots, after = Slots(jobs), steps_after(self.plan)
+        return lambda place: slots.taken(len(place.stage.steps) - place.number + after[place.stage.index])
 
     def _looked_at(self, place: Place, step: Step, parent: Filesystem, made_ns: int) -> Outcome:
         start = self.session.journal.now()
@@ -227,6 +233,10 @@ class Solver(KeyedSteps):
             raise
         self._notes.outcome(place, outcome, start, seconds)
         return outcome
+
+
+def _no_slot(_: Place) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _may_begin(step: Step) -> bool:
