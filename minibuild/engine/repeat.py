@@ -24,7 +24,8 @@ def repaired(session: Session, attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except (LayerError, BlobDamaged, BlobNotFound) as error:
-            digest = session.layers.culprit(error)
+            with session.after_failure():
+                digest = session.layers.culprit(error)
             again = digest in lost and not isinstance(error, LayerNotShared)  # each cache tells of it once
             if digest is None or again:
                 raise

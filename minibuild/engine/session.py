@@ -303,8 +303,12 @@ class Session:
         if on_failure is not None:
             if not self.request.keep_going:
                 self.stop.set()
-            with stopping.checking(self._check_caller):  # the build may have been stopped by now, for this
+            with self.after_failure():
                 on_failure(make())
+
+    def after_failure(self) -> contextlib.AbstractContextManager[None]:
+        """For what is done once a failing stage has stopped the build: only the caller may stop it."""
+        return stopping.checking(self._check_caller)
 
     def begin_again(self) -> None:
         """Forget what was reported, before the steps are gone through another time."""
