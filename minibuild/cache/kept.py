@@ -88,6 +88,7 @@ class Kept:
             "places": places,
             "indexes": diff_ids,
             "contents": diff_ids,
+            "sums": diff_ids,
             "traits": diff_ids,
             "partial-layers": (),
             "selections": selections,

@@ -138,7 +138,9 @@ def content_digest(matches: Iterable[Match], digests: dict[bytes, str], *, modes
     for match in matches:
         lines = [content_head(match.name)]
         inodes: dict[bytes, bytes] = {}
-        lines += [content_line(row, digests.get(row.where, ""), inodes, modes=modes) for row in match.rows]
+        for row in match.rows:
+            same = inodes.setdefault(row.inode, row.entry.path) if row.inode else None
+            lines.append(content_line(row, digests.get(row.where, ""), same, modes=modes))
         total.update(b"".join(lines))
     return total.hexdigest()
 
@@ -148,14 +150,17 @@ def content_head(name: bytes) -> bytes:
     return b"match %d %b\n" % (len(name), name)
 
 
-def content_line(row: Row, digest: str, inodes: dict[bytes, bytes], *, modes: bool) -> bytes:
-    """What one row adds, with the SHA-256 (hex) of a file; `inodes` are the match's names of linked files."""
-    entry, _where, _stamp, inode, leads, _newest = row
+def content_line(row: Row, digest: str, same: bytes | None, *, modes: bool) -> bytes:
+    """What one row adds, with the SHA-256 (hex) of a file.
+
+    `same` is the first name in the match of a file that has an `inode`, None for one that has not.
+    """
+    entry, _where, _stamp, _inode, leads, _newest = row
     path, kind, mode, uid, gid, _size, _mtime, link, device, xattrs = entry
     if kind is _FILE:
         content = digest.encode()
-        if inode:
-            content += b" same as " + inodes.setdefault(inode, path)
+        if same is not None:
+            content += b" same as " + same
     elif kind is Kind.CHAR or kind is Kind.BLOCK:
         content = b"%d:%d" % device
     else:
@@ -169,16 +174,6 @@ def content_line(row: Row, digest: str, inodes: dict[bytes, bytes], *, modes: bo
     return text + b"\n"
 
 
-def listing(matches: Iterable[Match], digests: dict[bytes, str]) -> bytes:
-    """What stands behind a content digest, a line a path, for saying later what changed (zlib-compressed)."""
-    import zlib
-
-    lines = [
-        listing_line(match.name, row, digests.get(row.where, "")) for match in matches for row in match.rows
-    ]
-    return zlib.compress(b"\n".join(lines), 1)
-
-
 def listing_line(name: bytes, row: Row, digest: str) -> bytes:
     """The line of one row of the match called `name`, with the first digits of a file's SHA-256 (hex)."""
     path, kind, mode, uid, gid, _size, _mtime, link, _device, _xattrs = row.entry
@@ -189,7 +184,7 @@ def listing_line(name: bytes, row: Row, digest: str) -> bytes:
 
 
 def read_listing(data: bytes) -> Iterator[bytes]:
-    """The lines that `listing` wrote down, with few of them in memory."""
+    """The lines that stand behind a content digest, with few of them in memory."""
     import zlib
 
     unpacker = zlib.decompressobj()

@@ -7,7 +7,7 @@ from heapq import merge
 from itertools import islice
 
 from minibuild.context.rows import Row
-from minibuild.layers.entry import Entry, Kind
+from minibuild.context.selection import plain_row, row_of
 from minibuild.layers.spool import Spool
 
 _HELD = 10_000  # rows, each over a kilobyte
@@ -15,7 +15,6 @@ _AT_ONCE = 100  # rows that are written and read together
 
 _Place = tuple[bytes, int, int, Row]  # path, the row's number, that of its match, the row
 _Keyed = tuple[bytes, int, bytes, int, Row]
-_KINDS = {kind.value: kind for kind in Kind}
 
 
 class Ordering:
@@ -50,11 +49,10 @@ class Ordering:
 
     def _run(self, begin: int, end: int) -> Iterator[_Keyed]:
         for some in self._spool.values(begin, end):
-            for key, number, path, match, (kind, place, *entry), rest in some:
-                yield key, number, path, match, Row(Entry(place, _KINDS[kind], *entry), *rest)
+            for key, number, path, match, row in some:
+                yield key, number, path, match, row_of(row)
 
 
 def _plain(key: bytes, number: int, path: bytes, match: int, row: Row) -> tuple[object, ...]:
     """With nothing in it but what `marshal` takes."""
-    (place, kind, *entry), *rest = row
-    return key, number, path, match, (kind.value, place, *entry), tuple(rest)
+    return key, number, path, match, plain_row(row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -32,16 +32,36 @@ class NothingThere(DockerfileError):
 
 def select(view: View, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> list[Match]:
     """The matches of `pattern`, in order; raises `NothingThere` where a plain path does not exist."""
+    return held(selected(view, pattern, exclude=exclude, parents=parents))
+
+
+def held(items: Iterable[Head | Row]) -> list[Match]:
+    """Heads, each followed by its rows, as matches."""
+    matches: list[Match] = []
+    for item in items:
+        if isinstance(item, Head):
+            matches.append(Match(item.name, [], item.whole))
+        else:
+            matches[-1].rows.append(item)
+    return matches
+
+
+def selected(
+    view: View, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False
+) -> Iterator[Head | Row]:
+    """The same row by row: a head for each match, followed by its rows."""
     if parents:
-        matches: list[Match] = []
-        for item in parents_of(view, pattern, exclude=exclude):
-            if isinstance(item, Head):
-                matches.append(Match(item.name, [], item.whole))
-            else:
-                matches[-1].rows.append(item)
-        return matches
+        yield from parents_of(view, pattern, exclude=exclude)
+        return
     excluded = patterns(exclude)
-    return [_match(view, path, excluded) for path in matching(view, pattern)]
+    for path in matching(view, pattern):
+        yield from _match(view, path, excluded)
+
+
+def single(pattern: str, *, parents: bool = False) -> bool:
+    """Whether `pattern` has one match at most, by its form."""
+    before, pivot, _ = pattern.partition("/./")
+    return not split_wildcards((before if pivot else "") if parents else pattern)[1]
 
 
 def patterns(texts: tuple[str, ...]) -> PatternList | None:
@@ -109,14 +129,13 @@ def _glob(view: View, base: bytes, wild: str) -> list[bytes]:
     return found
 
 
-def _match(view: View, path: bytes, excluded: PatternList | None) -> Match:
+def _match(view: View, path: bytes, excluded: PatternList | None) -> Iterator[Head | Row]:
     resolved = view.resolve(path)
     if view.entry(resolved) is None:
         raise NothingThere(os.fsdecode(path))
+    yield Head(path.rpartition(b"/")[2], not resolved)
     rows = view.walk(resolved)
-    if excluded is not None:
-        rows = _without(rows, excluded)
-    return Match(path.rpartition(b"/")[2], list(rows), whole=not resolved)
+    yield from rows if excluded is None else _without(rows, excluded)
 
 
 def _without(rows: Iterator[Row], excluded: PatternList) -> Iterator[Row]:

@@ -18,7 +18,7 @@ import xxhash
 
 from minibuild.context.folder import FolderView
 from minibuild.context.rows import Head, Row
-from minibuild.context.select import matching, parents_of, patterns, select, split_wildcards
+from minibuild.context.select import matching, parents_of, patterns, select, single, split_wildcards
 from minibuild.errors import MinibuildError, UsageError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.values import NamedTuple, maker
@@ -85,8 +85,7 @@ class Survey:
     @property
     def one(self) -> bool:
         """Whether it is one match at most, by its pattern."""
-        before, pivot, _ = self._pattern.partition("/./")
-        return not split_wildcards((before if pivot else "") if self._parents else self._pattern)[1]
+        return single(self._pattern, parents=self._parents)
 
     def stamp(self) -> bytes:
         """Of everything that is selected."""

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Sequence
 from typing import cast
 
-from minibuild.context.digests import (
-    FileDigests,
-    content_head,
-    content_line,
-    hash_files,
-    listing_line,
-    racy,
-)
+from minibuild.context.content import Content
+from minibuild.context.digests import FileDigests, hash_files, racy
 from minibuild.context.rows import Head, Row
 from minibuild.context.survey import Survey
 from minibuild.layers.entry import Kind
@@ -34,13 +26,7 @@ class Taking:
         self._digests = digests
         self._survey = survey
         self._selection = selection
-        self._modes = modes
-        self._name = b""
-        self._content = hashlib.sha256()
-        self._listing = zlib.compressobj(1)
-        self._listed: list[bytes] = []
-        self._between = b""
-        self._inodes: dict[bytes, bytes] = {}
+        self._content = Content(modes=modes)
         self._items: list[Head | Row] = []
         self._found: list[str] = []
         self._newest = 0
@@ -65,23 +51,10 @@ class Taking:
 
     def _take(self, items: Sequence[Head | Row], digests: list[str]) -> None:
         self._look_up(items, digests)
-        lines: list[bytes] = []
-        listed: list[bytes] = []
-        modes, inodes, name, newest = self._modes, self._inodes, self._name, self._newest
-        for item, digest in zip(items, digests, strict=True):
-            if isinstance(item, Head):
-                name, inodes = item.name, {}
-                lines.append(content_head(name))
-                continue
-            lines.append(content_line(item, digest, inodes, modes=modes))
-            listed.append(listing_line(name, item, digest))
-            if item.newest > newest:
-                newest = item.newest
-        self._inodes, self._name, self._newest = inodes, name, newest
-        self._content.update(b"".join(lines))
-        if listed:
-            self._listed.append(self._listing.compress(self._between + b"\n".join(listed)))
-            self._between = b"\n"
+        self._content.take(items, digests)
+        for item in items:
+            if isinstance(item, Row) and item.newest > self._newest:
+                self._newest = item.newest
 
     def _look_up(self, items: Sequence[Head | Row], digests: list[str]) -> None:
         """Put the digests of files that are missing into `digests`, and remember what is new."""
@@ -109,8 +82,8 @@ class Taking:
     def done(self) -> str:
         """The content digest; what was learned is kept."""
         self._flush()
-        content = self._content.hexdigest()
-        self._digests.keep_listing(content, b"".join(self._listed) + self._listing.flush())
+        content, listing = self._content.done()
+        self._digests.keep_listing(content, listing)
         if not racy(self._newest, self._survey.began):
             self._digests.remember(self._selection, self._survey.stamp(), content)
         self._digests.rest()

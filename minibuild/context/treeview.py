@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from minibuild.context.rows import Row
+from minibuild.context.rows import Head, Row, View
+from minibuild.context.selection import Selection
 from minibuild.layers.entry import Entry, Kind
 
 if TYPE_CHECKING:
@@ -32,6 +33,44 @@ class TreeView:
         start = len(path) + 1 if path else 0
         for below, node in self._tree.walk(path):
             yield _row(node, below[start:])
+
+
+class TreeSelection(Selection):
+    """A selection from a tree. Rows have an `inode` only where it shows more than once in it."""
+
+    def __init__(
+        self,
+        view: Callable[[], View],
+        pattern: str,
+        *,
+        exclude: tuple[str, ...] = (),
+        parents: bool = False,
+        scratch: Callable[[], int],
+    ) -> None:
+        super().__init__(view, pattern, exclude=exclude, parents=parents, scratch=scratch)
+        self._wanted: dict[int, bytearray] = {}
+
+    def wanted(self) -> dict[int, bytearray]:
+        """By the numbers of layers: how often the file at each position was selected, 2 for more often."""
+        self._find()
+        return self._wanted
+
+    def __iter__(self) -> Iterator[Head | Row]:
+        wanted = self.wanted()
+        for item in super().__iter__():
+            if isinstance(item, Row) and item.where:
+                layer, position = content_place(item.where)
+                if wanted[layer][position] == 1:
+                    item = item._replace(inode=b"")
+            yield item
+
+    def _note(self, row: Row) -> None:
+        if row.where:
+            layer, position = content_place(row.where)
+            counts = self._wanted.setdefault(layer, bytearray())
+            if position >= len(counts):
+                counts.extend(bytes(position + 1 - len(counts)))
+            counts[position] = min(counts[position] + 1, 2)
 
 
 def _row(node: Node, relative: bytes) -> Row:

@@ -1,23 +1,24 @@
-"""COPY and ADD from a folder of this machine: digested and written row by row, whatever is selected."""
+"""COPY and ADD of paths: digested and written row by row, whatever is selected, and from wherever."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from minibuild.context.place import Placed, Placement
-from minibuild.context.rows import Head, Match, Row
+from minibuild.context.rows import Head, Row
 from minibuild.context.survey import Survey
 from minibuild.engine.filesystem import Layer
 from minibuild.engine.session import Session
-from minibuild.engine.sources import ContextFiles
+from minibuild.engine.sources import ContextFiles, Files
 from minibuild.engine.writing import write_layer
 from minibuild.layers.entry import Kind
 from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild.context.passage import Passage, Step
+    from minibuild.context.selection import Selected
     from minibuild.context.taking import Taking
 
 _LITTLE = 1 << 20
@@ -25,14 +26,40 @@ _FEW = 5_000
 _SHA256 = 32
 
 
-class ContextCopy(NamedTuple):
-    """What is copied from `files` to `dest`; `placement` makes the layer to put it into."""
+class Copying(NamedTuple):
+    """What is copied to `dest`; `placement` makes the layer to put it into."""
 
     session: Session
-    files: ContextFiles
     dest: str
-    modes: bool
     placement: Callable[[], Placement]
+
+    def write(self, files: Files, surveys: Sequence[Selected]) -> Layer:
+        """The layer of what was surveyed; raises `UsageError` for a file on disk that has changed since."""
+        placed = (placed for step in self.steps(surveys) for placed in step.due)
+        return write_layer(self.session, placed, files.writing(surveys))
+
+    def steps(self, surveys: Sequence[Selected]) -> Iterator[Step]:
+        passage = self.passage()
+        if len(surveys) == 1 and surveys[0].one:
+            return passage.one(surveys[0])
+        return passage.several(chain.from_iterable(surveys), self.session.store.scratch)
+
+    def passage(self) -> Passage:
+        from minibuild.context.passage import Passage
+
+        return Passage(self.placement(), self.dest)
+
+
+class ContextCopy(NamedTuple):
+    """What is copied from a folder of this machine."""
+
+    copying: Copying
+    files: ContextFiles
+    modes: bool
+
+    @property
+    def session(self) -> Session:
+        return self.copying.session
 
     def look(self, survey: Survey, selection: str) -> str:
         """The content digest of what was surveyed; what was not hashed before is read."""
@@ -44,12 +71,6 @@ class ContextCopy(NamedTuple):
             self.session.check()
             taking.look(some)
         return taking.done()
-
-    def write(self, surveys: Iterable[Survey]) -> Layer:
-        """The layer of what was looked at; raises `UsageError` for a file that has changed since."""
-        steps = self._steps(tuple(surveys))
-        placed = (placed for step in steps for placed in step.due)
-        return write_layer(self.session, placed, self.files)
 
     def write_first(self, survey: Survey, selection: str) -> tuple[str, Layer] | None:
         """The content digest and the layer, where there is something to read that was never hashed.
@@ -73,17 +94,6 @@ class ContextCopy(NamedTuple):
     def _taking(self, survey: Survey, selection: str) -> Taking:
         return self.files.taking(survey, selection, modes=self.modes)
 
-    def _steps(self, surveys: tuple[Survey, ...]) -> Iterator[Step]:
-        passage = self._passage()
-        if len(surveys) == 1 and surveys[0].one:
-            return passage.one(surveys[0])
-        return passage.several(chain.from_iterable(surveys), self.session.store.scratch)
-
-    def _passage(self) -> Passage:
-        from minibuild.context.passage import Passage
-
-        return Passage(self.placement(), self.dest)
-
     def _mostly_new(self, survey: Survey) -> bool:
         """Whether most of what was surveyed, and more than a little, was never hashed."""
         new = known = 0
@@ -104,7 +114,7 @@ class ContextCopy(NamedTuple):
         def placed() -> Iterator[Placed]:
             head = next(items)
             taking.add(head)
-            for _, row, due in self._passage().one(chain((head,), items)):
+            for _, row, due in self.copying.passage().one(chain((head,), items)):
                 yield from due
                 # by now it is written; of a file with several names the first one is
                 digest = digests.pop(row.where, "") or linked.get(row.inode, "")
@@ -112,7 +122,7 @@ class ContextCopy(NamedTuple):
                     linked[row.inode] = digest
                 taking.add(row, digest)
 
-        layer = write_layer(self.session, placed(), self.files, digests)
+        layer = write_layer(self.session, placed(), self.files.writing((survey,), digests))
         return taking.done(), layer
 
     def _write_several(self, survey: Survey, selection: str) -> tuple[str, Layer]:
@@ -122,7 +132,7 @@ class ContextCopy(NamedTuple):
         linked: dict[bytes, str] = {}
 
         def placed() -> Iterator[Placed]:
-            for number, row, due in self._steps((survey,)):
+            for number, row, due in self.copying.steps((survey,)):
                 yield from due
                 digest = digests.pop(row.where, "")
                 if digest:
@@ -132,7 +142,7 @@ class ContextCopy(NamedTuple):
                     found.extend(bytes(max(place + _SHA256 - len(found), 0)))
                     found[place : place + _SHA256] = bytes.fromhex(digest)
 
-        layer = write_layer(self.session, placed(), self.files, digests)
+        layer = write_layer(self.session, placed(), self.files.writing((survey,), digests))
         taking = self._taking(survey, selection)
         place = 0
         for item in survey:
@@ -159,18 +169,7 @@ def _begin(items: Iterator[Head | Row]) -> tuple[list[Head | Row], bool]:
     return held, False
 
 
-def held(survey: Survey) -> list[Match]:
-    """What was surveyed as matches, all rows in memory."""
-    matches: list[Match] = []
-    for item in survey:
-        if isinstance(item, Head):
-            matches.append(Match(item.name, [], item.whole))
-        else:
-            matches[-1].rows.append(item)
-    return matches
-
-
-def single_files(survey: Survey) -> Iterator[Row]:
+def single_files(survey: Selected) -> Iterator[Row]:
     """The matches that are regular files."""
     begun = False
     for item in survey:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from minibuild_store.shorthash import sha256
 
 from minibuild.context.rows import Match
-from minibuild.context.select import NothingThere, select
+from minibuild.context.select import NothingThere, held, select
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
@@ -20,8 +21,8 @@ from minibuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from minibuild.context.place import Lower, Owner, Placement
-    from minibuild.context.survey import Survey
-    from minibuild.engine.contextcopy import ContextCopy
+    from minibuild.context.selection import Selected
+    from minibuild.engine.contextcopy import Copying
     from minibuild.engine.fetched import Fetched
     from minibuild.layers.merged import Merged
 
@@ -59,8 +60,8 @@ class TreeLower:
 class Gathered:
     """The sources of a step, found and digested: `contents` by item position, the rest to write from.
 
-    What is found in a folder of this machine is in `surveys`, other things are `matches`. `layer` is there
-    already where the files had to be read for their digests.
+    `surveys` are what the patterns select. `layer` is there already where the files had to be read for their
+    digests.
     """
 
     session: Session
@@ -71,9 +72,8 @@ class Gathered:
     write_first: bool
     runs_later: bool
     contents: dict[int, str] = field(default_factory=dict)
-    matches: dict[int, list[Match]] = field(default_factory=dict)
     fetched: dict[int, Fetched] = field(default_factory=dict)
-    surveys: dict[int, Survey] = field(default_factory=dict)
+    surveys: dict[int, Selected] = field(default_factory=dict)
     layer: Layer | None = None
 
 
@@ -136,8 +136,20 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
     if known is not None:
         return known
     gathered.session.at_work()
-    matches = _matches(gathered, number, step, pattern)
-    return files.digest(selection, matches, modes=_keeps_modes(step))
+    try:
+        return files.digest(selection, _survey(gathered, number, pattern), modes=_keeps_modes(step))
+    except NothingThere as error:
+        raise _not_found(error, files) from None
+
+
+def _survey(gathered: Gathered, number: int, pattern: str) -> Selected:
+    """What an item selects."""
+    survey = gathered.surveys.get(number)
+    if survey is None:
+        step = gathered.step
+        survey = gathered.files.survey(pattern, exclude=step.exclude, parents=step.parents)
+        gathered.surveys[number] = survey
+    return survey
 
 
 def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, pattern: str) -> str:
@@ -150,7 +162,9 @@ def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, patte
     if known is not None:
         return known
     session.at_work()
-    copying = _copying(gathered, files)
+    from minibuild.engine.contextcopy import ContextCopy
+
+    copying = ContextCopy(_copying(gathered), files, _keeps_modes(step))
     if not gathered.write_first or step.unpack or len(step.items) > 1:
         return copying.look(survey, selection)
     # builds that copy the same wait for the first to read it, and find its digest
@@ -165,26 +179,10 @@ def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, patte
         return content
 
 
-def _copying(gathered: Gathered, files: ContextFiles) -> ContextCopy:
-    from minibuild.engine.contextcopy import ContextCopy
+def _copying(gathered: Gathered) -> Copying:
+    from minibuild.engine.contextcopy import Copying
 
-    step = gathered.step
-    return ContextCopy(gathered.session, files, step.dest, _keeps_modes(step), lambda: _placement(gathered))
-
-
-def _matches(gathered: Gathered, number: int, step: steps.CopyStep, pattern: str) -> list[Match]:
-    """The matches of an item, with all rows."""
-    if number in gathered.surveys:
-        from minibuild.engine.contextcopy import held
-
-        return held(gathered.surveys[number])
-    if number not in gathered.matches:
-        try:
-            found = select(gathered.files.view, pattern, exclude=step.exclude, parents=step.parents)
-        except NothingThere as error:
-            raise _not_found(error, gathered.files) from None
-        gathered.matches[number] = found
-    return gathered.matches[number]
+    return Copying(gathered.session, gathered.step.dest, lambda: _placement(gathered))
 
 
 def _not_found(error: NothingThere, files: Files) -> DockerfileError:
@@ -221,22 +219,31 @@ def write_copy(gathered: Gathered) -> Layer:
     files = gathered.files
     if gathered.layer is not None:
         return gathered.layer
-    if isinstance(files, ContextFiles) and len(gathered.surveys) == len(gathered.step.items):
-        surveys = [survey for _, survey in sorted(gathered.surveys.items())]
-        if not (gathered.step.unpack and _holds_archives(surveys)):
-            return _copying(gathered, files).write(surveys)
-    return _write(gathered)
+    surveys = [
+        _survey(gathered, number, item.pattern)
+        for number, item in enumerate(gathered.step.items)
+        if isinstance(item, steps.PathItem)
+    ]
+    try:
+        if len(surveys) < len(gathered.step.items) or (
+            gathered.step.unpack and _holds_archives(files, surveys)
+        ):
+            return _write(gathered, surveys)
+        return _copying(gathered).write(files, surveys)
+    except NothingThere as error:
+        raise _not_found(error, files) from None
 
 
-def _holds_archives(surveys: list[Survey]) -> bool:
-    """Whether ADD has something to unpack."""
+def _holds_archives(files: Files, surveys: list[Selected]) -> bool:
+    """Whether ADD may have something to unpack: files in layers are not looked at."""
     from minibuild.engine.archive import is_archive
     from minibuild.engine.contextcopy import single_files
 
-    return any(is_archive(row.where) for survey in surveys for row in single_files(survey) if row.entry.size)
+    found = (row for survey in surveys for row in single_files(survey) if row.entry.size)
+    return any(not isinstance(files, ContextFiles) or is_archive(row.where) for row in found)
 
 
-def _write(gathered: Gathered) -> Layer:
+def _write(gathered: Gathered, surveys: Sequence[Selected]) -> Layer:
     from minibuild.engine.writing import write_layer
 
     session, step, parent, made_ns = gathered.session, gathered.step, gathered.parent, gathered.made_ns
@@ -246,7 +253,7 @@ def _write(gathered: Gathered) -> Layer:
         for number, item in enumerate(step.items):
             match item:
                 case steps.PathItem(pattern):
-                    for match in _matches(gathered, number, step, pattern):
+                    for match in held(_survey(gathered, number, pattern)):
                         if not (step.unpack and unpack(gathered.files, match)):
                             placement.copy(match, step.dest)
                 case steps.InlineItem(name, content):
@@ -255,7 +262,7 @@ def _write(gathered: Gathered) -> Layer:
                     placement.put_file(name, step.dest, entry, data=data)
                 case steps.UrlItem() | steps.GitItem():
                     _place_fetched(gathered.fetched[number], step, placement, unpack)
-        return write_layer(session, placement.finish(), gathered.files)
+        return write_layer(session, placement.finish(), gathered.files.writing(surveys))
 
 
 def _placement(gathered: Gathered) -> Placement:
@@ -352,4 +359,4 @@ def write_workdir(
     lower = TreeLower(session, parent, runs_later=runs_later)
     placement = Placement(lower, owner=_owner(session, step.user, lower), made_ns=made_ns)
     placement.make_folders(placement.resolve(os.fsencode(step.path)))
-    return write_layer(session, placement.finish(), None)
+    return write_layer(session, placement.finish())

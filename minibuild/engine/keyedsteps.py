@@ -218,9 +218,7 @@ class KeyedSteps:
         if known is not None:
             return known
         self.session.at_work()
-        from minibuild.context.select import select
-
-        return files.digest(selection, select(files.view, mount.subpath))
+        return files.digest(selection, files.survey(mount.subpath))
 
     def _copy(
         self,

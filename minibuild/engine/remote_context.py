@@ -168,7 +168,7 @@ def archive_tree(session: Session, path: Path) -> Filesystem | None:
                 )
             except (LayerError, EOFError, OSError) as error:
                 raise UsageError(f"cannot read the context archive: {error}") from None
-            return write_layer(session, placement.finish(), None) if done else None
+            return write_layer(session, placement.finish()) if done else None
 
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -186,7 +186,7 @@ def _file_tree(session: Session, fetched: Fetched) -> Filesystem:
         placement = Placement(Nothing())
         entry = Entry(b"", Kind.FILE, _MODE, size=fetched.size, mtime_ns=fetched.mtime_ns)
         placement.put_file(_NAME, "/", entry, data=fetched.path.read_bytes())
-        return write_layer(session, placement.finish(), None)
+        return write_layer(session, placement.finish())
 
     tree = _kept(session, f"file {fetched.identity}", write)
     assert tree is not None

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from minibuild_store import stopping
 from minibuild_store.shorthash import sha256
 from minibuild_store.store import Store
 
-from minibuild.context.digests import FileDigests, content_digest, listing, open_file
+from minibuild.context.digests import FileDigests, content_digest, open_file
 from minibuild.context.folder import FolderView
-from minibuild.context.rows import Match, Row, View
+from minibuild.context.rows import Row, View
 from minibuild.context.survey import Survey
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.layerforms import Layers
@@ -23,11 +24,15 @@ from minibuild.layers.entry import Entry, Kind
 
 if TYPE_CHECKING:
     from minibuild.context.place import Placed
+    from minibuild.context.selection import Selected
     from minibuild.context.taking import Taking
-    from minibuild.context.treeview import TreeView
+    from minibuild.context.treeview import TreeSelection, TreeView
     from minibuild.dockerfile.ignorefile import IgnoreFile
+    from minibuild.engine.treecontents import Wanted
     from minibuild.layers.merged import Merged
     from minibuild.layers.writer import LayerWriter
+
+_AT_ONCE = 1_000  # rows that are taken in together
 
 
 class Files(Protocol):
@@ -36,15 +41,14 @@ class Files(Protocol):
     @property
     def view(self) -> View: ...
 
-    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
-        """The content digest of `matches`, which `selection` (pattern and flags) picked."""
+    def survey(self, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> Selected:
+        """What `pattern` selects, not looked for yet."""
 
-    def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
-        """A context in which the contents of `placed` can be written.
+    def digest(self, selection: str, survey: Selected, *, modes: bool = True) -> str:
+        """The content digest of what was surveyed, which `selection` (pattern and flags) picked."""
 
-        With `digests` the SHA-256 (hex) of what is written is noted in it, by `Placed.where`, for files of
-        a context.
-        """
+    def writing(self, surveys: Sequence[Selected]) -> Writing:
+        """A context in which the contents of what was surveyed can be written."""
 
 
 class Writing(Protocol):
@@ -76,8 +80,7 @@ class ContextFiles:
     on_disk = True
     """Whether the files are where their rows say, to be surveyed."""
 
-    def survey(self, pattern: str, *, exclude: tuple[str, ...], parents: bool) -> Survey:
-        """What `pattern` selects, not looked at yet."""
+    def survey(self, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> Survey:
         scratch = self._store.scratch
         return Survey(self.view, pattern, exclude=exclude, parents=parents, scratch=scratch)
 
@@ -108,10 +111,11 @@ class ContextFiles:
         """The digest of what `pattern` selects, where it is known with no survey."""
         return None
 
-    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
-        raise NotImplementedError  # what is on disk is surveyed
+    def digest(self, selection: str, survey: Selected, *, modes: bool = True) -> str:
+        raise NotImplementedError  # what is on disk has a stamp
 
-    def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
+    def writing(self, surveys: Sequence[Selected], digests: dict[bytes, str] | None = None) -> Writing:
+        """With `digests` the SHA-256 (hex) of what is written is noted in it, by `Placed.where`."""
         return _FromDisk(digests)
 
     def save(self) -> None:
@@ -182,51 +186,48 @@ class TreeFiles:
         self._layers.notes[name] = text
         return text[:64]
 
-    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
-        digests = self._file_digests(matches)
-        content = content_digest(matches, digests, modes=modes)
+    def survey(self, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> TreeSelection:
+        from minibuild.context.treeview import TreeSelection
+
+        scratch = self._store.scratch
+        return TreeSelection(lambda: self.view, pattern, exclude=exclude, parents=parents, scratch=scratch)
+
+    def digest(self, selection: str, survey: Selected, *, modes: bool = True) -> str:
+        content, listing = self._content(survey, modes=modes)
         # the topmost layer is named with it, so that gc can tell when the note is of no more use
         top = self.filesystem.layers[-1].diff_id if self.filesystem.layers else ""
         name, text = self._name(selection), f"{content} {top}"
         self._layers.notes[name] = text
         self._memo.put(name, text.encode())
-        self._store.records("listings").put(content, listing(matches, digests))
+        self._store.records("listings").put(content, listing)
         return content
+
+    def _content(self, survey: Selected, *, modes: bool) -> tuple[str, bytes]:
+        """The content digest of what was surveyed, and its listing."""
+        from minibuild.context.content import Content
+
+        content = Content(modes=modes, linked=True)
+        digest_of = self._sums(survey)
+        items = iter(survey)
+        while some := list(islice(items, _AT_ONCE)):
+            stopping.check()
+            content.take(some, [digest_of(item.where) if isinstance(item, Row) else "" for item in some])
+        return content.done()
+
+    def _sums(self, survey: Selected) -> Callable[[bytes], str]:
+        """The SHA-256 (hex) of what was surveyed, by `Row.where`."""
+        from minibuild.engine.treecontents import Sums
+
+        return Sums(self._store, self._layers, self.filesystem, _wanted((survey,))).of
 
     def _name(self, selection: str) -> str:
         text = f"{self.filesystem.chain}\n{selection}"
         return "tree-" + sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
-    def _file_digests(self, matches: Sequence[Match]) -> dict[bytes, str]:
-        from minibuild.layers.scan import digests
+    def writing(self, surveys: Sequence[Selected]) -> Writing:
+        from minibuild.engine.treecontents import FromBlobs
 
-        found: dict[bytes, str] = {}
-        wanted = _by_layer(row.where for match in matches for row in match.rows)
-        digests_of = {number: self._known(self.filesystem.layers[number].diff_id) for number in wanted}
-        self._fetch(
-            number for number, positions in wanted.items() if set(positions) - digests_of[number].keys()
-        )
-        for number, positions in wanted.items():
-            layer, known = self.filesystem.layers[number], digests_of[number]
-            missing = [position for position in positions if position not in known]
-            if missing:
-                with self._layers.reading(layer) as blob:
-                    known.update(digests(blob, layer.descriptor.media_type, missing))
-                table = {str(position): digest for position, digest in known.items()}
-                self._store.records("contents").put(layer.diff_id, json.dumps(table).encode())
-            for position in positions:
-                found[b"%d:%d" % (number, position)] = known[position]
-        return found
-
-    def _fetch(self, numbers: Iterable[int]) -> None:
-        self._layers.fetch([self.filesystem.layers[number] for number in numbers])
-
-    def _known(self, diff_id: str) -> dict[int, str]:
-        data = self._store.records("contents").get(diff_id)
-        return {int(position): digest for position, digest in json.loads(data).items()} if data else {}
-
-    def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
-        return _FromBlobs(self, placed)
+        return FromBlobs(self._store, self._layers, self.filesystem, lambda: _wanted(surveys))
 
     @contextmanager
     def extracted(self, names: Iterator[bytes]) -> Iterator[dict[bytes, Path]]:
@@ -236,7 +237,7 @@ class TreeFiles:
         with self._store.workspace() as folder:
             files: dict[bytes, Path] = {}
             by_layer = _by_layer(names)
-            self._fetch(by_layer)
+            self._layers.fetch([self.filesystem.layers[number] for number in by_layer])
             for number, positions in by_layer.items():
                 layer = self.filesystem.layers[number]
                 wanted = {position: folder / f"{number}-{position}" for position in positions}
@@ -255,25 +256,6 @@ class ContextTree(TreeFiles):
         return UnveiledView(tree)
 
 
-class _FromBlobs:
-    def __init__(self, source: TreeFiles, placed: Sequence[Placed]) -> None:
-        self._source = source
-        self._placed = placed
-        self._stack = ExitStack()
-        self._files: dict[bytes, Path] = {}
-
-    def __enter__(self) -> _FromBlobs:
-        names = (item.where for item in self._placed if item.entry.kind is Kind.FILE)
-        self._files = self._stack.enter_context(self._source.extracted(names))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def write(self, writer: LayerWriter, placed: Placed) -> None:
-        writer.add(placed.entry, self._files[placed.where])
-
-
 class NoFiles:
     """An empty filesystem (``--from=scratch``)."""
 
@@ -281,10 +263,17 @@ class NoFiles:
     def view(self) -> View:
         return _EmptyView()
 
-    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
-        return content_digest(matches, {}, modes=modes)
+    def survey(self, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> Selected:
+        from minibuild.context.selection import Selection
 
-    def writing(self, placed: Sequence[Placed], digests: dict[bytes, str] | None = None) -> Writing:
+        return Selection(_EmptyView, pattern, exclude=exclude, parents=parents)
+
+    def digest(self, selection: str, survey: Selected, *, modes: bool = True) -> str:
+        from minibuild.context.select import held
+
+        return content_digest(held(survey), {}, modes=modes)
+
+    def writing(self, surveys: Sequence[Selected]) -> Writing:
         return _FromDisk()
 
 
@@ -312,3 +301,23 @@ def _by_layer(names: Iterator[bytes]) -> dict[int, list[int]]:
             number, position = content_place(name)
             grouped.setdefault(number, set()).add(position)
     return {number: sorted(positions) for number, positions in grouped.items()}
+
+
+def _wanted(surveys: Sequence[Selected]) -> Wanted:
+    """How often the files of layers were selected, in all surveys of trees together; see `Wanted`."""
+    from minibuild.context.treeview import TreeSelection
+
+    found: dict[int, bytearray] = {}
+    for survey in surveys:
+        assert isinstance(survey, TreeSelection)
+        for layer, counts in survey.wanted().items():
+            before = found.get(layer)
+            if before is None:
+                found[layer] = counts
+                continue
+            longer, shorter = sorted((before, counts), key=len, reverse=True)
+            both = bytearray(longer)
+            for position, count in enumerate(shorter):
+                both[position] = min(both[position] + count, 2)
+            found[layer] = both
+    return found

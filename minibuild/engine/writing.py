@@ -11,7 +11,7 @@ from minibuild_store.blobs import BlobInfo
 
 from minibuild.engine.filesystem import Layer
 from minibuild.engine.session import Session
-from minibuild.engine.sources import ContextFiles, Files
+from minibuild.engine.sources import Writing
 from minibuild.layers.entry import Entry, Kind
 from minibuild.oci.descriptor import Descriptor
 
@@ -24,28 +24,22 @@ _FILE = Kind.FILE  # a member read from its class is slow
 def write_layer(
     session: Session,
     placed: Iterable[Placed],
-    files: Files | None,
-    digests: dict[bytes, str] | None = None,
+    writing: Writing | None = None,
 ) -> Layer:
-    """Write `placed` to a blob of the store and keep its index; `digests` is as for `Files.writing`.
+    """Write `placed` to a blob of the store and keep its index; one entry is held at a time.
 
-    Of the files of a context one entry is held at a time, those of a stage or an image are read together.
+    `writing` gives the contents that are neither inline nor in files of our own.
     """
     if session.layers.stand_ins is not None:
         return session.layers.stand_ins.layer(list(placed))
     from minibuild.layers.writer import LayerWriter
 
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
-    outside: list[Placed] = []
-    if files is not None and not isinstance(files, ContextFiles):
-        placed = list(placed)
-        outside = [
-            item for item in placed if item.entry.kind is Kind.FILE and item.data is None and not item.spooled
-        ]
     with ExitStack() as stack:
         blob = stack.enter_context(session.store.blobs.writer())
         writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
-        writing = stack.enter_context(files.writing(outside, digests)) if files else None
+        if writing is not None:
+            stack.enter_context(writing)
         check: Callable[[], None] = session.check
         for number, item in enumerate(placed):
             if not number % 1000:

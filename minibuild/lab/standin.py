@@ -15,7 +15,7 @@ from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
 from minibuild.context.place import Placed
-from minibuild.context.rows import Match
+from minibuild.context.selection import Selected
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.layerforms import Layers
@@ -210,15 +210,8 @@ class LabTreeFiles(TreeFiles):
         text = self.filesystem.chain if self._output == "new" else self._place
         return hashlib.sha256(f"stand-in\n{text}\n{selection}".encode("utf-8", "surrogateescape")).hexdigest()
 
-    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
-        from minibuild.context.digests import content_digest
+    def digest(self, selection: str, survey: Selected, *, modes: bool = True) -> str:
+        return self._content(survey, modes=modes)[0]
 
-        return content_digest(matches, self._file_digests(matches), modes=modes)
-
-    def _file_digests(self, matches: Sequence[Match]) -> dict[bytes, str]:
-        return {
-            row.where: self._lab.content(self.filesystem, row.where)
-            for match in matches
-            for row in match.rows
-            if row.entry.kind is Kind.FILE
-        }
+    def _sums(self, survey: Selected) -> Callable[[bytes], str]:
+        return lambda where: self._lab.content(self.filesystem, where) if where else ""

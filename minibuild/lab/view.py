@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from minibuild.context.digests import content_digest, hash_file
 from minibuild.context.folder import FolderView
 from minibuild.context.links import follow
-from minibuild.context.rows import Match, Row
-from minibuild.context.select import split_wildcards
+from minibuild.context.rows import Row
+from minibuild.context.select import held, split_wildcards
+from minibuild.context.selection import Selected, Selection
 from minibuild.dockerfile.ignorefile import IgnoreFile
 from minibuild.engine.sources import ContextFiles
 from minibuild.lab.history import Commit, History, Node
@@ -176,7 +177,11 @@ class GitFiles(ContextFiles):
         where = path if self._ignore_text else b""
         return node, whole, where, selection, self._ignore_text
 
-    def digest(self, selection: str, matches: Sequence[Match], *, modes: bool = True) -> str:
+    def survey(self, pattern: str, *, exclude: tuple[str, ...] = (), parents: bool = False) -> Selected:  # type: ignore[override]
+        return Selection(lambda: self._view, pattern, exclude=exclude, parents=parents)
+
+    def digest(self, selection: str, survey: Selected, *, modes: bool = True) -> str:
+        matches = held(survey)
         # whatever has a row was looked at, so its digest is among those of the history
         found = content_digest(matches, self._view.snapshot.history.digests, modes=modes)
         size = sum(row.entry.size for match in matches for row in match.rows)

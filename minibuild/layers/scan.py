@@ -86,12 +86,18 @@ def hashed(fileobj: Reader, media_type: str | None, wanted: bytearray) -> Iterat
 
     Raises `LayerError` where one is missing.
     """
+    for position, body in bodies(fileobj, media_type, wanted):
+        yield position, bytes.fromhex(_copy(body, None))
+
+
+def bodies(fileobj: Reader, media_type: str | None, wanted: bytearray) -> Iterator[tuple[int, Body]]:
+    """The same with the content of each, to be read before the next is asked for."""
     position = -1
     for position, member, body in rows(fileobj, media_type):
         if wanted[position]:
             if member.kind is not Kind.FILE:
                 break
-            yield position, bytes.fromhex(_copy(body, None))
+            yield position, body
         if position == len(wanted) - 1:
             return
     raise LayerError(f"the layer has no regular file at position {position}")
@@ -134,6 +140,14 @@ def _copy(body: Body, fd: int | None) -> str:
     if fd is not None and body.sparse:
         os.ftruncate(fd, body.size)
     return digest.hexdigest()
+
+
+def save(body: Body, fd: int) -> None:
+    """Write the content to the empty file `fd`; holes stay holes."""
+    for offset, piece in body.segments():
+        _write_at(fd, piece, offset)
+    if body.sparse:
+        os.ftruncate(fd, body.size)
 
 
 def _hash_zeros(update: Callable[[bytes], object], count: int) -> None:

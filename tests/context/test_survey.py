@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from minibuild.context import survey as surveying
 from minibuild.context.folder import FolderView
-from minibuild.context.select import NothingThere, select
+from minibuild.context.select import NothingThere, held, select
 from minibuild.context.survey import Survey
 from minibuild.dockerfile.ignorefile import IgnoreFile
-from minibuild.engine.contextcopy import held
 from minibuild.errors import MinibuildError
 
 

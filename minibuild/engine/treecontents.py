@@ -1,0 +1,189 @@
+"""The contents of files in layers: their digests by position, and their bytes on the way into a new layer."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from minibuild_store.store import Store
+
+from minibuild.context.place import Placed
+from minibuild.context.treeview import content_place
+from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.engine.layerforms import Layers
+from minibuild.layers.scan import bodies, hashed, save
+from minibuild.layers.tarblocks import Body
+from minibuild.layers.writer import LayerWriter
+
+_SHA256 = 32
+_UNKNOWN = bytes(_SHA256)
+_POSITION = "I"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_LITTLE = 1 << 16  # bytes of a file that is held for the moment
+
+Wanted = Mapping[int, bytearray]
+"""By the numbers of layers: 0 for a position that is not wanted, 2 for one that is wanted more than once."""
+
+
+class Sums:
+    """The SHA-256 of files by what a tree of `filesystem` calls them: 32 bytes for each position."""
+
+    def __init__(self, store: Store, layers: Layers, filesystem: Filesystem, wanted: Wanted) -> None:
+        """Those that are `wanted` and were never noted are read."""
+        self._records = store.records("sums")
+        self._sums: dict[int, bytearray] = {}
+        missing: dict[int, bytearray] = {}
+        for number, counts in wanted.items():
+            known = self._sums[number] = self._noted(filesystem.layers[number], len(counts))
+            lacking = _lacking(counts, known)
+            if lacking:
+                missing[number] = lacking
+        layers.fetch([filesystem.layers[number] for number in missing])
+        for number, lacking in missing.items():
+            layer, known = filesystem.layers[number], self._sums[number]
+            with layers.reading(layer) as blob:
+                for position, digest in hashed(blob, layer.descriptor.media_type, lacking):
+                    known[position * _SHA256 : (position + 1) * _SHA256] = digest
+            self._note(layer, known)
+
+    def of(self, where: bytes) -> str:
+        """In hex; "" for what is no file."""
+        if not where:
+            return ""
+        layer, position = content_place(where)
+        return self._sums[layer][position * _SHA256 : (position + 1) * _SHA256].hex()
+
+    def _noted(self, layer: Layer, count: int) -> bytearray:
+        """What is known of the layer, for `count` positions or more."""
+        data = self._records.get(layer.diff_id)
+        if data is None:
+            return bytearray(count * _SHA256)
+        many = len(data) // (array(_POSITION).itemsize + _SHA256)
+        positions = array(_POSITION, data[: -many * _SHA256])
+        found = bytearray(max(count, positions[-1] + 1) * _SHA256)
+        start = len(data) - many * _SHA256
+        for place, position in zip(range(start, len(data), _SHA256), positions, strict=True):
+            found[position * _SHA256 : (position + 1) * _SHA256] = data[place : place + _SHA256]
+        return found
+
+    def _note(self, layer: Layer, known: bytearray) -> None:
+        """Keep what is known: the positions, rising, then their digests."""
+        count = len(known) // _SHA256
+        spots = (
+            place for place in range(0, len(known), _SHA256) if known[place : place + _SHA256] != _UNKNOWN
+        )
+        positions = array(_POSITION, (place // _SHA256 for place in spots))
+        data = bytearray(positions.tobytes())
+        if len(positions) == count:
+            data += known
+        else:
+            for position in positions:
+                data += known[position * _SHA256 : (position + 1) * _SHA256]
+        self._records.put(layer.diff_id, data)
+
+
+def _lacking(counts: bytearray, known: bytearray) -> bytearray:
+    """1 for each position that is wanted and not known, up to the last of them."""
+    lacking = bytearray(len(counts))
+    for position, count in enumerate(counts):
+        if count and known[position * _SHA256 : (position + 1) * _SHA256] == _UNKNOWN:
+            lacking[position] = 1
+    return lacking.rstrip(b"\0")
+
+
+class FromBlobs:
+    """Files of the layers of `filesystem` on their way into a new layer; see `Writing`.
+
+    The layer that most of them are in is read while the new one is written. What comes before it is asked
+    for waits in a file, and so do those of the other layers: usually nothing, as layers are in the order of
+    paths.
+    """
+
+    def __init__(
+        self, store: Store, layers: Layers, filesystem: Filesystem, wanted: Callable[[], Wanted]
+    ) -> None:
+        """`wanted` is asked once the context is entered."""
+        self._store = store
+        self._layers = layers
+        self._filesystem = filesystem
+        self._ask = wanted
+        self._wanted: Wanted = {}
+        self._stack = ExitStack()
+        self._coming: Iterator[tuple[int, Body]] = iter(())
+        self._scratch = -1  # with little files, one after the other
+        self._end = 0
+        self._folder = Path()  # with large ones
+        self._places: dict[int, array[int]] = {}  # of little ones, 0 where it does not wait, else one more
+
+    def __enter__(self) -> FromBlobs:
+        self._wanted = self._ask()
+        self._layers.fetch([self._filesystem.layers[number] for number in self._wanted])
+        self._scratch = self._store.scratch()
+        self._stack.callback(os.close, self._scratch)
+        self._folder = self._stack.enter_context(self._store.workspace())
+        largest = max(self._wanted, key=lambda number: len(self._wanted[number]), default=None)
+        for number, counts in self._wanted.items():
+            self._places[number] = array("Q", bytes(8 * len(counts)))
+            if number != largest:
+                for position, body in self._bodies(number):
+                    self._keep(number, position, body)
+        if largest is not None:
+            coming = self._bodies(largest)
+            self._stack.callback(coming.close)
+            self._coming = coming
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _bodies(self, number: int) -> Generator[tuple[int, Body], None, None]:
+        layer = self._filesystem.layers[number]
+        with self._layers.reading(layer) as blob:
+            yield from bodies(blob, layer.descriptor.media_type, self._wanted[number])
+
+    def write(self, writer: LayerWriter, placed: Placed) -> None:
+        """Add the file to the layer."""
+        number, position = content_place(placed.where)
+        again = self._wanted[number][position] > 1
+        if not self._waits(number, position):
+            for at, body in self._coming:
+                if at == position and not again and body.size <= _LITTLE:
+                    writer.add(placed.entry, body.read())
+                    return
+                self._keep(number, at, body)
+                if at == position:
+                    break
+        if placed.entry.size <= _LITTLE:
+            place = self._places[number][position] - 1
+            writer.add(placed.entry, os.pread(self._scratch, placed.entry.size, place))
+            return
+        path = self._path(number, position)
+        writer.add(placed.entry, path)
+        if not again:
+            path.unlink()
+
+    def _waits(self, number: int, position: int) -> bool:
+        return bool(self._places[number][position])
+
+    def _path(self, number: int, position: int) -> Path:
+        return self._folder / f"{number}-{position}"
+
+    def _keep(self, number: int, position: int, body: Body) -> None:
+        self._places[number][position] = self._end + 1
+        if body.size > _LITTLE:
+            fd = os.open(
+                self._path(number, position), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+            )
+            try:
+                save(body, fd)
+            finally:
+                os.close(fd)
+            return
+        data = body.read()
+        while data:
+            written = os.pwrite(self._scratch, data, self._end)
+            self._end += written
+            data = data[written:]
