@@ -117,7 +117,7 @@ def test_after_the_last_thing_is_gone_its_records_are_gone_too(built: Project) -
             kind: len(list(store.records(kind).names())) for kind in os.listdir(built.store / "records-v2")
         }
         assert not list(store.snapshots.names())
-    for kind in ("steps", "parts", "indexes", "listings", "places", "builds", "contents"):
+    for kind in ("steps", "parts", "indexes", "listings", "places", "builds", "contents", "sums"):
         assert not left.get(kind), f"{kind}: {left[kind]}"
 
 

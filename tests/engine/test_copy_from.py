@@ -1,0 +1,116 @@
+"""What comes out of a stage is the same layer however much of it is held, in whatever order it is read."""
+
+import os
+
+import pytest
+from minibuild_store.store import Store
+
+import minibuild
+from minibuild.context import ordering, selection
+from minibuild.context.rows import Row
+from minibuild.context.selection import Selection
+from minibuild.engine import treecontents
+from minibuild.layers.entry import Entry, Kind
+
+
+@pytest.fixture
+def context(tmp_path):
+    folder = tmp_path / "context"
+    (folder / "src/deep").mkdir(parents=True)
+    (folder / "src/large").write_bytes(os.urandom(1 << 20))
+    os.link(folder / "src/large", folder / "src/deep/linked")
+    (folder / "src/deep/small").write_text("small")
+    (folder / "src/deep/empty").touch()
+    with (folder / "src/sparse").open("wb") as file:
+        file.truncate(5 << 20)
+    (folder / "src/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (folder / "src/link").symlink_to("deep")
+    (folder / "zlast").mkdir()
+    (folder / "zlast/one").write_text("one")
+    for path in folder.rglob("*"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    return folder
+
+
+def built(root, context, text):
+    (context / "Dockerfile").write_text(text)
+    with Store.open(root) as store:
+        result = minibuild.build(minibuild.BuildRequest(context=context), store=store)
+        return (
+            result.config.diff_ids,
+            set(store.records("steps").names()),
+            set(store.records("listings").names()),
+        )
+
+
+STAGE = "FROM scratch AS a\nCOPY zlast /\nCOPY src /src\nCOPY --chown=3 src/deep/small src/large /src/deep/\n"
+
+LINES = [
+    "COPY --from=a / /",
+    "COPY --from=a /src /x",
+    "COPY --from=a /src/large /src/deep/linked /x/",
+    "COPY --from=a /src/deep /src/link /src/de* /x/",
+    "COPY --from=a /src/s* /src/d* /src/l* /x/",
+    "COPY --from=a /src/deep /z\nCOPY --from=a --chown=1:2 /src /z",
+    "COPY --from=a --exclude=**/l* /src /x",
+    "COPY --from=a --parents /src/./deep/* /one /x/",
+    "COPY --from=a --link /src/deep /src/large /x/",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_selection_that_is_kept_in_files_gives_the_same_key_and_layer(tmp_path, context, monkeypatch, line):
+    held = built(tmp_path / "held", context, f"{STAGE}FROM scratch\n{line}\n")
+    monkeypatch.setattr(selection, "_HELD", 2)
+    monkeypatch.setattr(selection, "_AT_ONCE", 2)
+    monkeypatch.setattr(ordering, "_HELD", 2)
+    monkeypatch.setattr(treecontents, "_LITTLE", 2)
+    assert built(tmp_path / "spooled", context, f"{STAGE}FROM scratch\n{line}\n") == held
+
+
+def test_what_is_copied_on_is_the_layer_that_a_copy_from_the_context_makes(tmp_path, context):
+    [direct], _, _ = built(tmp_path / "direct", context, "FROM scratch\nCOPY src /src\n")
+    [onward], _, _ = built(
+        tmp_path / "onward",
+        context,
+        "FROM scratch AS a\nCOPY src /src\nFROM scratch\nCOPY --from=a /src /src\n",
+    )
+    assert onward == direct
+
+
+class Folder:
+    """A view of a folder with two files, which come in the order of `names`."""
+
+    def __init__(self, *names):
+        self.rows = [Row(Entry(b"", Kind.DIR, 0o755), b"")]
+        self.rows += [Row(Entry(name, Kind.FILE, 0o644), b"") for name in names]
+
+    def resolve(self, path):
+        return path
+
+    def entry(self, path):
+        return self.rows[0].entry
+
+    def names(self, path):
+        return [row.entry.path for row in self.rows[1:]]
+
+    def walk(self, path):
+        return iter(self.rows)
+
+
+def test_rows_that_do_not_come_in_the_order_of_a_layer_are_told():
+    assert Selection(lambda: Folder(b"a", b"b"), "/").one
+    assert not Selection(lambda: Folder(b"b", b"a"), "/").one
+    assert not Selection(lambda: Folder(b"a", b"b"), "*").one
+
+
+def test_only_digests_that_were_never_noted_are_read(tmp_path, context, monkeypatch):
+    text = f"{STAGE}FROM scratch\nCOPY --from=a /src/deep /x\n"
+    built(tmp_path / "store", context, text)
+    read = []
+    hashed = treecontents.hashed
+    monkeypatch.setattr(
+        treecontents, "hashed", lambda *words: (read.append(one[0]) or one for one in hashed(*words))
+    )
+    built(tmp_path / "store", context, text.replace("/src/deep /x", "/src/deep /src/passwd /y/"))
+    assert len(read) == 1
