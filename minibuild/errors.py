@@ -80,7 +80,7 @@ class OutputError(MinibuildError):
 
 
 class Cancelled(MinibuildError):
-    """The caller stopped the build."""
+    """The caller stopped the build, or whatever it was."""
 
     def __init__(self) -> None:
-        super().__init__("the build was cancelled")
+        super().__init__("cancelled")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from minibuild.cli import options, run_options
 from minibuild.cli.contexts import given
 from minibuild.cli.exits import reported
+from minibuild.cli.interrupts import stoppable
 from minibuild.cli.progress import sink_for
 from minibuild.engine.build import build
 from minibuild.engine.request import BuildRequest, BuildResult
@@ -275,15 +274,7 @@ def _wanted(on_error: str) -> OnError | None:
 def _build(
     request: BuildRequest, progress: str, explain: bool, after: Afterwards | None, wanted: OnError | None
 ) -> BuildResult:
-    cancel = threading.Event()
-
-    def stop(number: int, _frame: object) -> None:
-        if cancel.is_set():
-            os._exit(128 + number)
-        cancel.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stoppable() as cancel:
         with (
             after or nullcontext(),
             options.open_store() as store,
@@ -296,9 +287,6 @@ def _build(
         if not all(step.cached for step in result.steps) or request.outputs:
             _keep_cap(request.isolation)
         return result
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _afterwards(summary: str, metrics: str, otel: bool) -> Afterwards | None:

@@ -10,6 +10,7 @@ import typer
 
 from minibuild.cli import options
 from minibuild.cli.exits import reported
+from minibuild.cli.interrupts import stoppable
 from minibuild.cli.progress import sink_for
 from minibuild.engine.compose import ComposeRequest, diff_layers, merge
 from minibuild.errors import UsageError
@@ -107,5 +108,5 @@ def _request(
 
 
 def _run(compose: Callable[..., Any], request: ComposeRequest, progress: str) -> None:
-    with options.open_store() as store, sink_for(progress, sys.stderr) as sink:
-        print(compose(request, store=store, sink=sink).image_id)
+    with options.open_store() as store, sink_for(progress, sys.stderr) as sink, stoppable() as cancel:
+        print(compose(request, store=store, sink=sink, cancel=cancel).image_id)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from minibuild_store.errors import StoreError, StoreUnusable
 
+from minibuild.cli.interrupts import interrupted_by_sigterm
 from minibuild.errors import (
     Cancelled,
     LayerError,
@@ -39,9 +40,13 @@ def exit_code(error: MinibuildError) -> int:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Turn the errors of a command into one message on standard error and the exit code."""
+    """Turn the errors of a command into one message on standard error and the exit code.
+
+    SIGINT and SIGTERM end it as an error would, unless it handles them itself.
+    """
     try:
-        yield
+        with interrupted_by_sigterm():
+            yield
     except MinibuildError as error:
         print(message(error), file=sys.stderr)
         raise SystemExit(exit_code(error)) from None

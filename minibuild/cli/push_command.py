@@ -9,6 +9,7 @@ import typer
 
 from minibuild.cli import options
 from minibuild.cli.exits import reported
+from minibuild.cli.interrupts import stoppable
 from minibuild.cli.progress import sink_for
 from minibuild.engine.transfer import push
 from minibuild.exporters.spec import parse_output
@@ -27,7 +28,12 @@ def command(
     insecure_registry: Annotated[_Texts, typer.Option("--insecure-registry", help="Plain http.")] = None,
     progress: Annotated[str, typer.Option("--progress", help="auto, plain, tty, rawjson or quiet.")] = "auto",
 ) -> None:
-    with reported(), options.open_store() as store, sink_for(progress, sys.stderr) as sink:
+    with (
+        reported(),
+        options.open_store() as store,
+        sink_for(progress, sys.stderr) as sink,
+        stoppable() as cancel,
+    ):
         text = "type=image,push=true" + (f",compression={compression}" if compression else "")
         result = push(
             store,
@@ -35,6 +41,7 @@ def command(
             options=options.registry_options(None, insecure_registry),
             spec=parse_output(text),
             sink=sink,
+            cancel=cancel,
         )
         assert result.descriptor is not None
         print(result.descriptor.digest)

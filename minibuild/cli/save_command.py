@@ -9,6 +9,7 @@ import typer
 
 from minibuild.cli import options
 from minibuild.cli.exits import reported
+from minibuild.cli.interrupts import stoppable
 from minibuild.engine.transfer import save
 from minibuild.errors import UsageError
 from minibuild.exporters.spec import parse_output
@@ -30,5 +31,6 @@ def command(
         if output == "-" and sys.stdout.isatty():
             raise UsageError("an archive does not go to a terminal", cure="Name a file with -o.")
         names = [Reference.parse(name) for name in images]
-        with options.open_store() as store:
-            save(store, names, parse_output(f"type={form},dest={output}"), stdout=sys.stdout.buffer)
+        spec = parse_output(f"type={form},dest={output}")
+        with options.open_store() as store, stoppable() as cancel:
+            save(store, names, spec, cancel=cancel, stdout=sys.stdout.buffer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -31,10 +32,11 @@ def pull(
     platform: Platform | None = None,
     options: RegistryOptions | None = None,
     sink: EventSink = silent,
+    cancel: threading.Event | None = None,
 ) -> ResolvedImage:
-    """Fetch `name` with all its layers, and let the name stand for it here."""
+    """Fetch `name` with all its layers, and let the name stand for it here; stops once `cancel` is set."""
     request = BuildRequest(context=None, pull="always", registry=options or RegistryOptions())
-    with Session(store, request, sink) as session:
+    with Session(store, request, sink, cancel) as session:
         image = ImageBases(session).image(str(name), platform or Platform.of_host())
         with session.step(f"pulling {name.familiar}"):
             if image.origin is not None:
@@ -60,9 +62,10 @@ def push(
     options: RegistryOptions | None = None,
     spec: OutputSpec | None = None,
     sink: EventSink = silent,
+    cancel: threading.Event | None = None,
 ) -> ExportResult:
-    """Push the image called `name` under that name."""
-    return _export(store, [name], spec or OutputSpec("image", push=True), options, sink, None)
+    """Push the image called `name` under that name; stops once `cancel` is set."""
+    return _export(store, [name], spec or OutputSpec("image", push=True), options, sink, cancel, None)
 
 
 def save(
@@ -72,10 +75,11 @@ def save(
     *,
     options: RegistryOptions | None = None,
     sink: EventSink = silent,
+    cancel: threading.Event | None = None,
     stdout: BinaryIO | None = None,
 ) -> ExportResult:
-    """Write the image called ``names[0]`` as `spec` says, under all of `names`."""
-    return _export(store, names, spec, options, sink, stdout)
+    """Write the image called ``names[0]`` as `spec` says, under all `names`; stops once `cancel` is set."""
+    return _export(store, names, spec, options, sink, cancel, stdout)
 
 
 def _export(
@@ -84,6 +88,7 @@ def _export(
     spec: OutputSpec,
     options: RegistryOptions | None,
     sink: EventSink,
+    cancel: threading.Event | None,
     stdout: BinaryIO | None,
 ) -> ExportResult:
     images = LocalImages(store)
@@ -95,7 +100,7 @@ def _export(
                 f"{names[0].familiar} and {name.familiar} are different images", cure="Save them one by one."
             )
     request = BuildRequest(context=None, registry=options or RegistryOptions())
-    with Session(store, request, sink) as session:
+    with Session(store, request, sink, cancel) as session:
         session.layers.know(found)
         layers = tuple(
             ImageLayer(layer.diff_id, layer.descriptor, base=not store.blobs.has(layer.descriptor.digest))

@@ -40,7 +40,7 @@ HUGE = 1 << 40  # bytes, all holes: read for a quarter of an hour at the least
 SOON = 120  # seconds
 FAILS = "until test -e /signs/now; do sleep 0.1; done; exit 7"
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
-CANCELLED = "the build was cancelled"
+CANCELLED = "cancelled"
 
 
 class Builds:
