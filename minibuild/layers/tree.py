@@ -106,12 +106,13 @@ class Tree(Merged):
 
     def paths_in(self, path: bytes) -> list[bytes]:
         children = self._child_map()
+        stale = path in self._stale  # first, and let go of last: another thread may ask meanwhile
         found = children.get(path)
         if found is None:
             return []
-        if path in self._stale:
+        if stale:
             found = children[path] = [child for child in dict.fromkeys(found) if child in self._rows]
-            self._stale.discard(path)  # last: another thread may ask meanwhile
+            self._stale.discard(path)
         found.sort()
         return found
 
@@ -194,10 +195,12 @@ class Tree(Merged):
             doomed += children.pop(below, ())
 
     def _child_map(self) -> dict[bytes, list[bytes]]:
-        if self._children is None:
-            self._children = {}
-            _add_children(self._children, (path for path in self._rows if path))
-        return self._children
+        children = self._children
+        if children is None:
+            children = {}
+            _add_children(children, (path for path in self._rows if path))
+            self._children = children  # only whole: another thread may ask meanwhile
+        return children
 
 
 class HardLinks:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from threading import Thread
+from typing import Any
+
 import pytest
 
 from minibuild.errors import LayerError
+from minibuild.layers import tree as merging
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.index import LayerIndex
 from minibuild.layers.tree import Tree
@@ -165,3 +170,44 @@ def test_a_tree_is_not_changed_by_what_is_laid_over_it() -> None:
     assert [path for path, _ in above.walk()] == [b"", b"b", b"c"]
     assert len(above) == 3 and b"c" in above and b"a" not in above
     assert above.is_folder(b"") and not above.is_folder(b"c")
+
+
+def meanwhile(question: Callable[[], Any]) -> Any:
+    """The answer that another thread gets now."""
+    answers: list[Any] = []
+    thread = Thread(target=lambda: answers.append(question()))
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
+def test_a_thread_that_asks_while_another_learns_what_folders_hold_hears_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = tree([folder(b"a"), file(b"a/x"), file(b"b")])
+    heard: list[list[bytes]] = []
+    add = merging._add_children
+
+    def slowly(children: dict[bytes, list[bytes]], paths: Iterable[bytes]) -> None:
+        monkeypatch.setattr(merging, "_add_children", add)
+        heard.append(meanwhile(lambda: one.children(b"")))
+        add(children, paths)
+
+    monkeypatch.setattr(merging, "_add_children", slowly)
+    assert one.children(b"") == [b"a", b"b"]
+    assert heard == [[b"a", b"b"]]
+
+
+def test_a_thread_that_asks_while_another_forgets_what_was_hidden_does_not_hear_of_that() -> None:
+    one = tree([file(b"a"), file(b"b")], [file(b".wh.a")])
+
+    class Watched(set[bytes]):
+        """Another thread asks just before this one sees what is stale."""
+
+        def __contains__(self, path: object) -> bool:
+            one._stale = set(self)
+            assert meanwhile(lambda: one.children(b"")) == [b"b"]
+            return path in one._stale
+
+    one._stale = Watched(one._stale)
+    assert one.children(b"") == [b"b"]
