@@ -51,8 +51,11 @@ class Partial:
             self._fd = take_waiting(self._path, f"the download of {self._digest}", give_up=give_up)
             self._hash = hash_file(self._fd, self._digest.algorithm)
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
-        except OSError as error:
-            raise store_error(error, self._root) from error
+        except BaseException as error:
+            self._let_go(keep=True)
+            if isinstance(error, OSError):
+                raise store_error(error, self._root) from error
+            raise
         return self
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -88,7 +91,10 @@ class Partial:
         self._place(fd, self._path, self._digest)
 
     def __exit__(self, *_: object) -> None:
-        if self._fd < 0:
-            return
-        fd, self._fd = self._fd, -1
-        release(fd, None if self.size else self._path)
+        self._let_go(keep=self.size > 0)
+
+    def _let_go(self, *, keep: bool) -> None:
+        """Give the file to the next writer, or remove it; does nothing after a commit."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            release(fd, None if keep else self._path)

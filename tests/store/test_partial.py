@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from minibuild_store import stopping
 from minibuild_store.digest import Digest
 from minibuild_store.errors import BlobDamaged, StoreBusy, StoreFull
 from minibuild_store.store import Store
@@ -171,3 +172,16 @@ def test_a_blob_from_a_download_is_read_only(store: Store) -> None:
         download.write(b"hello world")
         download.commit()
     assert store.blobs.path(DIGEST).stat().st_mode & 0o777 == 0o444
+
+
+def test_one_who_is_stopped_on_coming_in_leaves_the_download_to_the_next(store: Store) -> None:
+    with store.blobs.partial(DIGEST) as download:
+        download.write(b"hello ")
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with stopping.checking(stop), pytest.raises(KeyboardInterrupt), store.blobs.partial(DIGEST):
+        pass
+    with store.blobs.partial(DIGEST, timeout=0) as download:
+        assert download.size == 6
