@@ -137,7 +137,8 @@ def _first_init(fields: dict[str, _Field], places: tuple[str, ...]) -> Any:
                 object.__setattr__(self, name, value)
             else:
                 return
-        kind: Any = next(cls for cls in type(self).__mro__ if cls.__dict__.get("__init__") is __init__)
+        # by its fields, as another thread may have compiled it meanwhile
+        kind: Any = next(cls for cls in type(self).__mro__ if cls.__dict__.get("__fields__") is fields)
         kind.__init__ = made = _compiled_init(kind)
         made(self, *args, **kwargs)
 

@@ -143,3 +143,14 @@ def test_any_call_gives_what_it_gives_there(args, kwargs, kw_only, worn):
     for _ in range(WORTH_COMPILING if worn else 0):
         kind(a=1)
     assert outcome(kind) == outcome(plan(dataclasses, kw_only))
+
+
+def test_a_call_that_another_thread_overtakes_is_answered():
+    kind = plan(values, False)
+    begun = kind.__init__
+    for _ in range(WORTH_COMPILING + 1):
+        kind(a=1)
+    assert kind.__init__ is not begun
+    value = kind.__new__(kind)
+    begun(value, 5)
+    assert value == kind(5)
