@@ -75,19 +75,20 @@ class FolderView:
                 yield from self._walk_visible(self.ignore, path, b"")
 
     def _walk_all(self, folder: bytes, prefix: bytes) -> Iterator[Row]:
-        try:
-            with os.scandir(folder) as scan:
-                items = sorted(scan, key=_name)
-        except PermissionError as error:
-            raise _unreadable(error) from None
-        for item in items:
-            path = prefix + item.name
-            row = _row_of(path, item.path, item.stat(follow_symlinks=False))
-            if row is None:
-                continue
-            yield row
-            if row.entry.kind is Kind.DIR:
-                yield from self._walk_all(item.path, path + b"/")
+        ways = [(_listed(folder), prefix)]
+        while ways:
+            items, prefix = ways[-1]
+            for item in items:
+                path = prefix + item.name
+                row = _row_of(path, item.path, item.stat(follow_symlinks=False))
+                if row is None:
+                    continue
+                yield row
+                if row.entry.kind is Kind.DIR:
+                    ways.append((_listed(item.path), path + b"/"))
+                    break
+            else:
+                ways.pop()
 
     def _walk_visible(self, ignore: IgnoreFile, base: bytes, prefix: bytes) -> Iterator[Row]:
         """Like `_walk_all`; an ignored folder shows only once something below it does."""
@@ -156,6 +157,14 @@ def _row_of(relative: bytes, path: bytes, status: os.stat_result) -> Row | None:
     stamp = b"%d %d %d %d" % (size, mtime, ctime, status.st_ino)
     entry = _entry((relative, kind, mode & 0o7777, 0, 0, size, mtime, link, device, ()))
     return _row((entry, path, stamp, inode, False, newest))
+
+
+def _listed(folder: bytes) -> Iterator[os.DirEntry[bytes]]:
+    try:
+        with os.scandir(folder) as scan:
+            return iter(sorted(scan, key=_name))
+    except PermissionError as error:
+        raise _unreadable(error) from None
 
 
 def _name(item: os.DirEntry[bytes]) -> bytes:

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import xxhash
+from minibuild_store import stopping
 
 from minibuild.context.folder import FolderView
 from minibuild.context.rows import Head, Row
@@ -120,12 +121,17 @@ class Survey:
             blocks = walk.rows(parents_of(self._view, self._pattern, exclude=self._exclude))
         else:
             blocks = walk.all(self._pattern)
+        while (block := self._next(blocks)) is not None:
+            stopping.check()
+            self._total.update(b"".join(block.lines))
+            if self._keep:
+                self._blocks.add(block)
+            yield block
+        self._walked, self._kept = True, self._keep
+
+    def _next(self, blocks: Iterator[_Block]) -> _Block | None:
         try:
-            for block in blocks:
-                self._total.update(b"".join(block.lines))
-                if self._keep:
-                    self._blocks.add(block)
-                yield block
+            return next(blocks, None)
         except (OSError, MinibuildError):
             # what is wrong, and its cure, is known there
             select(self._view, self._pattern, exclude=self._exclude, parents=self._parents)
@@ -133,7 +139,6 @@ class Survey:
                 f"{os.fsdecode(self._view.root)} changed while it was being looked at",
                 cure="Build again once nothing writes to the build context.",
             ) from None
-        self._walked, self._kept = True, self._keep
 
 
 class _Blocks:
@@ -278,37 +283,35 @@ class _Walk:
         plain = self._excluded is None
         lines = self._lines
         add = lines.append
-        for item in self._kept(folder, inside):
-            status = item.stat(follow_symlinks=False)
-            mode = status.st_mode
-            path = prefix + item.name
-            if mode & 0o170000 == _FILE and plain and not self._ignored:
-                mtime, ctime, inode = status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-                if status.st_nlink > 1:
-                    self._marks[len(lines)] = (b"%d:%d" % (status.st_dev, inode), False, 0, 0)
-                add(b"%b\x000 %o %d %d %d %d \n" % (path, mode & 0o7777, status.st_size, mtime, ctime, inode))
+        ways = [(iter(self._kept(folder, inside)), prefix, inside)]
+        while ways:
+            items, prefix, inside = ways[-1]
+            for item in items:
+                status = item.stat(follow_symlinks=False)
+                mode = status.st_mode
+                path = prefix + item.name
+                kind = mode & 0o170000
+                if kind == _FILE and plain and not self._ignored:
+                    mtime, ctime, inode = status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+                    if status.st_nlink > 1:
+                        self._marks[len(lines)] = (b"%d:%d" % (status.st_dev, inode), False, 0, 0)
+                    numbers = (path, mode & 0o7777, status.st_size, mtime, ctime, inode)
+                    add(b"%b\x000 %o %d %d %d %d \n" % numbers)
+                elif (found := self._line(path, item.path, status)) is not None:
+                    if kind == _DIR and self._ignores(inside + item.name):
+                        self._ignored = [*_above(self._ignored, path), found]
+                    else:
+                        self._reveal(found, is_dir=kind == _DIR)
                 if len(lines) > _AT_ONCE:
                     yield self._taken()
                     lines = self._lines
                     add = lines.append
-                continue
-            found = self._line(path, item.path, status)
-            if found is None:
-                continue
-            is_dir = mode & 0o170000 == _DIR
-            if is_dir and self._ignores(inside + item.name):
-                self._ignored = [*_above(self._ignored, path), found]
+                if kind == _DIR:
+                    inside += item.name + b"/"
+                    ways.append((iter(self._kept(item.path, inside)), path + b"/", inside))
+                    break
             else:
-                self._reveal(found, is_dir=is_dir)
-            if is_dir:
-                yield from self._folder(item.path, path + b"/", inside + item.name + b"/")
-            elif len(self._lines) > _AT_ONCE:
-                yield self._taken()
-            if lines is not self._lines:
-                lines = self._lines
-                add = lines.append
-        if len(self._lines) > _AT_ONCE:
-            yield self._taken()
+                ways.pop()
 
     def _kept(self, folder: bytes, inside: bytes) -> list[os.DirEntry[bytes]]:
         """What is in `folder`, but for what is ignored with all that is below it."""

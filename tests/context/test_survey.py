@@ -3,11 +3,13 @@
 import os
 import re
 import stat
+import subprocess
 import tempfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minibuild_store import stopping
 
 from minibuild.context import survey as surveying
 from minibuild.context.folder import FolderView
@@ -165,3 +167,33 @@ def test_whatever_is_selected_has_one_stamp_that_changes_with_it(
     make(root, added)
     later, after = looked_at(root, ignored, pattern, exclude, parents)
     assert (before == after) == (matches == later)
+
+
+@pytest.mark.parametrize("pattern", ["/", "f*"])
+def test_a_full_disk_is_not_taken_for_a_change(tmp_path, pattern, monkeypatch):
+    monkeypatch.setattr(surveying, "_HELD", 1)
+    for number in range(3):
+        (tmp_path / f"f{number}").touch()
+    found = Survey(FolderView(str(tmp_path)), pattern, scratch=lambda: os.open("/dev/full", os.O_RDWR))
+    with pytest.raises(OSError, match="No space left"):
+        found.stamp()
+
+
+def test_a_walk_can_be_stopped(folder):
+    def stop():
+        raise KeyboardInterrupt
+
+    with stopping.checking(stop), pytest.raises(KeyboardInterrupt):
+        stamp(folder)
+
+
+def test_folders_may_be_nested_deeper_than_calls(tmp_path):
+    made = tmp_path
+    for _ in range(1_200):
+        made = made / "d"
+        made.mkdir()
+    (made / "file").touch()
+    try:
+        assert held(survey(tmp_path)) == select(FolderView(str(tmp_path)), "/")
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # pytest's own way nests calls
