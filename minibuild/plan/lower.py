@@ -82,7 +82,8 @@ class _Lowering:
         if unused:
             from minibuild.plan.unused import check_unused
 
-            check_unused(self.dockerfile, unused, lambda stage: self._origin(stage)[0])
+            bases = self.bases
+            check_unused(self.dockerfile, unused, lambda stage: self._origin(stage)[0], bases.has_context)
         if self._no_cache_steps is not None and not self.options.all_stages:
             self._no_cache_steps.check()
         if self.options.no_cache_stages:
@@ -170,7 +171,7 @@ class _Lowering:
         base = find_stage(self.dockerfile.stages[:index], self._origin(stage)[0], by_index=False)
         if base is not None:
             yield base
-        for needed, _ in taken_from(self.dockerfile.stages, stage, self.escape):
+        for needed, _ in taken_from(self.dockerfile.stages, stage, self.escape, self.bases.has_context):
             if needed < index:
                 yield needed
 

@@ -32,9 +32,12 @@ def each_after_its_needs(
 
 
 def taken_from(
-    stages: Sequence[ast.Stage], stage: ast.Stage, escape: str
+    stages: Sequence[ast.Stage], stage: ast.Stage, escape: str, given: Callable[[str], bool]
 ) -> Iterator[tuple[int, SourceRange]]:
-    """The stages that instructions of `stage` take files from. Raises `DockerfileError`."""
+    """The stages that instructions of `stage` take files from. Raises `DockerfileError`.
+
+    `given` says whether a name is that of a context.
+    """
     for node in stage.instructions:
         if isinstance(node, ast.Copy) and node.from_:
             check_from(node, expander({}, escape, node.where))
@@ -48,17 +51,17 @@ def taken_from(
                     cure="Stages are counted from 0; better name them with AS.",
                 )
             else:
-                check_name(node.from_, node.where)
+                check_name(node.from_, node.where, given)
         elif isinstance(node, ast.Run):
             for name in filter(None, map(check_mount, node.mounts)):
                 index = find_stage(stages, name, by_index=False)
                 if index is not None:
                     yield index, node.where
                 else:
-                    check_name(name, node.where)
+                    check_name(name, node.where, given)
 
 
-def check_name(name: str, where: SourceRange) -> None:
-    """Refuse the name of an image that none can have. Raises `DockerfileError`."""
-    if name != "scratch":
+def check_name(name: str, where: SourceRange, given: Callable[[str], bool]) -> None:
+    """Refuse the name of an image that none can have, unless it is `given`. Raises `DockerfileError`."""
+    if name != "scratch" and not given(name):
         placed(lambda: Reference.parse(name), where)

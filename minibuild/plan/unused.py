@@ -14,16 +14,23 @@ from minibuild.plan.needs import check_name, taken_from
 
 
 def check_unused(
-    dockerfile: ast.Dockerfile, unused: Sequence[int], base_name: Callable[[ast.Stage], str]
+    dockerfile: ast.Dockerfile,
+    unused: Sequence[int],
+    base_name: Callable[[ast.Stage], str],
+    given: Callable[[str], bool],
 ) -> None:
-    """Raise `DockerfileError` for a fault in the stages `unused`; `base_name` expands what FROM names."""
+    """Raise `DockerfileError` for a fault in the stages `unused`.
+
+    `base_name` expands what FROM names; `given` says whether a name is that of a context.
+    """
     stages = dockerfile.stages
     for index in unused:
         stage = stages[index]
         name = base_name(stage)
         if find_stage(stages[:index], name, by_index=False) is None:
-            check_name(name, stage.origin.where)
-    needs = {index: list(taken_from(stages, stages[index], dockerfile.escape)) for index in unused}
+            check_name(name, stage.origin.where, given)
+    escape = dockerfile.escape
+    needs = {index: list(taken_from(stages, stages[index], escape, given)) for index in unused}
     done: set[int] = set()
     for index in unused:
         if index not in done:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.feature.project import Project
 
 
@@ -117,3 +119,15 @@ def test_a_long_chain_of_stages_that_the_target_does_not_need_is_checked(project
     text = chains(1_100)["copied"] + "COPY --from=s1102 / /\nFROM scratch AS s1102\nCOPY --from=s1100 / /\n"
     failed = project.build(text=text + "FROM scratch\n")
     assert "circular dependency detected on stage: s110" in failed.err
+
+
+@pytest.mark.parametrize("stages", [1, 60])
+def test_a_named_context_needs_no_name_that_an_image_could_have(project: Project, stages: int) -> None:
+    project.write("a", "other")
+    project.write("given/a", "content")
+    text = chains(stages)["built on"] + "COPY --from=My_Files a /\n"
+    option = f"--build-context=My_Files={project.context / 'given'}"
+    for chain in range(1, stages):
+        text = text.replace(f"ENV A={chain}\n", "COPY --from=My_Files a /\n")
+    assert project.image(option, text=text).text("a") == "content"
+    project.built(option, text=text + "FROM scratch\n")
