@@ -15,6 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+from minibuild_store import stopping
+from minibuild_store.lock import try_flock
+
 from minibuild.errors import OutputError
 from minibuild.exporters.assemble import Assembly
 from minibuild.exporters.gather import local_files
@@ -82,7 +85,8 @@ def _locked(dest: Path) -> Iterator[None]:
     fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # some network filesystems have no locks; then the last index wins
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            while not try_flock(fd):
+                stopping.pause(stopping.POLL)
         yield
     finally:
         os.close(fd)

@@ -13,7 +13,7 @@ import subprocess
 import termios
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -255,6 +255,29 @@ def test_a_signal_ends_the_wait_for_a_reader_of_a_named_pipe(builds: Builds) -> 
     exporting(process)
     process.send_signal(signal.SIGTERM)
     cancelled(process)
+
+
+def test_a_signal_ends_the_wait_for_another_export_to_the_folder(builds: Builds) -> None:
+    folder = builds.project.root / "layout"
+    folder.mkdir()
+    builds.project.dockerfile("FROM scratch\nENV A=1\n")
+    with locked(folder):
+        waiting = builds.start("-o", f"type=oci,tar=false,dest={folder}")
+        until(lambda: str(folder) in _open_files(waiting.pid))
+        waiting.send_signal(signal.SIGINT)
+        cancelled(waiting)
+    assert not list(folder.iterdir())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Have the folder as an export that goes on."""
+    fd = os.open(folder, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def slow_base(registry: FakeRegistry) -> str:
