@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from minibuild_store import stopping
 from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.layerblobs import LayerBlobs
-from minibuild.errors import LayerError, MinibuildError
+from minibuild.errors import LayerError
 from minibuild.oci.descriptor import Descriptor
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from minibuild.layers.tree import Tree
     from minibuild.plan.steps import GitItem, UrlItem
     from minibuild.registry.client import Registry
+    from minibuild.registry.parallel import Job
     from minibuild.sandbox.client import Sandbox
 
 T = TypeVar("T")
@@ -305,29 +305,18 @@ def _first(count: int, filesystem: Filesystem) -> Filesystem:
 
 
 def in_parallel(work: Mapping[int, Callable[[], T]], *, limit: int = _AT_ONCE) -> dict[int, T]:
-    """Run the calls on up to `limit` threads; the first error is raised once all have ended."""
-    results: dict[int, T] = {}
+    """What each call gives, on up to `limit` threads; raises the first error, which stops the others."""
     if len(work) < 2:
         return {key: call() for key, call in work.items()}
-    errors: list[BaseException] = []
-    queue = list(work.items())[::-1]
+    from minibuild.registry.parallel import run_all
 
-    def worker() -> None:
-        while queue and not errors:
-            try:
-                key, call = queue.pop()
-            except IndexError:
-                return
-            try:
-                results[key] = call()
-            except BaseException as error:
-                errors.append(error)
+    results: dict[int, T] = {}
 
-    threads = [threading.Thread(target=stopping.carried(worker)) for _ in range(min(limit, len(queue)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise next((error for error in errors if isinstance(error, MinibuildError)), errors[0])
+    def job(key: int, call: Callable[[], T]) -> Job:
+        def run(_: threading.Event) -> None:
+            results[key] = call()
+
+        return run
+
+    run_all([job(key, call) for key, call in work.items()], limit)
     return results

@@ -14,7 +14,10 @@ Job = Callable[[threading.Event], None]
 
 
 def run_all(jobs: Sequence[Job], limit: int) -> None:
-    """Run every job on at most `limit` threads; the first error is raised after all threads have ended."""
+    """Run every job on at most `limit` threads; the first error is raised after all threads have ended.
+
+    `stopping.check` raises in the others meanwhile, so that they end soon, whatever they wait for.
+    """
     stop = threading.Event()
     if len(jobs) <= 1 or limit <= 1:
         for job in jobs:
@@ -31,7 +34,8 @@ def run_all(jobs: Sequence[Job], limit: int) -> None:
             if job is None:
                 return
             try:
-                job(stop)
+                with stopping.checking_also(lambda: raise_if(stop)):
+                    job(stop)
             except BaseException as error:  # carried to the caller's thread
                 with lock:
                     errors.append(error)
@@ -58,5 +62,10 @@ def run_all(jobs: Sequence[Job], limit: int) -> None:
 def stop_if(stop: threading.Event) -> None:
     """Raise `Cancelled` once `stop` is set, or what `stopping.check` raises."""
     stopping.check()
+    raise_if(stop)
+
+
+def raise_if(stop: threading.Event) -> None:
+    """Raise `Cancelled` once `stop` is set."""
     if stop.is_set():
         raise Cancelled

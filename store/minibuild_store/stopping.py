@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 Check = Callable[[], None]
 """Returns at once, or raises what is to end the work."""
@@ -43,6 +43,17 @@ def checking(by: Check) -> Iterator[None]:
         yield
     finally:
         _current.check = before
+
+
+def checking_also(by: Check) -> AbstractContextManager[None]:
+    """Have `check` call `by` first in this thread, then what it calls already."""
+    outer = _current.check
+
+    def both() -> None:
+        by()
+        outer()
+
+    return checking(both)
 
 
 def carried(work: Callable[[], None]) -> Callable[[], None]:

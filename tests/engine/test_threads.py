@@ -3,11 +3,13 @@
 import threading
 
 import pytest
+from minibuild_store import stopping
 from minibuild_store.store import Store
 
 import minibuild
 from minibuild.engine.keyedsteps import KeyedSteps
-from minibuild.errors import MinibuildError
+from minibuild.engine.layerforms import in_parallel
+from minibuild.errors import LayerError, MinibuildError
 
 DOCKERFILE = """\
 FROM scratch AS first
@@ -56,4 +58,23 @@ def test_a_cached_build_goes_through_all_stages_on_one_thread(threads_of):
 def test_a_stage_that_fails_before_others_begin_stops_them(threads_of):
     with pytest.raises(MinibuildError, match="not found"):
         threads_of(DOCKERFILE.replace("COPY <<one", "COPY none /\nCOPY <<one"))
+    assert threading.active_count() == 1
+
+
+def test_a_layer_that_fails_ends_what_others_wait_for():
+    waiting = threading.Event()
+    waited = []
+
+    def waits():
+        waiting.set()
+        stopping.pause(20)
+        waited.append(True)
+
+    def fails():
+        assert waiting.wait(20)
+        raise LayerError("broken")
+
+    with pytest.raises(LayerError, match="broken"):
+        in_parallel({0: waits, 1: fails})
+    assert not waited
     assert threading.active_count() == 1

@@ -16,7 +16,7 @@ from minibuild.oci.manifest import ForeignDescriptor
 from minibuild.oci.reference import Reference
 from minibuild.registry.errors import DigestMismatch, NotFound, RegistryError, Unreachable
 from tests.registry.conftest import Connect, Patience
-from tests.servers.faults import change, cut, drop, no_range, slow, status
+from tests.servers.faults import Fault, change, cut, drop, no_range, slow, stall, status
 from tests.servers.images import SmallImage, small_image
 from tests.servers.registry import FakeRegistry
 
@@ -183,6 +183,23 @@ def test_the_first_fault_stops_the_other_downloads(
             Reference.parse(f"{server.host}/many"), many.manifest.layers, store.blobs
         )
     assert server.count("GET", "/blobs/") < 20
+
+
+def test_a_fault_ends_downloads_whose_server_has_stalled(
+    server: FakeRegistry, connect: Connect, store: Store
+) -> None:
+    two = small_image(7, layers=(SIZE, 1000))
+    server.add("two", two, "latest")
+    stalls, fails = two.manifest.layers
+    server.fault(stall(SIZE // 2), path=f"/blobs/{stalls.digest}")
+    server.fault(Fault(404, delay=0.5), path=f"/blobs/{fails.digest}")
+    with pytest.raises(NotFound):
+        connect(read_timeout=20, attempts=2).fetch_blobs(
+            Reference.parse(f"{server.host}/two"), two.manifest.layers, store.blobs
+        )
+    assert server.count("GET", f"/blobs/{stalls.digest}") == 1
+    with store.blobs.partial(stalls.digest) as partial:
+        assert partial.size
 
 
 def test_progress_ends_at_the_size_of_the_blob(
