@@ -312,7 +312,11 @@ class Holder:
     def _done(self, child: Child) -> None:
         """A worker has done its job, or a child is no more, which its process descriptor tells too."""
         assert child.line is not None
-        if not child.line.recv(1) or child.killed:
+        try:
+            done = child.line.recv(1)
+        except ConnectionResetError:  # it was killed before it had taken its job
+            done = b""
+        if not done or child.killed:
             self._drop_line(child)
             return
         self._tell(child, 0, out_of_memory=False, failure="")

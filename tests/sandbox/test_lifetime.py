@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ import pytest
 from minibuild_store.digest import Digest
 
 from minibuild.errors import MinibuildError, SandboxError
+from minibuild.sandbox import holder, protocol
 from minibuild.sandbox.client import Sandbox
 from minibuild.sandbox.spec import ProcessSpec
 from tests.sandbox.conftest import Box
@@ -236,6 +239,26 @@ def test_a_sandbox_whose_holder_died_says_so(box: Box) -> None:
         assert re.search("ended before its job", str(failures[0]))
         with pytest.raises(SandboxError, match="ended unexpectedly"):
             sandbox.run(box.rootfs(), spec)
+
+
+def test_the_holder_outlives_a_worker_that_is_killed_before_it_takes_its_job() -> None:
+    """The end of its line may be seen before its own; the job lies unread in there."""
+    line, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    control, client = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    served = holder.Holder(control)
+    child = holder.Child(protocol.TASK, os.getpid(), -1, line)
+    try:
+        served._by_line[line.fileno()] = child
+        served._poll.register(line.fileno(), select.POLLIN)
+        protocol.send_job(line, protocol.TASK, 1, ())
+        theirs.close()
+        served._done(child)
+        assert child.line is None
+    finally:
+        for end in (line, theirs, control, client):
+            end.close()
+        for fd in (child.process_fd, served._pid_namespace):
+            os.close(fd)
 
 
 def test_closing_ends_running_jobs(box: Box) -> None:
