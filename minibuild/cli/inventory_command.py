@@ -35,8 +35,9 @@ def du(
     from minibuild.cache.usage import Usage
 
     with reported(), open_store() as store:
+        matches = matcher(filters)
         inventory = Inventory(store)
-        things = [thing for thing in inventory.things if matcher(filters)(thing)]
+        things = [thing for thing in inventory.things if matches(thing)]
         kinds = [(kind, [thing for thing in things if thing.kind == kind]) for kind in KINDS]
         usage = Usage(store, inventory)
         if as_json:

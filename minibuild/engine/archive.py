@@ -14,6 +14,7 @@ from minibuild.context.place import Placement, kept_xattrs
 from minibuild.engine.session import Session
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.tarformat import BLOCK
 
 if TYPE_CHECKING:
     from minibuild.layers.compress import Reader
@@ -94,6 +95,23 @@ def _put(
         placement.put(entry, base, where=os.fsencode(spool))
 
 
+class _Packed:
+    """What is in a compressed stream, its first block alone: damage behind it makes it no less an archive."""
+
+    def __init__(self, stream: Reader, *damage: type[Exception]) -> None:
+        self._stream = stream
+        self._damage = damage
+        self._most = BLOCK
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            data = self._stream.read(min(size, self._most))
+        except self._damage as error:
+            raise LayerError(f"the archive's compressed data is damaged: {error}") from None
+        self._most = size
+        return data
+
+
 def _decompressed(file: BufferedReader) -> Reader:
     from minibuild.layers.compress import decompressor
 
@@ -101,9 +119,9 @@ def _decompressed(file: BufferedReader) -> Reader:
     if head.startswith(b"BZh"):
         import bz2
 
-        return bz2.BZ2File(file)
+        return _Packed(bz2.BZ2File(file), OSError, EOFError)
     if head.startswith(b"\xfd7zXZ\0"):
         import lzma
 
-        return lzma.LZMAFile(file)
-    return decompressor(file)
+        return _Packed(lzma.LZMAFile(file), lzma.LZMAError, EOFError)
+    return _Packed(decompressor(file))

@@ -17,6 +17,7 @@ from minibuild.plan.options import Bases, LowerOptions
 from minibuild.plan.steps import GitItem, UrlItem
 
 _SECONDS = re.compile(r"[+-]?[0-9]{1,18}\Z")
+_TIMES = range(-30_610_224_000, 253_402_300_800)  # of the years 1000 to 9999, as RFC 3339 writes them
 _SOURCE_ONLY = "Write it as FROM scratch AS NAME and one ADD of a repository or a URL."
 
 Expand = Callable[[str, Mapping[str, str]], str]
@@ -52,8 +53,15 @@ def _seconds(
     bases: Bases,
     expand: Expand,
 ) -> int | None:
-    if not text or _SECONDS.match(text):
-        return int(text) if text else None
+    if not text:
+        return None
+    if _SECONDS.match(text):
+        if int(text) not in _TIMES:
+            raise DockerfileError(
+                f"invalid {NAME}: {text} is no time that an image can have",
+                cure="Give seconds, not milliseconds, since 1970, as of date +%s.",
+            )
+        return int(text)
     if text == "context":
         return options.context_time
     if text != text.lower():

@@ -79,8 +79,9 @@ def test_a_filter_picks_by_kind_and_name(built: Project) -> None:
     assert done.out.count("COPY a.txt") == 1 and "urandom" not in done.out
 
 
-def test_an_unknown_filter_is_refused_with_the_near_miss(project: Project) -> None:
-    done = project.command("cache", "ls", "--filter", "tpe=step")
+@pytest.mark.parametrize("command", ["ls", "du", "prune"])
+def test_an_unknown_filter_is_refused_with_the_near_miss(project: Project, command: str) -> None:
+    done = project.command("cache", command, "--filter", "tpe=step")
     assert done.code == 2 and "type" in done.error
 
 

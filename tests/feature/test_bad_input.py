@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.feature.project import Project
+from tests.servers.images import noise
 
 
 def refused(project: Project, code: int, *options: str, text: str = "", **others: str) -> str:
@@ -292,6 +298,28 @@ def test_an_archive_that_is_none(project: Project) -> None:
     done = project.command("load", "-i", str(project.context))
     assert done.code == 2
     assert "is no OCI image layout" in done.error
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("size", [1_000_000, 3_000_000])
+def test_an_archive_that_was_cut_short_is_not_added(
+    project: Project, pack: Callable[[bytes], bytes], size: int
+) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        member = tarfile.TarInfo("member")
+        member.size = 2 * size
+        archive.addfile(member, io.BytesIO(noise(2 * size)))
+    project.write("archive", pack(data.getvalue())[:size])
+    error = project.build(text="FROM scratch\nADD archive /\n").error
+    assert error.startswith("Dockerfile:2\n")
+    assert "damaged: Compressed file ended before the end-of-stream marker was reached" in error
+
+
+def test_what_only_begins_as_a_compressed_archive_is_added_as_a_file(project: Project) -> None:
+    data = b"\xfd7zXZ\0 is how such files begin"
+    project.write("file", data)
+    assert project.image(text="FROM scratch\nADD file /\n").files["file"].data == data
 
 
 def test_dockerfile_and_context_both_from_standard_input(project: Project) -> None:

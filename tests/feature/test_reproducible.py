@@ -67,6 +67,21 @@ def test_with_an_epoch_the_whole_image_is_the_same(project: Project) -> None:
     assert max(file.mtime for file in first.files.values()) <= 1234567890
 
 
+@pytest.mark.parametrize("epoch", ["1234567890000", "253402300800", "-999999999999999999"])
+def test_an_epoch_that_is_no_time_of_an_image_is_refused(project: Project, epoch: str) -> None:
+    done = project.build(text="FROM scratch\n", environment={"SOURCE_DATE_EPOCH": epoch})
+    assert done.code == 1
+    assert f"invalid SOURCE_DATE_EPOCH: {epoch}" in done.error and "milliseconds" in done.error
+
+
+@pytest.mark.parametrize(
+    ("epoch", "created"), [("253402300799", "9999-12-31T23:59:59Z"), ("-30610224000", "1000-01-01T00:00:00Z")]
+)
+def test_the_first_and_the_last_epoch_date_an_image(project: Project, epoch: str, created: str) -> None:
+    image = project.image(text="FROM scratch\nCOPY Dockerfile /\n", environment={"SOURCE_DATE_EPOCH": epoch})
+    assert image.document["created"] == created
+
+
 def test_times_after_the_epoch_are_set_back_to_it(project: Project) -> None:
     path = project.write("late")
     os.utime(path, (2_000_000_000, 2_000_000_000))
