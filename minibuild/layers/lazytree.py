@@ -57,11 +57,17 @@ class OpenLayer:
 
     def hides_in(self, path: bytes) -> bool:
         """Whether all that lower layers have in the folder `path` is gone."""
+        while not self._ends_at(path):
+            if not path or path in self._hidden:
+                return bool(path)
+            path = path.rpartition(b"/")[0]
+        return True
+
+    def _ends_at(self, path: bytes) -> bool:
+        """Whether its own entry of the folder `path` lets nothing through from below."""
         position = self._table.get(path)
-        return (
-            path in self._opaque
-            or (position is not None and self.index.entries.kind(position) is not Kind.DIR)
-            or self.hides(path)
+        return path in self._opaque or (
+            position is not None and self.index.entries.kind(position) is not Kind.DIR
         )
 
 

@@ -197,3 +197,10 @@ def test_many_layers_are_merged_once_all_had_to_be_read() -> None:
     stack.opened.clear()
     assert tree.get(b"f0") is not None and tree.get(b"other") is None
     assert not stack.opened
+
+
+def test_paths_may_be_deeper_than_calls_nest() -> None:
+    deep = b"/".join([b"d"] * 1_500)
+    stack = Recorded([LayerIndex.of([file(deep)]), LayerIndex.of([file(b"other")])])
+    assert stack.tree().kind(deep) is Kind.FILE
+    assert stack.tree().get(deep + b"/none") is None
