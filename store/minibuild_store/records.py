@@ -41,12 +41,9 @@ class Records:
 
     def get(self, name: str) -> bytes | None:
         """The data last put under `name`; None if there is none or it is damaged."""
-        try:
-            fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        fd = self._open(name)
+        if fd is None:
             return None
-        except OSError as error:
-            raise store_error(error, self._session.root) from error
         encoded = name.encode("utf-8", "surrogatepass")
         length = _HEAD.size + len(encoded)
         try:
@@ -58,16 +55,21 @@ class Records:
 
     def mark(self, name: str) -> bytes | None:
         """What is another whenever the data is, read without it; None for no record. Nothing is checked."""
-        try:
-            fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        fd = self._open(name)
+        if fd is None:
             return None
-        except OSError as error:
-            raise store_error(error, self._session.root) from error
         try:
             return os.read(fd, _HEAD.size)
         finally:
             os.close(fd)
+
+    def _open(self, name: str) -> int | None:
+        try:
+            return os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise store_error(error, self._session.root) from error
 
     def put(self, name: str, data: bytes | bytearray) -> None:
         """Set the data of `name`, at once and as a whole; raises `StoreFull`."""
