@@ -96,13 +96,10 @@ def _result(session: Session, item: UrlItem, download: _Download) -> Fetched:
 
 def _request(session: Session, url: str, known: _Download | None) -> _Download | None:
     """Download `url` into the store; None where the server says that `known` is still right."""
-    import ssl
-
     import urllib3
 
     from minibuild.registry import sockets
 
-    context = ssl.create_default_context() if url.startswith("https:") else None
     headers = {"Accept-Encoding": "identity", "User-Agent": "minibuild", **_authorization(session, url)}
     if known is not None and known.etag:
         headers["If-None-Match"] = known.etag
@@ -111,12 +108,12 @@ def _request(session: Session, url: str, known: _Download | None) -> _Download |
     try:
         with (
             urllib3.PoolManager(
-                timeout=urllib3.Timeout(connect=30, read=120), retries=urllib3.Retry(4), ssl_context=context
+                timeout=urllib3.Timeout(connect=30, read=120), retries=urllib3.Retry(4)
             ) as pool,
             session.store.blobs.writer() as blob,
             ExitStack() as stack,
         ):
-            sockets.use(pool, context)
+            sockets.use(pool)
             answer = stack.enter_context(
                 closing(pool.request("GET", url, headers=headers, preload_content=False))
             )

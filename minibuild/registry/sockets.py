@@ -98,6 +98,12 @@ class _Connection(HTTPConnection):
 
 
 class _EncryptedConnection(HTTPSConnection):
+    def connect(self) -> None:
+        if self.ssl_context is None:
+            self.ssl_context = ssl.create_default_context()
+        self.ssl_context.sslsocket_class = _Encrypted
+        super().connect()
+
     def _new_conn(self) -> socket.socket:
         return _connected(super()._new_conn)
 
@@ -110,8 +116,6 @@ class _EncryptedPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _EncryptedConnection
 
 
-def use(manager: urllib3.PoolManager, context: ssl.SSLContext | None) -> None:
-    """Have `manager`, which encrypts by `context`, make such connections."""
-    if context is not None:
-        context.sslsocket_class = _Encrypted
+def use(manager: urllib3.PoolManager) -> None:
+    """Have `manager` make such connections; one without a context of its own encrypts by the default one."""
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _EncryptedPool}

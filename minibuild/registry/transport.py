@@ -183,7 +183,7 @@ class Transport:
             manager = urllib3.ProxyManager(proxy, **keywords)
         else:
             manager = urllib3.PoolManager(**keywords)
-        sockets.use(manager, context)
+        sockets.use(manager)
         return manager
 
 

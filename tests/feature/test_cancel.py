@@ -32,7 +32,8 @@ from minibuild.oci.mediatype import OCI_CONFIG, OCI_LAYER_ZSTD
 from minibuild.oci.platform import Platform
 from tests.feature.project import Project, kill
 from tests.feature.test_kill import check_store, until
-from tests.servers.faults import stall
+from tests.servers.certificates import make_certificates
+from tests.servers.faults import stall, status
 from tests.servers.images import noise, small_image
 from tests.servers.registry import FakeRegistry
 
@@ -355,6 +356,24 @@ def test_a_signal_ends_an_add_whose_server_stalls(builds: Builds, registry: Fake
     until(lambda: registry.bytes_sent)
     process.send_signal(signal.SIGINT)
     cancelled(process)
+
+
+def test_a_signal_ends_an_add_that_was_sent_on_to_a_server_that_encrypts_and_stalls(
+    builds: Builds, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    certificates = make_certificates(tmp_path)
+    builds.project.environment["SSL_CERT_FILE"] = str(certificates.ca)
+    with FakeRegistry(tls=certificates.server()) as secure:
+        image = small_image(layers=(3 << 20,))
+        secure.add("files", image)
+        address = f"/v2/files/blobs/{image.manifest.layers[0].digest}"
+        secure.fault(stall(1 << 20), path=address)
+        registry.fault(status(302, Location=f"https://{secure.host}{address}"), path="/file")
+        builds.project.dockerfile(f"FROM scratch\nADD http://{registry.host}/file /\n")
+        process = builds.start()
+        until(lambda: secure.bytes_sent)
+        process.send_signal(signal.SIGINT)
+        cancelled(process)
 
 
 def test_a_caller_of_the_library_can_end_a_copy(builds: Builds) -> None:
