@@ -6,6 +6,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minibuild_store.digest import Digest
+from minibuild_store.errors import StoreError
+
 from minibuild.engine.address import is_remote
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.images import LocalImages
@@ -78,7 +81,9 @@ class ImageBases:
             from minibuild.registry.errors import RegistryError
 
             try:
-                resolved = registry.resolve(reference, platform)
+                # of a name that is new here a look at what it stands for would be one request more
+                known = self._document if self._images.find(reference, platform) is not None else None
+                resolved = registry.resolve(reference, platform, known=known)
             except RegistryError as error:
                 if local is None:
                     raise
@@ -97,6 +102,13 @@ class ImageBases:
             self._images.remember(reference, platform, image, resolved.manifest_bytes, resolved.config_bytes)
             running.cached = False
             return image
+
+    def _document(self, digest: Digest) -> bytes | None:
+        """A manifest or configuration that was had, or made, before."""
+        try:
+            return self._session.store.blobs.get(digest)
+        except StoreError:
+            return None
 
     def _given(self, name: str) -> str | None:
         """What the context `name` is, as the caller wrote it."""
