@@ -48,7 +48,7 @@ class TreeLower:
             layers = self._session.layers
             if self._runs_later:
                 layers.fetch([layer for layer in self._filesystem.layers if not layers.at_hand(layer)])
-            self._tree = layers.lazy_tree(self._filesystem)
+            self._tree = layers.lazy_tree(self._filesystem, placing=True)
         return self._tree
 
     def entry(self, path: bytes) -> Entry | None:

@@ -50,6 +50,10 @@ class StandIns(Protocol):
         """What `item` would be."""
 
 
+class AsStep(Protocol):
+    def __call__(self, call: Callable[[], T], /) -> Callable[[], T]: ...
+
+
 class Layers(LayerBlobs):
     """Gives the forms of layers; `sandbox` is called only when something must be unpacked."""
 
@@ -68,7 +72,7 @@ class Layers(LayerBlobs):
         """The content digests of the selections of this build, by name: part of what a shared cache holds."""
         self.shared_note: Callable[[str], str | None] = lambda name: None
         self.stand_ins: StandIns | None = None
-        self.as_step: Callable[[Callable[[], Path]], Callable[[], Path]] = lambda call: call
+        self.as_step: AsStep = lambda call: call
         """Makes a call on another thread part of the step that this one works on."""
         self._trees: dict[str, Tree] = {}
         self._open: dict[Digest, OpenLayer] = {}  # those that are in no tree yet
@@ -80,10 +84,15 @@ class Layers(LayerBlobs):
         return self._known_index(layer) or self._read_index(layer)
 
     def indexes(self, layers: Sequence[Layer]) -> list[LayerIndex]:
-        """Those of several layers; what has to be fetched for it is fetched side by side."""
+        """Those of several layers; what has to be fetched and read for it is so side by side."""
         known = [self._known_index(layer) for layer in layers]
-        self.fetch([layer for layer, index in zip(layers, known, strict=True) if index is None])
-        return [index or self._read_index(layer) for layer, index in zip(layers, known, strict=True)]
+        jobs = {
+            number: self.as_step(partial(self._read_index, layers[number]))
+            for number, index in enumerate(known)
+            if index is None
+        }
+        read = in_parallel(jobs)
+        return [index or read[number] for number, index in enumerate(known)]
 
     def fetch(self, layers: Sequence[Layer]) -> None:
         """Bring the blobs here that are not, side by side."""
@@ -112,9 +121,13 @@ class Layers(LayerBlobs):
     def _read_index(self, layer: Layer) -> LayerIndex:
         from minibuild.layers.scan import index_blob
 
-        with self._store.lock(f"index {layer.diff_id}"), self.reading(layer) as blob:
-            index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
-        self._indexes.put(layer.diff_id, index.dump())
+        with self._store.lock(f"index {layer.diff_id}"):
+            known = self._known_index(layer)  # whoever held the lock before us may have read it
+            if known is not None:
+                return known
+            with self.reading(layer) as blob:
+                index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
+            self._indexes.put(layer.diff_id, index.dump())
         return index
 
     def keep_index(self, diff_id: Digest, packed: bytes | bytearray) -> None:
@@ -132,27 +145,32 @@ class Layers(LayerBlobs):
                 self._open.pop(layer.diff_id, None)
             return self._trees.setdefault(filesystem.chain, tree)
 
-    def lazy_tree(self, filesystem: Filesystem) -> Merged:
-        """The merged view of all layers, of which those are read that a question needs."""
+    def lazy_tree(self, filesystem: Filesystem, *, placing: bool = False) -> Merged:
+        """The merged view of all layers, of which those are read that a question needs.
+
+        With `placing` it is asked where a new path would come to lie, which mostly takes all of them.
+        """
         tree, count = self._known_tree(filesystem)
         layers = filesystem.layers
         if count == len(layers):
             return tree
         from minibuild.layers.lazytree import LazyTree
 
-        return LazyTree(_Stack(self, filesystem), len(layers), tree, count)
+        return LazyTree(_Stack(self, filesystem, placing=placing), len(layers), tree, count)
 
-    def opened(self, layer: Layer) -> OpenLayer:
-        """One layer to look single paths up in."""
+    def opened(self, layer: Layer) -> OpenLayer | None:
+        """One layer to look single paths up in, where it was opened before."""
+        with self._mutex:
+            return self._open.get(layer.diff_id)
+
+    def open(self, layers: Sequence[Layer]) -> OpenLayer:
+        """The first of `layers` to look single paths up in; the others are made ready beside it."""
         from minibuild.layers.lazytree import OpenLayer
 
+        found = [OpenLayer(index) for index in self.indexes(layers)]
         with self._mutex:
-            known = self._open.get(layer.diff_id)
-        if known is None:
-            known = OpenLayer(self.index(layer))
-            with self._mutex:
-                self._open[layer.diff_id] = known
-        return known
+            self._open.update({layer.diff_id: opened for layer, opened in zip(layers, found, strict=True)})
+        return found[0]
 
     def at_hand(self, layer: Layer) -> bool:
         """Whether nothing has to be fetched for its index."""
@@ -275,17 +293,30 @@ class Layers(LayerBlobs):
 class _Stack:
     """A filesystem's layers for a `LazyTree`."""
 
-    def __init__(self, layers: Layers, filesystem: Filesystem) -> None:
+    def __init__(self, layers: Layers, filesystem: Filesystem, *, placing: bool) -> None:
         self._layers = layers
         self._filesystem = filesystem
+        self._placing = placing
+        self._fetched = 0
 
     def open(self, layer: int, *, more: bool) -> OpenLayer:
-        """The layer; with `more`, as many as are fetched side by side are fetched with it."""
+        """The layer; where those below it are likely to be asked for as well, some are fetched with it.
+
+        They are then as many as were fetched before and did not do, so half of what comes is needed.
+        """
         of = self._filesystem.layers
-        if more and not self._layers.at_hand(of[layer]):
-            lower = [one for one in reversed(of[: layer + 1]) if not self._layers.at_hand(one)]
-            self._layers.fetch(lower[:_AT_ONCE])
-        return self._layers.opened(of[layer])
+        known = self._layers.opened(of[layer])
+        if known is not None:
+            return known
+        together = [of[layer]]
+        if not self._layers.at_hand(of[layer]):
+            likely = self._fetched if more or self._placing else 0
+            if more:
+                likely = max(likely, _AT_ONCE - 1)
+            lower = {one.diff_id: one for one in reversed(of[:layer]) if not self._layers.at_hand(one)}
+            together += [*lower.values()][:likely]
+            self._fetched += len(together)
+        return self._layers.open(together)
 
     def merged(self) -> Tree:
         return self._layers.tree(self._filesystem)
