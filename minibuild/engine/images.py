@@ -15,8 +15,8 @@ from minibuild_store.store import Store
 
 from minibuild.errors import UsageError
 from minibuild.oci.config import ImageConfig
-from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.image import ResolvedImage
+from minibuild.oci.manifest import InvalidManifest, parse_descriptor
 from minibuild.oci.platform import Platform
 from minibuild.oci.reference import Reference
 from minibuild.values import dataclass
@@ -70,13 +70,11 @@ class LocalImages:
         try:
             document = json.loads(data)
             config = ImageConfig.parse(self._store.blobs.get(Digest.parse(document["config"])))
-            layers = tuple(
-                Descriptor(layer["mediaType"], Digest.parse(layer["digest"]), layer["size"])
-                for layer in document["layers"]
-            )
+            # annotations too: they are part of every manifest that the layer is in
+            layers = tuple(parse_descriptor(layer, "layer") for layer in document["layers"])
             origin = Reference.parse(document["origin"]) if document.get("origin") else None
             image = ResolvedImage(str(name), Digest.parse(document["manifest"]), config, layers, origin)
-        except (ValueError, KeyError, TypeError, StoreError):
+        except (ValueError, KeyError, TypeError, StoreError, InvalidManifest):
             return None
         return NamedImage(name, image, document.get("type", ""), config.created, pulled)
 

@@ -86,8 +86,8 @@ class Manifest(_Document):
         layers = _list(document, "layers")
         return cls(
             kind,
-            _descriptor(document.get("config"), "config"),
-            tuple(_descriptor(layer, f"layers[{i}]") for i, layer in enumerate(layers)),
+            parse_descriptor(document.get("config"), "config"),
+            tuple(parse_descriptor(layer, f"layers[{i}]") for i, layer in enumerate(layers)),
             _annotations(document, "annotations"),
             data,
         )
@@ -134,7 +134,7 @@ class Index(_Document):
         manifests = _list(document, "manifests")
         return cls(
             kind,
-            tuple(_descriptor(one, f"manifests[{i}]") for i, one in enumerate(manifests)),
+            tuple(parse_descriptor(one, f"manifests[{i}]") for i, one in enumerate(manifests)),
             _annotations(document, "annotations"),
             data,
         )
@@ -269,7 +269,8 @@ def _document(data: bytes, media_type: str) -> tuple[dict[str, object], str]:
     return document, kind
 
 
-def _descriptor(value: object, where: str) -> Descriptor:
+def parse_descriptor(value: object, where: str) -> Descriptor:
+    """A descriptor as documents have it; `where` is what messages call it. Raises `InvalidManifest`."""
     if not isinstance(value, dict):
         _bad(where, value, "an object")
     media_type, digest_text, size = value.get("mediaType"), value.get("digest"), value.get("size")

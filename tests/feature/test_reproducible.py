@@ -14,8 +14,13 @@ from pathlib import Path
 import pytest
 
 import minibuild
+from minibuild.oci.manifest import Manifest
+from minibuild.values import replace
 from tests.feature.conftest import lacking
 from tests.feature.project import Image, Project
+from tests.layers.stacks import archive
+from tests.servers.images import image_of
+from tests.servers.registry import FakeRegistry
 
 TEXT = """
 FROM busybox AS one
@@ -65,6 +70,20 @@ def test_with_an_epoch_the_whole_image_is_the_same(project: Project) -> None:
     assert argument.digest == first.digest
     assert first.document["created"] == "2009-02-13T23:31:30Z"
     assert max(file.mtime for file in first.files.values()) <= 1234567890
+
+
+def test_layers_of_a_base_keep_their_annotations_in_every_build(
+    project: Project, registry: FakeRegistry
+) -> None:
+    base = image_of([archive([])])
+    layers = [replace(layer, annotations=(("some.key", "value"),)) for layer in base.manifest.layers]
+    manifest = Manifest.of(base.manifest.config, layers)
+    registry.add("base", base)
+    registry.add_manifest("base", manifest.media_type, manifest.raw, "1")
+    text = f"FROM {registry.host}/base:1\nENV A=1\n"
+    first = project.image("--platform=linux/amd64", text=text)
+    assert first.manifest["layers"][0]["annotations"] == {"some.key": "value"}
+    assert project.image("--platform=linux/amd64", text=text).digest == first.digest
 
 
 @pytest.mark.parametrize("epoch", ["1234567890000", "253402300800", "-999999999999999999"])
