@@ -97,6 +97,7 @@ class Kept:
             "checks": self._recent("checks", _MEMO_NS),
             "trials": self._recent("trials", _MEMO_NS),
             "evictions": self._evictions(),
+            "failures": (),  # left by builds that were killed while they waited
             "origins": digests | {str(d) for root in self._inventory.roots for d in root.layers},
             "linked": blobs,
             "packed-mounts": os.listdir(self._store.caches),

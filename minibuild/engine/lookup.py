@@ -5,18 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
+
+from minibuild_store.errors import StoreBusy
 
 from minibuild.cache.journal import Cause
 from minibuild.cache.steps import StepRecord
 from minibuild.engine.filesystem import Layer
 from minibuild.engine.session import Running, Session
 from minibuild.plan import keys
-from minibuild.plan.steps import StagePlan, Step
+from minibuild.plan.steps import RunStep, StagePlan, Step
 from minibuild.values import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild.cache.explain import Explainer
+    from minibuild.engine.failures import Waiter
 
 
 class Place(NamedTuple):
@@ -59,23 +63,26 @@ class Lookup:
         running: Running | None,
         place: Place | None,
     ) -> Outcome:
-        """Look the key of `parts` up; else execute, while other builds of that key wait for the result."""
+        """Look the key of `parts` up; else execute, while other builds of that key wait for the outcome."""
         session = self._session
         key = keys.key_of(parts)
         found = self._find(key, step, parts)
         if found is not None:
             return found
         session.at_work()
-        with session.store.lock(f"step {key}", waiting=session.check):
+        with ExitStack() as held:
+            waiter = self._turn(held, key, step, running)
             found = self._find(key, step, parts)
             if found is not None:
                 return found
+            if waiter is not None:
+                waiter.take()
             cause = None
             if running is not None and place is not None:
                 cause = self._explain(place, step, key, parts)
                 running.missed(cause)
             start = time.monotonic()
-            layer = execute()
+            layer = self._executed(key, step, execute, running)
             # reading the sources counts too: it may have written the layer already
             seconds = time.monotonic() - start if running is None else running.seconds
             stamp = session.layers.stamp(layer.descriptor.digest)
@@ -85,6 +92,29 @@ class Lookup:
             if place is not None:
                 session.cache.put_parts(key, parts)
         return Outcome(record, False, key, parts, cause)
+
+    def _turn(self, held: ExitStack, key: str, step: Step, running: Running | None) -> Waiter | None:
+        """Have the step alone as long as `held` lasts; who had to wait, where that may take a failure."""
+        session, name = self._session, f"step {key}"
+        waiter = None
+        try:
+            held.enter_context(session.store.lock(name, timeout=0))
+        except StoreBusy:
+            if isinstance(step, RunStep) and running is not None:
+                from minibuild.engine import failures
+
+                if failures.shareable(session, step):
+                    waiter = held.enter_context(failures.Waiter(session, key, step, running))
+            held.enter_context(session.store.lock(name, waiting=session.check))
+        return waiter
+
+    def _executed(self, key: str, step: Step, execute: Callable[[], Layer], running: Running | None) -> Layer:
+        if not isinstance(step, RunStep) or running is None:
+            return execute()
+        from minibuild.engine.failures import shared
+
+        with shared(self._session, key, step, running):
+            return execute()
 
     def _find(self, key: str, step: Step, parts: keys.Parts) -> Outcome | None:
         if not step.cacheable:

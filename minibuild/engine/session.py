@@ -124,6 +124,8 @@ class Session:
         self._current = threading.local()
         self._said: set[str] = set()
         self._on_failure = on_failure
+        self.examined = on_failure is not None
+        """Whether somebody wants to look at steps that fail here."""
         self.masks: Masks | None = None
         self.at_work: Callable[[], None] = _nothing
         """Called before anything that takes longer than looking a step up."""
@@ -354,6 +356,8 @@ class Running:
         self.bytes = 0
         self.reason = ""
         self.saved = 0.0
+        self.keep: Callable[[int, bytes], None] | None = None
+        """What gets the output besides, as it is shown."""
         self._start = 0.0
         self._maskers: dict[int, Masker] = {}
 
@@ -365,9 +369,7 @@ class Running:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         seconds = time.monotonic() - self._start
-        for stream, masker in self._maskers.items():
-            if rest := masker.end():
-                self._session.emit(StepOutput(self.id, stream, rest))
+        self.end_output()
         self._session._current.step = None
         if isinstance(error, LayerNotShared) and error.expected:
             self.output(1, b"needs files that no cache holds: what makes them runs first\n")
@@ -392,7 +394,17 @@ class Running:
             if stream not in self._maskers:
                 self._maskers[stream] = Masker(self._session.masks)
             data = self._maskers[stream].feed(data)
+        self._show(stream, data)
+
+    def end_output(self) -> None:
+        """Show what was kept back because it might become the value of a secret."""
+        for stream, masker in self._maskers.items():
+            self._show(stream, masker.end())
+
+    def _show(self, stream: int, data: bytes) -> None:
         if data:
+            if self.keep is not None:
+                self.keep(stream, data)
             self._session.emit(StepOutput(self.id, stream, data))
 
 

@@ -32,7 +32,7 @@ def known_to_work(store: Store) -> Callable[[Sandbox], None]:
     records = store.records("trials")
 
     def check(sandbox: Sandbox) -> None:
-        name = f"{sandbox.mode} {_fingerprint(store)}"
+        name = f"{sandbox.mode} {fingerprint(store)}"
         if records.get(name) is None:
             trial(store, sandbox)
             records.put(name, b"works")
@@ -58,7 +58,7 @@ def trial(store: Store, sandbox: Sandbox) -> None:
             raise SandboxError(f"a trial run ended with exit code {status.code}")
 
 
-def _fingerprint(store: Store) -> str:
+def fingerprint(store: Store) -> str:
     """What decides whether a mode works: the boot, our rights, and where the store is."""
     parts = [str(os.geteuid()), str(os.stat(store.root).st_dev)]
     for path in _FACTS:

@@ -150,7 +150,7 @@ class Holder:
         self._queue: list[tuple[int, list[int]]] = []  # tasks that wait for a worker
         self._unsent: dict[int, bytes] = {}
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._oom_kills = _oom_kills()
+        self._oom_kills = signals.oom_kills()
         self._host = process.Host(
             unified_cgroup=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
             last_capability=capabilities.last_capability(),
@@ -344,7 +344,7 @@ class Holder:
         code = os.waitstatus_to_exitcode(status)
         out_of_memory = False
         if code in (-9, 137):
-            before, self._oom_kills = self._oom_kills, _oom_kills()
+            before, self._oom_kills = self._oom_kills, signals.oom_kills()
             out_of_memory = self._oom_kills > before
         failure = ""
         if child.notes_fd >= 0:
@@ -402,15 +402,3 @@ def _take_back(notes_fd: int) -> str:
     finally:
         os.close(notes_fd)
     return ""
-
-
-def _oom_kills() -> int:
-    """How often this kernel has killed a process for lack of memory (proc_vmstat(5), oom_kill)."""
-    try:
-        with open("/proc/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
-    return 0

@@ -21,3 +21,15 @@ def takes_default(process_fd: int, signal: int) -> bool:
     except (OSError, StopIteration):
         return False
     return not any(mask >> (signal - 1) & 1 for mask in masks)
+
+
+def oom_kills() -> int:
+    """How often this kernel has killed a process for lack of memory (proc_vmstat(5), oom_kill)."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
