@@ -73,6 +73,10 @@ class Kept:
                 others.add(name)
         return layers | others
 
+    def _unpacked(self) -> set[str]:
+        """The diff IDs of all that is unpacked: running builds may keep it, and have to know its traits."""
+        return {f"sha256:{base_of(name)}" for name in self._store.snapshots.names()}
+
     def _records(self, blobs: set[Digest], diff_ids: set[str]) -> Mapping[str, Iterable[str]]:
         builds = self._builds()
         places = self._places({build["id"] for build in builds})
@@ -89,7 +93,7 @@ class Kept:
             "indexes": diff_ids,
             "contents": diff_ids,
             "sums": diff_ids,
-            "traits": diff_ids,
+            "traits": diff_ids | self._unpacked() | self._recent("traits", _MEMO_NS),
             "partial-layers": (),
             "selections": selections,
             "listings": listings,

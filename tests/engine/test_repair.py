@@ -10,6 +10,8 @@ import pytest
 from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
+from minibuild.cache.collect import collect
+from minibuild.cache.eviction import Policy
 from minibuild.engine.build import build
 from minibuild.engine.request import BuildRequest
 from minibuild.events import StepOutput
@@ -54,8 +56,13 @@ def layout(folder: Path, layers):
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
 
 
-@pytest.mark.many_ids
-def test_folders_a_layer_leaves_out_keep_the_mode_and_owner_of_the_layer_below(tmp_path):
+STAT = ["/bin/busybox", "stat", "-c", "%n %a %u", "/srv", "/srv/www"]
+SHOWN = ["/srv 2770 33\n/srv/www 700 34\n"]
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Builds a Dockerfile on such a base, and gives what its steps print; `told` hears each as well."""
     busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
     lower = layer(
         ("bin", tarfile.DIRTYPE, 0o755, 0, b""),
@@ -67,16 +74,35 @@ def test_folders_a_layer_leaves_out_keep_the_mode_and_owner_of_the_layer_below(t
     layout(tmp_path / "base", [lower, upper])
     context = tmp_path / "context"
     context.mkdir()
-    (context / "Dockerfile").write_text(
-        'FROM base\nRUN ["/bin/busybox", "stat", "-c", "%n %a %u", "/srv", "/srv/www"]\n'
-    )
-    lines = []
-
-    def sink(event):
-        if isinstance(event, StepOutput):
-            lines.append(event.data.decode())
-
     request = BuildRequest(context=context, contexts={"base": f"oci-layout://{tmp_path / 'base'}"})
-    with Store.open(tmp_path / "store") as store:
-        build(request, store=store, sink=sink)
-        assert "".join(lines).splitlines() == ["/srv 2770 33", "/srv/www 700 34"]
+
+    def build_it(dockerfile, told=lambda: None):
+        (context / "Dockerfile").write_text(dockerfile)
+        lines = []
+
+        def sink(event):
+            if isinstance(event, StepOutput):
+                lines.append(event.data.decode())
+                told()
+
+        with Store.open(tmp_path / "store") as store:
+            build(request, store=store, sink=sink)
+        return lines
+
+    return build_it
+
+
+@pytest.mark.many_ids
+def test_folders_a_layer_leaves_out_keep_the_mode_and_owner_of_the_layer_below(built):
+    assert built(f"FROM base\nRUN {json.dumps(STAT)}\n") == SHOWN
+
+
+@pytest.mark.many_ids
+def test_they_keep_them_where_room_is_made_meanwhile(built, tmp_path):
+    def make_room():
+        with Store.open(tmp_path / "store") as store:
+            collect(store, Policy(everything=True))
+
+    again = json.dumps([*STAT, "/bin"])
+    lines = built(f"FROM base\nRUN {json.dumps(STAT)}\nRUN {again}\n", make_room)
+    assert lines == [*SHOWN, SHOWN[0] + "/bin 755 0\n"]
