@@ -41,7 +41,7 @@ def squash(
 
 
 def gone(below: Tree, tree: Tree) -> Iterator[bytes]:
-    """What `below` has and `tree` has not, of each folder only the folder itself, sorted."""
+    """What `below` has and `tree` has not, of each folder only the folder itself, in one order always."""
     folders = [b""]
     while folders:
         folder = folders.pop()
