@@ -138,7 +138,7 @@ class Placement:
     def land(self, match: Match, dest: str) -> tuple[bytes, bytes]:
         """Make the folders that `match` needs; `dest` with links followed, and where the match goes."""
         self._matches += 1
-        target = self._prepare(dest)
+        target = self.prepare(dest)
         if match.is_dir:
             self._merge(match, target)
             return target, target
@@ -151,7 +151,7 @@ class Placement:
         existing = self.entry(path)
         return existing is not None and existing.kind is Kind.DIR
 
-    def _prepare(self, dest: str) -> bytes:
+    def prepare(self, dest: str) -> bytes:
         """Make what `dest` requires to exist; its path with all links followed."""
         written = os.fsencode(dest)
         folder = written if written.endswith(b"/") else written.rpartition(b"/")[0]
@@ -266,7 +266,7 @@ class Placement:
         self, name: str, dest: str, entry: Entry, *, where: bytes = b"", data: bytes | None = None
     ) -> None:
         """Copy one file that comes from no view (a download, a here-document) to `dest`."""
-        target = self._prepare(dest)
+        target = self.prepare(dest)
         existing = self.entry(target)
         if existing is not None and existing.kind is Kind.DIR:
             target = target + b"/" + os.fsencode(name) if target else os.fsencode(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from minibuild_store.shorthash import sha256
@@ -55,22 +56,33 @@ class TreeLower:
         node = self.tree.get(path)
         return None if node is None else node.entry
 
+    def file(self, path: bytes) -> bytes | None:
+        """The content of etc/passwd or etc/group."""
+        return self.tree.file(path)
+
+    def content(self, stack: ExitStack, path: bytes) -> bytes:
+        """Where the content of the file at `path` is until `stack` is left."""
+        files = TreeFiles(self._filesystem, self._session.layers, self._session.store)
+        return _local(stack, files, next(files.view.walk(path)).where)
+
+    def warn(self, text: str) -> None:
+        self._session.notice("warning", text)
+
 
 @dataclass(slots=True)
 class Gathered:
     """The sources of a step, found and digested: `contents` by item position, the rest to write from.
 
     `surveys` are what the patterns select. `layer` is there already where the files had to be read for their
-    digests.
+    digests, or where it was written before the step's turn.
     """
 
     session: Session
     step: steps.CopyStep
     files: Files
-    parent: Filesystem
+    lower: TreeLower
     made_ns: int
     write_first: bool
-    runs_later: bool
     contents: dict[int, str] = field(default_factory=dict)
     fetched: dict[int, Fetched] = field(default_factory=dict)
     surveys: dict[int, Selected] = field(default_factory=dict)
@@ -81,17 +93,16 @@ def gather(
     session: Session,
     step: steps.CopyStep,
     files: Files,
-    parent: Filesystem,
+    lower: TreeLower,
     made_ns: int,
     *,
     write_first: bool = False,
-    runs_later: bool = False,
 ) -> Gathered:
     """Find what `step` copies and what it is, by content. Raises `DockerfileError` for what is not there.
 
-    With `write_first` the layer may be written on the way. `runs_later` says that a RUN comes after it.
+    With `write_first` the layer may be written on the way.
     """
-    gathered = Gathered(session, step, files, parent, made_ns, write_first, runs_later)
+    gathered = Gathered(session, step, files, lower, made_ns, write_first)
     for number, item in enumerate(step.items):
         match item:
             case steps.PathItem(pattern):
@@ -182,7 +193,7 @@ def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, patte
 def _copying(gathered: Gathered) -> Copying:
     from minibuild.engine.contextcopy import Copying
 
-    return Copying(gathered.session, gathered.step.dest, lambda: _placement(gathered))
+    return Copying(gathered.session, gathered.step.dest, lambda: placement_of(gathered))
 
 
 def _not_found(error: NothingThere, files: Files) -> DockerfileError:
@@ -246,10 +257,10 @@ def _holds_archives(files: Files, surveys: list[Selected]) -> bool:
 def _write(gathered: Gathered, surveys: Sequence[Selected]) -> Layer:
     from minibuild.engine.writing import write_layer
 
-    session, step, parent, made_ns = gathered.session, gathered.step, gathered.parent, gathered.made_ns
-    placement = _placement(gathered)
+    session, step, made_ns = gathered.session, gathered.step, gathered.made_ns
+    placement = placement_of(gathered)
     with ExitStack() as stack:
-        unpack = _Unpacking(session, stack, parent, step.dest, placement)
+        unpack = _Unpacking(session, stack, gathered.lower, step.dest, placement)
         for number, item in enumerate(step.items):
             match item:
                 case steps.PathItem(pattern):
@@ -265,53 +276,51 @@ def _write(gathered: Gathered, surveys: Sequence[Selected]) -> Layer:
         return write_layer(session, placement.finish(), gathered.files.writing(surveys))
 
 
-def _placement(gathered: Gathered) -> Placement:
+def placement_of(gathered: Gathered) -> Placement:
     """The step's layer before anything is in it."""
     from minibuild.context.place import Nothing, Placement
     from minibuild.plan import chmod
 
-    session, step = gathered.session, gathered.step
-    lower: Lower = (
-        Nothing() if step.link else TreeLower(session, gathered.parent, runs_later=gathered.runs_later)
-    )
+    step = gathered.step
+    lower: Lower = Nothing() if step.link else gathered.lower
     octal = chmod.octal(step.chmod) if step.chmod else None
     return Placement(
         lower,
-        owner=_owner(session, step.chown, lower),
+        owner=_owner(step.chown, lower),
         chmod=chmod.changer(step.chmod) if step.chmod else None,
         folder_mode=0o755 if octal is None else octal,
         made_ns=gathered.made_ns,
     )
 
 
-def _owner(session: Session, text: str, lower: Lower) -> Owner | None:
+def _owner(text: str, lower: Lower) -> Owner | None:
     if not text:
         return None
     from minibuild.engine.accounts import owner_of
 
-    read = lower.tree.file if isinstance(lower, TreeLower) else lambda path: None
-    owner, unknown = owner_of(text, read)
-    if unknown and not isinstance(lower, TreeLower):
+    if isinstance(lower, TreeLower):
+        owner, unknown = owner_of(text, lower.file)
+        for name in unknown:
+            lower.warn(f"{name!r} is not in the image's passwd or group file; root is used instead")
+        return owner
+    owner, unknown = owner_of(text, lambda path: None)
+    if unknown:
         raise DockerfileError(
             f"--chown={text} names a user or group, and --link knows none",
             cure="Give numbers, or leave out --link.",
-        )
-    for name in unknown:
-        session.notice(
-            "warning", f"{name!r} is not in the image's passwd or group file; root is used instead"
         )
     return owner
 
 
 class _Unpacking:
-    """ADD of archives on `parent`: what they are unpacked with."""
+    """ADD of archives on `lower`: what they are unpacked with."""
 
     def __init__(
-        self, session: Session, stack: ExitStack, parent: Filesystem, dest: str, placement: Placement
+        self, session: Session, stack: ExitStack, lower: TreeLower, dest: str, placement: Placement
     ) -> None:
         self._session = session
         self._stack = stack
-        self._parent = parent
+        self._lower = lower
         self._dest = dest
         self._placement = placement
 
@@ -320,21 +329,18 @@ class _Unpacking:
         row = match.rows[0]
         if row.entry.kind is not Kind.FILE or not row.entry.size:
             return False
-        return self.file(self._local(files, row.where) if isinstance(files, TreeFiles) else row.where)
+        return self.file(_local(self._stack, files, row.where) if isinstance(files, TreeFiles) else row.where)
 
     def file(self, path: bytes) -> bool:
         from minibuild.engine.archive import extract_archive
 
-        return extract_archive(
-            self._session, self._stack, path, self._dest, self._placement, below=self._from_below
-        )
+        below = partial(self._lower.content, self._stack)
+        return extract_archive(self._session, self._stack, path, self._dest, self._placement, below=below)
 
-    def _from_below(self, path: bytes) -> bytes:
-        files = TreeFiles(self._parent, self._session.layers, self._session.store)
-        return self._local(files, next(files.view.walk(path)).where)
 
-    def _local(self, files: TreeFiles, name: bytes) -> bytes:
-        return os.fsencode(self._stack.enter_context(files.extracted(iter([name])))[name])
+def _local(stack: ExitStack, files: TreeFiles, name: bytes) -> bytes:
+    """Where the content called `name` is until `stack` is left."""
+    return os.fsencode(stack.enter_context(files.extracted(iter([name])))[name])
 
 
 def _place_fetched(fetched: Fetched, step: steps.CopyStep, placement: Placement, unpack: _Unpacking) -> None:
@@ -357,6 +363,6 @@ def write_workdir(
     from minibuild.engine.writing import write_layer
 
     lower = TreeLower(session, parent, runs_later=runs_later)
-    placement = Placement(lower, owner=_owner(session, step.user, lower), made_ns=made_ns)
+    placement = Placement(lower, owner=_owner(step.user, lower), made_ns=made_ns)
     placement.make_folders(placement.resolve(os.fsencode(step.path)))
     return write_layer(session, placement.finish())

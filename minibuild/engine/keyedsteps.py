@@ -220,6 +220,11 @@ class KeyedSteps:
         self.session.at_work()
         return files.digest(selection, files.survey(mount.subpath))
 
+    def _files_of(self, step: steps.CopyStep) -> Files:
+        """What the step copies from."""
+        reads = any(isinstance(item, steps.PathItem) for item in step.items)
+        return self._files(step.source) if reads else NoFiles()
+
     def _copy(
         self,
         step: steps.CopyStep,
@@ -228,21 +233,21 @@ class KeyedSteps:
         running: Running | None,
         place: Place | None = None,
     ) -> Outcome:
-        reads = any(isinstance(item, steps.PathItem) for item in step.items)
-        gathered = copy.gather(
-            self.session,
-            step,
-            self._files(step.source) if reads else NoFiles(),
-            parent,
-            made_ns,
-            write_first=self._lookup.writes_first,
-            runs_later=_runs_later(place),
-        )
+        lower = copy.TreeLower(self.session, parent, runs_later=runs_later(place))
+        files, first = self._files_of(step), self._lookup.writes_first
+        gathered = copy.gather(self.session, step, files, lower, made_ns, write_first=first)
+        return self._gathered(gathered, parent, running, place)
+
+    def _gathered(
+        self, gathered: copy.Gathered, parent: Filesystem, running: Running | None, place: Place | None
+    ) -> Outcome:
+        """A COPY or ADD whose sources are known."""
+        step = gathered.step
         parts = keys.copy_parts(
             step,
             parent=parent.chain,
             platform=self._platform,
-            epoch=f"{self._epoch} {made_ns}",
+            epoch=f"{self._epoch} {gathered.made_ns}",
             contents=gathered.contents,
         )
 
@@ -262,7 +267,7 @@ class KeyedSteps:
         )
 
         def execute() -> Layer:
-            return copy.write_workdir(self.session, step, parent, made_ns, runs_later=_runs_later(place))
+            return copy.write_workdir(self.session, step, parent, made_ns, runs_later=runs_later(place))
 
         return self._lookup.step(step, parts, execute, running, place)
 
@@ -271,7 +276,7 @@ class KeyedSteps:
         return "" if self.plan.epoch is None else str(self.plan.epoch)
 
 
-def _runs_later(place: Place | None) -> bool:
+def runs_later(place: Place | None) -> bool:
     """Whether a RUN comes after the step, in its stage."""
     if place is None:
         return False

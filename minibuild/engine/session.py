@@ -332,6 +332,12 @@ class Session:
 
         return called
 
+    def lasting(self) -> None:
+        """Tell the step that this thread works on that it takes a while."""
+        running = getattr(self._current, "step", None)
+        if running is not None:
+            running.lasting()
+
     def said(self, text: str) -> None:
         """Output of the step that this thread works on."""
         running = getattr(self._current, "step", None)
@@ -358,7 +364,10 @@ class Running:
         self.saved = 0.0
         self.keep: Callable[[int, bytes], None] | None = None
         """What gets the output besides, as it is shown."""
+        self.lasting: Callable[[], None] = _nothing
+        """Called once it turns out that the step takes a while."""
         self._start = 0.0
+        self._waited = 0.0
         self._maskers: dict[int, Masker] = {}
 
     def __enter__(self) -> Running:
@@ -368,7 +377,7 @@ class Running:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        seconds = time.monotonic() - self._start
+        seconds = self.seconds
         self.end_output()
         self._session._current.step = None
         if isinstance(error, LayerNotShared) and error.expected:
@@ -380,7 +389,16 @@ class Running:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._start
+        """How long it has been at work."""
+        return time.monotonic() - self._start - self._waited
+
+    def waits(self, wait: Callable[[], T]) -> T:
+        """What `wait` returns; it is no work of the step."""
+        start = time.monotonic()
+        try:
+            return wait()
+        finally:
+            self._waited += time.monotonic() - start
 
     def missed(self, cause: Cause) -> None:
         self.reason = cause.reason

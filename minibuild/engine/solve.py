@@ -3,14 +3,15 @@
 Stages are gone through in turn while all steps are found. Before the first is executed, each stage that is
 left gets a thread of its own, and waits for the stages it builds on or copies from. Steps of one stage run
 in order, since each needs to know what the one before it left; those that need not (COPY --link) run beside
-the others. The first failure stops the others, unless the build is to keep going.
+the others, and COPYs that follow one another are written side by side where each can tell what it will find.
+The first failure stops the others, unless the build is to keep going.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,10 @@ from minibuild_store import stopping
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.inputs import Inputs
-from minibuild.engine.keyedsteps import KeyedSteps
+from minibuild.engine.keyedsteps import KeyedSteps, runs_later
 from minibuild.engine.lookup import Outcome, Place
 from minibuild.engine.notes import Notes
-from minibuild.engine.session import Session
+from minibuild.engine.session import Running, Session
 from minibuild.engine.stagerows import stage_sources
 from minibuild.errors import Cancelled, MinibuildError
 from minibuild.plan import steps
@@ -30,7 +31,8 @@ from minibuild.plan.steps import FromImage, Plan, StagePlan, Step
 from minibuild.values import dataclass
 
 if TYPE_CHECKING:
-    from minibuild.engine.ahead import Begun
+    from minibuild.engine.ahead import Begun, Turn
+    from minibuild.engine.foresight import Noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Solver(KeyedSteps):
         self._waiting: list[StagePlan] = []  # stages that nobody has begun
         self._threads: dict[int, threading.Thread] = {}  # by stage
         session.at_work = self._spread
+        self._early: dict[int, dict[int, Begun[Outcome | None]]] = {}  # by the numbers of stage and step
+        self._fresh = session.cache.fresh
         self._slot = self._slots(session.request.jobs) if session.request.jobs else _no_slot
 
     def run(self) -> dict[int, StageResult]:
@@ -114,13 +118,13 @@ class Solver(KeyedSteps):
     def _guarded(self, stage: StagePlan) -> None:
         begun: dict[int, Begun[Outcome | None]] = {}
         try:
-            begun = self._begun(stage)
+            self._early[stage.index] = begun = self._begun(stage)
             self._results[stage.index] = self._solve(stage, begun)
         except BaseException as error:
             self._failed(error)
         finally:
-            for one in begun.values():
-                one.wait()
+            while begun:
+                begun.popitem()[1].end()
             self._done[stage.index].set()
 
     def _failed(self, error: BaseException) -> None:
@@ -186,7 +190,7 @@ class Solver(KeyedSteps):
         for number, step in enumerate(stage.steps):
             self.session.check()
             if number in begun:
-                outcome = begun[number].result()
+                outcome = begun[number].over(filesystem)
             else:
                 outcome = self._placed(Place(stage, number), step, filesystem, made_ns)
             if outcome is None:
@@ -209,7 +213,71 @@ class Solver(KeyedSteps):
             self._finished(source.index)
         with self._slot(place):
             self.session.check()
-            return self._looked_at(place, step, parent, made_ns)
+            return self._looked_at(place, step, partial(self._in_turn, place, step, parent, made_ns))
+
+    def _in_turn(
+        self, place: Place, step: Step, parent: Filesystem, made_ns: int, running: Running
+    ) -> Outcome:
+        if isinstance(step, steps.CopyStep) and not step.link:
+            running.lasting = partial(self._follow, place, parent, running)
+        return self._keyed(place, step, parent, made_ns, running)
+
+    def _follow(self, place: Place, parent: Filesystem, running: Running) -> None:
+        """Begin the COPYs right below one that takes a while; `parent` is what is below that."""
+        if not self._lookup.writes_first or self.session.request.jobs == 1:
+            return
+        from minibuild.engine import ahead, foresight
+
+        begun = self._early[place.stage.index]
+        missed = self._fresh or bool(running.reason)  # of files that were never hashed it is not known yet
+        for number in foresight.followers(place):
+            if number not in begun:
+                copies = place.stage.steps[place.number : number + 1]
+                early = partial(self._before, Place(place.stage, number), copies, parent, missed)
+                begun[number] = ahead.Early(early)
+
+    def _before(
+        self, place: Place, copies: Sequence[Step], parent: Filesystem, missed: bool, turn: Turn
+    ) -> Outcome:
+        """The last of `copies`, the first of which `missed` and is being written over `parent`."""
+        from minibuild.engine import copy, foresight
+
+        made_ns = self._made_ns(place.stage)
+        for step in copies:
+            for source in stage_sources(step):
+                self._finished(source.index)
+        below = copy.TreeLower(self.session, parent, runs_later=runs_later(place))
+        known = [(step, self._files_of(step)) for step in copies if isinstance(step, steps.CopyStep)]
+        lower = foresight.likely(self.session, known, below, made_ns)
+        if lower is None:
+            return self._placed(place, copies[-1], turn.wait(), made_ns)
+        with ExitStack() as slot:
+            slot.enter_context(self._slot(place))
+            self.session.check()
+            try:
+                early = partial(self._written, slot, place, lower, missed, turn)
+                return self._looked_at(place, copies[-1], early)
+            except MinibuildError as error:
+                raise error.at(copies[-1].where) from None
+
+    def _written(
+        self, slot: ExitStack, place: Place, lower: Noted, missed: bool, turn: Turn, running: Running
+    ) -> Outcome:
+        """A COPY that is written over a guess, and looked up at its turn."""
+        from minibuild.engine import copy, foresight
+
+        step, made_ns = place.stage.steps[place.number], self._made_ns(place.stage)
+        assert isinstance(step, steps.CopyStep)
+        files = self._files_of(step)
+        gathered = foresight.write(self.session, step, files, lower, made_ns, missed=missed)
+        slot.close()  # who waits takes none
+        parent = running.waits(turn.wait)
+        slot.enter_context(self._slot(place))
+        self.session.check()
+        found = copy.TreeLower(self.session, parent, runs_later=runs_later(place))
+        if gathered is None or not lower.agrees(found):
+            return self._in_turn(place, step, parent, made_ns, running)
+        return self._gathered(gathered, parent, running, place)
 
     def _slots(self, jobs: int) -> Callable[[Place], AbstractContextManager[None]]:
         """What a step has to hold while it is at work."""
@@ -218,11 +286,11 @@ class Solver(KeyedSteps):
         slots, after = Slots(jobs), steps_after(self.plan)
         return lambda place: slots.taken(len(place.stage.steps) - place.number + after[place.stage.index])
 
-    def _looked_at(self, place: Place, step: Step, parent: Filesystem, made_ns: int) -> Outcome:
+    def _looked_at(self, place: Place, step: Step, made: Callable[[Running], Outcome]) -> Outcome:
         start = self.session.journal.now()
         try:
             with self.session.step(step.name) as running:
-                outcome = self._keyed(place, step, parent, made_ns, running)
+                outcome = made(running)
                 record, hit = outcome.record, outcome.hit
                 running.cached = hit
                 running.bytes = 0 if hit else record.layer.descriptor.size

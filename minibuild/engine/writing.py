@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from minibuild.context.place import Placed
 
 _FILE = Kind.FILE  # a member read from its class is slow
+_LITTLE = 4 << 20  # bytes
+_ENTRY = 8 << 10  # bytes that take as long as an entry itself
 
 
 def write_layer(
@@ -41,9 +43,15 @@ def write_layer(
         if writing is not None:
             stack.enter_context(writing)
         check: Callable[[], None] = session.check
+        size, little = 0, True
         for number, item in enumerate(placed):
             if not number % 1000:
                 check()
+            if little:
+                size += item.entry.size + _ENTRY
+                if size > _LITTLE:
+                    little = False
+                    session.lasting()
             if item.entry.kind is not _FILE:
                 writer.add(item.entry)
             elif item.data is not None:

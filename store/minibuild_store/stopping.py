@@ -34,6 +34,11 @@ def check() -> None:
     _current.check()
 
 
+def current() -> Check:
+    """What `check` calls in this thread."""
+    return _current.check
+
+
 @contextmanager
 def checking(by: Check) -> Iterator[None]:
     """Have `check` call `by` in this thread for the length of the block."""
