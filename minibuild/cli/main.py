@@ -39,7 +39,10 @@ def process() -> None:
     # What is loaded lives until the end: looking through it for garbage took a tenth of a cached build.
     gc.set_threshold(50_000, 20, 50)
     try:
-        main()
+        try:
+            main()
+        except KeyboardInterrupt:  # before a command was begun, or after it
+            raise SystemExit(130) from None
     except SystemExit as end:
         _leave(end)
         raise

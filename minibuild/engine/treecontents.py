@@ -119,6 +119,14 @@ class FromBlobs:
         self._places: dict[int, array[int]] = {}  # of little ones, 0 where it does not wait, else one more
 
     def __enter__(self) -> FromBlobs:
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
         self._wanted = self._ask()
         self._layers.fetch([self._filesystem.layers[number] for number in self._wanted])
         self._scratch = self._store.scratch()
@@ -134,7 +142,6 @@ class FromBlobs:
             coming = self._bodies(largest)
             self._stack.callback(coming.close)
             self._coming = coming
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()

@@ -31,6 +31,26 @@ def test_what_runs_at_exit_still_runs(tmp_path):
     assert done.stdout.endswith("last words\n")
 
 
+INTERRUPTED = """
+import signal, sys
+from minibuild.cli.main import process
+
+class Finder:
+    def find_spec(self, *_):
+        sys.meta_path.remove(self)
+        signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+sys.argv[1:] = ["build", "."]
+process()
+"""
+
+
+def test_an_interrupt_before_a_command_begins_says_nothing():
+    done = subprocess.run((sys.executable, "-c", INTERRUPTED), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_output_that_cannot_be_written_is_not_taken_for_success():
     with open("/dev/full", "wb") as full:
         command = (sys.executable, "-m", "minibuild", "--version")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from tests.feature.project import Project
+from tests.feature.project import Image, Project
+from tests.servers.images import noise
 
 
 def test_files_come_from_another_stage_and_nothing_else_of_it(project: Project) -> None:
@@ -131,3 +134,23 @@ def test_a_named_context_needs_no_name_that_an_image_could_have(project: Project
         text = text.replace(f"ENV A={chain}\n", "COPY --from=My_Files a /\n")
     assert project.image(option, text=text).text("a") == "content"
     project.built(option, text=text + "FROM scratch\n")
+
+
+def test_a_copy_that_comes_upon_a_damaged_layer_makes_it_again_and_leaves_nothing(project: Project) -> None:
+    """The smaller of two layers, which is put aside whole before the other is gone through."""
+    project.write("one", noise(100_000))
+    for name in ("two", "three"):
+        project.write(f"more/{name}", noise(1000))
+    text = "FROM scratch AS files\nCOPY one /\nCOPY more/ /\nFROM scratch\nCOPY --from=files / /{}\n"
+    project.built("--target", "files", text=text.format(""))
+    blob = max((project.store / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    project.built()
+    before = blob.stat()
+    blob.chmod(0o644)
+    with blob.open("r+b") as file:
+        file.write(bytes(100))
+    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = project.build("-o", f"type=oci,tar=false,dest={project.root}/out", text=text.format("there/"))
+    assert done.code == 0, done.err
+    assert "is gone or damaged; what made it runs again" in done.err
+    assert {"there/one", "there/two", "there/three"} <= Image(project.root / "out").files.keys()
