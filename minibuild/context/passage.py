@@ -11,7 +11,8 @@ from operator import itemgetter
 from typing import cast
 
 from minibuild.context.ordering import Ordering
-from minibuild.context.place import Placed, Placement
+from minibuild.context.place import Placement
+from minibuild.context.placed import Placed
 from minibuild.context.rows import Head, Match, Row
 from minibuild.layers.entry import Entry, Kind
 from minibuild.values import NamedTuple, maker
@@ -55,7 +56,7 @@ class Passage:
         match = Match(head.name, [root], head.whole)
         target = self._placement.copy(match, self._dest)
         if not match.is_dir:
-            yield Step(0, root, self._placement.finish())
+            yield Step(0, root, list(self._placement.finish()))
             return
         yield Step(0, root, self._begin(target))
         prefix = target + b"/" if target else b""

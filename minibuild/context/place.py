@@ -8,16 +8,16 @@ a folder is followed, a folder is never replaced by a file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from minibuild.context.links import follow
-from minibuild.context.rows import Match, Row
+from minibuild.context.placed import Placed
+from minibuild.context.rows import Head, Match, Row
+from minibuild.context.shelf import Shelf
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.values import NamedTuple, maker
-
-Content = bytes | None
 
 _CAPABILITY = b"security.capability"
 
@@ -30,20 +30,6 @@ def kept_xattrs(xattrs: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, b
 class Owner(NamedTuple):
     uid: int
     gid: int
-
-
-class Placed(NamedTuple):
-    """An entry of the new layer. `where` names its content as the row did; `data` is content held inline.
-
-    `spooled` says that `where` is a file of our own. Entries of one non-empty `inode` are names of one file.
-    """
-
-    entry: Entry
-    where: bytes = b""
-    data: bytes | None = None
-    inode: bytes = b""
-    stamp: bytes = b""
-    spooled: bool = False
 
 
 # quicker than calling the classes
@@ -68,7 +54,8 @@ class Placement:
     """The new layer while copies are applied to it.
 
     `owner` replaces the owner of everything copied or made; `chmod` is a function of (mode, is a folder).
-    `folder_mode` is for parents that have to be made; `made_ns` the time they get.
+    `folder_mode` is for parents that have to be made; `made_ns` the time they get. `scratch` gives an empty
+    file's descriptor, for entries that are too many to be held.
     """
 
     def __init__(
@@ -79,6 +66,7 @@ class Placement:
         chmod: Callable[[int, bool], int] | None = None,
         folder_mode: int = 0o755,
         made_ns: int = 0,
+        scratch: Callable[[], int] | None = None,
     ) -> None:
         self._lower = lower
         self._owner = owner
@@ -86,7 +74,12 @@ class Placement:
         self._folder_mode = folder_mode & 0o777
         self._matches = 0
         self._made_ns = made_ns
-        self._new: dict[bytes, Placed] = {}
+        self._new = Shelf(scratch)
+        self._scratch = scratch
+        # of an archive: what all names of one file are to look like, by its `inode`
+        self._files: Shelf | None = None
+        self._links = 0
+        self._parent = b"", b"", b""  # where the archive's last entry came to be: base, folder, real folder
 
     def entry(self, path: bytes) -> Entry | None:
         placed = self._new.get(path)
@@ -104,21 +97,33 @@ class Placement:
     def resolve(self, path: bytes) -> bytes:
         return follow(path, self._readlink)
 
+    def kind(self, path: bytes) -> Kind | None:
+        """Folder, symbolic link, or a file for whatever else is at `path`; None where nothing is."""
+        kind = self._new.kind(path)
+        if kind is not None:
+            return kind
+        entry = self._lower.entry(path)
+        return None if entry is None else entry.kind
+
     def _readlink(self, path: bytes) -> bytes | None:
+        if self.kind(path) is not Kind.SYMLINK:
+            return None
         entry = self.entry(path)
-        return entry.link if entry is not None and entry.kind is Kind.SYMLINK else None
+        assert entry is not None
+        return entry.link
 
     def make_folders(self, path: bytes, *, mode: int | None = None, owner: Owner | None = None) -> None:
         """Make `path` (links already followed) and its parents where they are missing."""
+        self._parent = b"", b"", b""
         parts = path.split(b"/") if path else []
         owner = owner or self._owner or Owner(0, 0)
         for depth in range(1, len(parts) + 1):
             folder = b"/".join(parts[:depth])
-            entry = self.entry(folder)
-            if entry is None:
+            kind = self.kind(folder)
+            if kind is None:
                 made = Entry(folder, Kind.DIR, self._folder_mode if mode is None else mode, *owner)
-                self._new[folder] = Placed(made._replace(mtime_ns=self._made_ns))
-            elif entry.kind is not Kind.DIR:
+                self._new.put(folder, Placed(made._replace(mtime_ns=self._made_ns)))
+            elif kind is not Kind.DIR:
                 raise DockerfileError(
                     f"/{os.fsdecode(folder)} is not a directory",
                     cure="Copy to another place, or remove the file in an earlier step.",
@@ -126,10 +131,16 @@ class Placement:
 
     def copy(self, match: Match, dest: str) -> bytes:
         """Copy `match` to `dest` (absolute; a trailing slash means a folder); the path where it is now."""
+        return self.copy_rows(Head(match.name, match.whole), match.rows, dest)
+
+    def copy_rows(self, head: Head, rows: Iterable[Row], dest: str) -> bytes:
+        """The same for a match whose rows come one by one."""
+        rest = iter(rows)
+        match = Match(head.name, [next(rest)], head.whole)
         target, path = self.land(match, dest)
         if match.is_dir:
             prefix = target + b"/" if target else b""
-            for row in match.rows[1:]:
+            for row in rest:
                 self.set(row, prefix + row.entry.path)
         else:
             self.set(match.rows[0], path)
@@ -148,8 +159,7 @@ class Placement:
         return target, target
 
     def is_folder(self, path: bytes) -> bool:
-        existing = self.entry(path)
-        return existing is not None and existing.kind is Kind.DIR
+        return self.kind(path) is Kind.DIR
 
     def prepare(self, dest: str) -> bytes:
         """Make what `dest` requires to exist; its path with all links followed."""
@@ -171,11 +181,11 @@ class Placement:
         made = self.entry(target)
         if made is not None:
             mtime_ns = self._made_ns if match.whole else root.mtime_ns
-            self._new[target] = Placed(made._replace(path=target, mtime_ns=mtime_ns))
+            self._new.put(target, Placed(made._replace(path=target, mtime_ns=mtime_ns)))
 
     def set(self, row: Row, target: bytes) -> None:
         """Copy one row to the path `target`."""
-        self._new[target] = self.at(row, target)
+        self._new.put(target, self.at(row, target))
 
     def at(
         self,
@@ -206,27 +216,40 @@ class Placement:
         return _placed((self._dressed(row.entry, target), row.where, None, inode, row.stamp, False))
 
     def put(
-        self, entry: Entry, base: bytes, *, where: bytes = b"", data: bytes | None = None, inode: bytes = b""
+        self,
+        entry: Entry,
+        base: bytes,
+        *,
+        where: bytes = b"",
+        data: bytes | int | None = None,
+        inode: bytes = b"",
     ) -> None:
         """Set `entry` below `base` as an archive does.
 
         Links lead nowhere else, whatever is there gives way, folders merge, missing parents are root's.
         """
-        path = self._below(base, entry.path)
-        self.make_folders(path.rpartition(b"/")[0], mode=0o755, owner=Owner(0, 0))
-        existing = self.entry(path)
-        if existing is not None and existing.kind is Kind.DIR and entry.kind is not Kind.DIR:
-            self._forget(path)
+        parent, _, name = entry.path.rpartition(b"/")
+        if self._parent[:2] != (base, parent):
+            folder = self._below(base, parent)
+            self.make_folders(folder, mode=0o755, owner=Owner(0, 0))
+            self._parent = base, parent, folder
+        folder = self._parent[2]
+        path = folder + b"/" + name if folder else name
+        existing = self.kind(path)
+        if existing is not None and (existing is not Kind.DIR or entry.kind is not Kind.DIR):
+            self._parent = b"", b"", b""  # it may have been on the way there
+            if existing is Kind.DIR:
+                self._new.remove_below(path)
         if self._owner is not None:
             entry = entry._replace(uid=self._owner.uid, gid=self._owner.gid)
-        self._new[path] = Placed(entry._replace(path=path), where, data, inode, spooled=bool(where))
+        self._new.put(path, Placed(entry._replace(path=path), where, data, inode, spooled=bool(where)))
 
     def put_link(self, entry: Entry, base: bytes, content: Callable[[bytes], bytes]) -> None:
         """Set a hard link of an archive; all names of the file get its metadata.
 
         `content` fetches a file from below the new layer and says where it is.
         """
-        target = self._below(base, entry.link)
+        target = self._name_below(base, entry.link)
         placed = self._new.get(target)
         if placed is None:
             lower = self._lower.entry(target)
@@ -239,38 +262,41 @@ class Placement:
                 )
             where = content(target) if lower.kind is Kind.FILE else b""
             placed = Placed(lower._replace(path=target), where, spooled=bool(where))
-        inode = placed.inode or b"archive/" + target
+        inode = placed.inode
+        if not inode:
+            self._links += 1
+            inode = b"archive/%d" % self._links
+            self._new.put(target, placed._replace(inode=inode))
         shown = placed.entry._replace(uid=entry.uid, gid=entry.gid)
         if shown.kind is not Kind.SYMLINK:
             shown = shown._replace(mode=entry.mode, mtime_ns=entry.mtime_ns)
-        self._new[target] = placed._replace(inode=inode)
         self.put(shown._replace(path=entry.path), base, where=placed.where, data=placed.data, inode=inode)
-        latest = self._new[self._below(base, entry.path)].entry
-        for path, other in self._new.items():
-            if other.inode == inode:
-                self._new[path] = other._replace(entry=latest._replace(path=path))
+        if self._owner is not None:
+            shown = shown._replace(uid=self._owner.uid, gid=self._owner.gid)
+        if self._files is None:
+            self._files = Shelf(self._scratch)
+        self._files.put(inode, Placed(shown))
+
+    def _name_below(self, base: bytes, path: bytes) -> bytes:
+        """`path` as found by someone whose root is `base`; a link at its end is not followed."""
+        parent, _, name = path.rpartition(b"/")
+        folder = self._below(base, parent)
+        return folder + b"/" + name if folder else name
 
     def _below(self, base: bytes, path: bytes) -> bytes:
-        """`path` as found by someone whose root is `base`; a link at its end is not followed."""
+        """The folder `path` as found by someone whose root is `base`."""
         prefix = base + b"/" if base else b""
-        parent, _, name = path.rpartition(b"/")
-        folder = follow(parent, lambda link: self._readlink(prefix + link))
-        return prefix + (folder + b"/" + name if folder else name)
-
-    def _forget(self, path: bytes) -> None:
-        prefix = path + b"/"
-        for below in [known for known in self._new if known.startswith(prefix)]:
-            del self._new[below]
+        folder = follow(path, lambda link: self._readlink(prefix + link))
+        return prefix + folder if folder else base
 
     def put_file(
-        self, name: str, dest: str, entry: Entry, *, where: bytes = b"", data: bytes | None = None
+        self, name: str, dest: str, entry: Entry, *, where: bytes = b"", data: bytes | int | None = None
     ) -> None:
         """Copy one file that comes from no view (a download, a here-document) to `dest`."""
         target = self.prepare(dest)
-        existing = self.entry(target)
-        if existing is not None and existing.kind is Kind.DIR:
+        if self.is_folder(target):
             target = target + b"/" + os.fsencode(name) if target else os.fsencode(name)
-        self._new[target] = Placed(self._dressed(entry, target), where, data, spooled=bool(where))
+        self._new.put(target, Placed(self._dressed(entry, target), where, data, spooled=bool(where)))
 
     def _dressed(self, entry: Entry, path: bytes) -> Entry:
         """`entry` as it is copied to `path`."""
@@ -283,21 +309,39 @@ class Placement:
             mode = self._chmod(mode, kind is Kind.DIR)
         return _entry((path, kind, mode, uid, gid, size, mtime, link, device, xattrs))
 
-    def finish(self) -> list[Placed]:
-        """The layer's entries: parents first, siblings bytewise, existing parents as they were."""
+    def finish(self) -> Iterator[Placed]:
+        """The layer's entries: parents first, siblings bytewise, existing parents as they were.
+
+        It is let go of as they come: nothing can be placed any more.
+        """
         self._drop_untouched()
         for path in list(self._new):
             self._add_parents(path)
-        self._new.pop(b"", None)
-        ordered = sorted(self._new.values(), key=_tree_order)
-        return list(_linked(ordered))
+        self._new.remove(b"")
+        return _linked(self._taken())
+
+    def _taken(self) -> Iterator[Placed]:
+        paths = sorted(self._new, key=_tree_order, reverse=True)
+        while paths:
+            path = paths.pop()
+            placed = self._new.get(path)
+            assert placed is not None
+            self._new.remove(path)
+            latest = self._files.get(placed.inode) if self._files is not None and placed.inode else None
+            yield placed if latest is None else placed._replace(entry=latest.entry._replace(path=path))
 
     def _drop_untouched(self) -> None:
         """Forget folders of which only the time would change, as BuildKit sees no change in that."""
         needed: set[bytes] = set()
-        for path in sorted(self._new, reverse=True):
-            if path not in needed and self.untouched(self._new[path].entry):
-                del self._new[path]
+        folders: list[bytes] = []
+        for path in self._new:
+            if self._new.kind(path) is Kind.DIR:
+                folders.append(path)
+            else:
+                needed.add(path.rpartition(b"/")[0])
+        for path in sorted(folders, reverse=True):
+            if path not in needed and self.untouched(self.folder(path).entry):
+                self._new.remove(path)
             else:
                 needed.add(path.rpartition(b"/")[0])
 
@@ -315,15 +359,15 @@ class Placement:
     def _add_parents(self, path: bytes) -> None:
         parent = path.rpartition(b"/")[0]
         while parent and parent not in self._new:
-            self._new[parent] = self.folder(parent)
+            self._new.put(parent, self.folder(parent))
             parent = parent.rpartition(b"/")[0]
 
 
-def _tree_order(placed: Placed) -> bytes:
-    return placed.entry.path.replace(b"/", b"\0")
+def _tree_order(path: bytes) -> bytes:
+    return path.replace(b"/", b"\0")
 
 
-def _linked(ordered: Iterable[Placed]) -> Iterable[Placed]:
+def _linked(ordered: Iterable[Placed]) -> Iterator[Placed]:
     """Turn further names of one file into hard links to the first."""
     first: dict[bytes, bytes] = {}
     for placed in ordered:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minibuild.context.place import Placement, kept_xattrs
-from minibuild.engine.session import Session
+from minibuild.engine.waiting import Waiting
 from minibuild.errors import LayerError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.layers.tarformat import BLOCK
@@ -20,34 +18,62 @@ if TYPE_CHECKING:
     from minibuild.layers.compress import Reader
     from minibuild.layers.tarreader import Body
 
-_INLINE = 64 << 10
-
 
 def is_archive(path: bytes) -> bool:
     """Whether the file at `path` is a tar archive with something in it, compressed or not."""
+    with open(path, "rb") as file:
+        return _has_member(file)
+
+
+def begins_archive(body: Body) -> bool:
+    """The same of a content in a layer, of which no more is read than that takes."""
+    return _has_member(BufferedReader(_Stream(body)))
+
+
+def _has_member(file: BufferedReader) -> bool:
     from minibuild.layers.tarreader import TarReader
 
-    with open(path, "rb") as file:
-        try:
-            return next(iter(TarReader(_decompressed(file), clip=True)), None) is not None
-        except (LayerError, OSError, EOFError):
-            return False
+    try:
+        return next(iter(TarReader(_decompressed(file), clip=True)), None) is not None
+    except (LayerError, OSError, EOFError):
+        return False
+
+
+class _Stream(RawIOBase):
+    """A content to be read as a file."""
+
+    def __init__(self, body: Body) -> None:
+        self._chunks = body.chunks()
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            piece = next(self._chunks, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 def extract_archive(
-    session: Session,
-    stack: ExitStack,
     path: bytes,
     dest: str,
     placement: Placement,
+    waiting: Waiting,
     *,
     below: Callable[[bytes], bytes],
     rename: Callable[[bytes], bytes] | None = None,
 ) -> bool:
     """Put the entries of the tar archive at `path` below `dest`; False where the file is no archive.
 
-    Any compression that is recognised by content (gzip, bzip2, xz, zstd) is taken off. Contents are
-    spooled to a workspace that lives as long as `stack`. `below` fetches a file that a hard link names
+    Any compression that is recognised by content (gzip, bzip2, xz, zstd) is taken off. Contents go to
+    `waiting`. `below` fetches a file that a hard link names
     and the archive does not hold. `rename` makes other paths of the entries'.
     """
     from minibuild.layers.tarreader import TarReader
@@ -60,14 +86,13 @@ def extract_archive(
             return False
         if first is None:
             return False
-        folder = stack.enter_context(session.store.workspace())
         base = placement.resolve(os.fsencode(dest))
         placement.make_folders(base, mode=0o755)
-        for count, (entry, body) in enumerate(chain((first,), members)):
+        for entry, body in chain((first,), members):
             if rename is not None:
                 link = rename(entry.link) if entry.kind is Kind.HARDLINK else entry.link
                 entry = entry._replace(path=rename(entry.path), link=link)
-            _put(entry, body, base, folder / str(count), placement, below)
+            _put(entry, body, base, waiting, placement, below)
     return True
 
 
@@ -75,7 +100,7 @@ def _put(
     entry: Entry,
     body: Body,
     base: bytes,
-    spool: Path,
+    waiting: Waiting,
     placement: Placement,
     below: Callable[[bytes], bytes],
 ) -> None:
@@ -86,13 +111,8 @@ def _put(
         placement.put_link(entry, base, below)
     elif entry.kind is not Kind.FILE:
         placement.put(entry, base)
-    elif entry.size <= _INLINE:
-        placement.put(entry, base, data=bytes(body.read()))
     else:
-        with spool.open("wb") as out:
-            for chunk in body.chunks():
-                out.write(chunk)
-        placement.put(entry, base, where=os.fsencode(spool))
+        placement.put(entry, base, data=waiting.keep(body))
 
 
 class _Packed:

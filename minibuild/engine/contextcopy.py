@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from minibuild.context.place import Placed, Placement
+from minibuild.context.place import Placement
+from minibuild.context.placed import Placed
 from minibuild.context.rows import Head, Row
 from minibuild.context.survey import Survey
 from minibuild.engine.filesystem import Layer

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import chain, groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from minibuild_store.shorthash import sha256
 
-from minibuild.context.rows import Match
-from minibuild.context.select import NothingThere, held, select
+from minibuild.context.rows import Head, Row
+from minibuild.context.select import NothingThere, selected
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from minibuild.context.selection import Selected
     from minibuild.engine.contextcopy import Copying
     from minibuild.engine.fetched import Fetched
+    from minibuild.engine.waiting import Waiting
     from minibuild.layers.merged import Merged
 
 _INLINE_MODE = 0o644
@@ -236,44 +239,60 @@ def write_copy(gathered: Gathered) -> Layer:
         if isinstance(item, steps.PathItem)
     ]
     try:
-        if len(surveys) < len(gathered.step.items) or (
-            gathered.step.unpack and _holds_archives(files, surveys)
-        ):
-            return _write(gathered, surveys)
+        archives = _archives(files, surveys) if gathered.step.unpack else frozenset()
+        if len(surveys) < len(gathered.step.items) or archives:
+            return _write(gathered, surveys, archives)
         return _copying(gathered).write(files, surveys)
     except NothingThere as error:
         raise _not_found(error, files) from None
 
 
-def _holds_archives(files: Files, surveys: list[Selected]) -> bool:
-    """Whether ADD may have something to unpack: files in layers are not looked at."""
+def _archives(files: Files, surveys: list[Selected]) -> frozenset[bytes]:
+    """Which of the files that an ADD names are to be unpacked, as their rows say where they are."""
     from minibuild.engine.archive import is_archive
     from minibuild.engine.contextcopy import single_files
 
-    found = (row for survey in surveys for row in single_files(survey) if row.entry.size)
-    return any(not isinstance(files, ContextFiles) or is_archive(row.where) for row in found)
+    found = (row.where for survey in surveys for row in single_files(survey) if row.entry.size)
+    if isinstance(files, TreeFiles):
+        return frozenset(files.archives(found))
+    return frozenset(where for where in found if is_archive(where))
 
 
-def _write(gathered: Gathered, surveys: Sequence[Selected]) -> Layer:
+def _write(gathered: Gathered, surveys: Sequence[Selected], archives: frozenset[bytes]) -> Layer:
+    """A step that mixes paths with `archives` to unpack, downloads or here-documents."""
+    from minibuild.engine.waiting import Waiting
     from minibuild.engine.writing import write_layer
 
-    session, step, made_ns = gathered.session, gathered.step, gathered.made_ns
+    session, step, files = gathered.session, gathered.step, gathered.files
     placement = placement_of(gathered)
     with ExitStack() as stack:
-        unpack = _Unpacking(session, stack, gathered.lower, step.dest, placement)
+        waiting = Waiting(session.store, stack)
+        unpack = _Unpacking(gathered, stack, placement, waiting)
+        local = stack.enter_context(files.extracted(iter(archives))) if isinstance(files, TreeFiles) else {}
         for number, item in enumerate(step.items):
             match item:
                 case steps.PathItem(pattern):
-                    for match in held(_survey(gathered, number, pattern)):
-                        if not (step.unpack and unpack(gathered.files, match)):
-                            placement.copy(match, step.dest)
+                    for head, rows in _matches(_survey(gathered, number, pattern)):
+                        first = next(rows)
+                        if first.where not in archives or not unpack(local.get(first.where, first.where)):
+                            placement.copy_rows(head, chain((first,), rows), step.dest)
                 case steps.InlineItem(name, content):
                     data = content.encode("utf-8", "surrogateescape")
-                    entry = Entry(b"", Kind.FILE, _INLINE_MODE, size=len(data), mtime_ns=made_ns)
+                    entry = Entry(b"", Kind.FILE, _INLINE_MODE, size=len(data), mtime_ns=gathered.made_ns)
                     placement.put_file(name, step.dest, entry, data=data)
                 case steps.UrlItem() | steps.GitItem():
                     _place_fetched(gathered.fetched[number], step, placement, unpack)
-        return write_layer(session, placement.finish(), gathered.files.writing(surveys))
+        return write_layer(session, placement.finish(), files.writing(surveys), waiting)
+
+
+def _matches(items: Iterable[Head | Row]) -> Iterator[tuple[Head, Iterator[Row]]]:
+    """Each match with its rows, of which all have to be taken before the next."""
+    head = Head(b"", False)
+    for is_head, group in groupby(items, lambda item: isinstance(item, Head)):
+        if is_head:
+            head = cast("Head", next(group))
+        else:
+            yield head, cast("Iterator[Row]", group)
 
 
 def placement_of(gathered: Gathered) -> Placement:
@@ -290,6 +309,7 @@ def placement_of(gathered: Gathered) -> Placement:
         chmod=chmod.changer(step.chmod) if step.chmod else None,
         folder_mode=0o755 if octal is None else octal,
         made_ns=gathered.made_ns,
+        scratch=gathered.session.store.scratch,
     )
 
 
@@ -313,29 +333,20 @@ def _owner(text: str, lower: Lower) -> Owner | None:
 
 
 class _Unpacking:
-    """ADD of archives on `lower`: what they are unpacked with."""
+    """ADD of archives: what they are unpacked with."""
 
-    def __init__(
-        self, session: Session, stack: ExitStack, lower: TreeLower, dest: str, placement: Placement
-    ) -> None:
-        self._session = session
-        self._stack = stack
-        self._lower = lower
-        self._dest = dest
+    def __init__(self, gathered: Gathered, stack: ExitStack, placement: Placement, waiting: Waiting) -> None:
+        self._dest = gathered.step.dest
         self._placement = placement
+        self._waiting = waiting
+        self._below = partial(gathered.lower.content, stack)
 
-    def __call__(self, files: Files, match: Match) -> bool:
-        """Extract `match` where it is an archive; False where it is none."""
-        row = match.rows[0]
-        if row.entry.kind is not Kind.FILE or not row.entry.size:
-            return False
-        return self.file(_local(self._stack, files, row.where) if isinstance(files, TreeFiles) else row.where)
-
-    def file(self, path: bytes) -> bool:
+    def __call__(self, path: bytes | Path) -> bool:
+        """Extract the file at `path` where it is an archive; False where it is none."""
         from minibuild.engine.archive import extract_archive
 
-        below = partial(self._lower.content, self._stack)
-        return extract_archive(self._session, self._stack, path, self._dest, self._placement, below=below)
+        path = os.fsencode(path)
+        return extract_archive(path, self._dest, self._placement, self._waiting, below=self._below)
 
 
 def _local(stack: ExitStack, files: TreeFiles, name: bytes) -> bytes:
@@ -345,14 +356,13 @@ def _local(stack: ExitStack, files: TreeFiles, name: bytes) -> bytes:
 
 def _place_fetched(fetched: Fetched, step: steps.CopyStep, placement: Placement, unpack: _Unpacking) -> None:
     if fetched.tree is not None:
-        for match in select(fetched.tree, "/", exclude=step.exclude):
-            placement.copy(match, step.dest)
+        for head, rows in _matches(selected(fetched.tree, "/", exclude=step.exclude)):
+            placement.copy_rows(head, rows, step.dest)
         return
-    path = os.fsencode(fetched.path)
-    if fetched.unpack and unpack.file(path):
+    if fetched.unpack and unpack(fetched.path):
         return
     entry = Entry(b"", Kind.FILE, _FETCHED_MODE, size=fetched.size, mtime_ns=fetched.mtime_ns)
-    placement.put_file(fetched.name, step.dest, entry, where=path)
+    placement.put_file(fetched.name, step.dest, entry, where=os.fsencode(fetched.path))
 
 
 def write_workdir(

@@ -21,7 +21,7 @@ from minibuild.errors import LayerError
 from minibuild.oci.descriptor import Descriptor
 
 if TYPE_CHECKING:
-    from minibuild.context.place import Placed
+    from minibuild.context.placed import Placed
     from minibuild.engine.fetched import Fetched
     from minibuild.layers.form import Form
     from minibuild.layers.index import LayerIndex
@@ -104,6 +104,10 @@ class Layers(LayerBlobs):
         """The index, where it was made before."""
         from minibuild.layers.index import LayerIndex
 
+        with self._mutex:
+            opened = self._open.get(layer.diff_id)
+        if opened is not None:
+            return opened.index
         data = self._indexes.get(layer.diff_id)
         if data is not None:
             try:
@@ -133,11 +137,17 @@ class Layers(LayerBlobs):
         tree, count = self._known_tree(filesystem)
         if count == len(filesystem.layers):
             return tree
-        tree = tree.over(*self.indexes(filesystem.layers[count:]))
+        indexes = self.indexes(filesystem.layers[count:])
+        self._close(filesystem)  # no second table of their paths beside the tree's
+        tree = tree.over(*indexes)
+        self._close(filesystem)  # another thread may have asked meanwhile
+        with self._mutex:
+            return self._trees.setdefault(filesystem.chain, tree)
+
+    def _close(self, filesystem: Filesystem) -> None:
         with self._mutex:
             for layer in filesystem.layers:
                 self._open.pop(layer.diff_id, None)
-            return self._trees.setdefault(filesystem.chain, tree)
 
     def lazy_tree(self, filesystem: Filesystem, *, placing: bool = False) -> Merged:
         """The merged view of all layers, of which those are read that a question needs.

@@ -158,17 +158,19 @@ def _is_header(head: bytes) -> bool:
 def archive_tree(session: Session, path: Path) -> Filesystem | None:
     """The entries of the tar archive at `path`, compressed or not, as one layer; None where it is none."""
     from minibuild.engine.archive import extract_archive
+    from minibuild.engine.waiting import Waiting
 
     def write() -> Layer | None:
-        placement = Placement(Nothing())
+        placement = Placement(Nothing(), scratch=session.store.scratch)
         with ExitStack() as stack:
+            waiting = Waiting(session.store, stack)
             try:
                 done = extract_archive(
-                    session, stack, os.fsencode(path), "/", placement, below=_nothing_below, rename=veiled
+                    os.fsencode(path), "/", placement, waiting, below=_nothing_below, rename=veiled
                 )
             except (LayerError, EOFError, OSError) as error:
                 raise UsageError(f"cannot read the context archive: {error}") from None
-            return write_layer(session, placement.finish()) if done else None
+            return write_layer(session, placement.finish(), waiting=waiting) if done else None
 
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,7 +23,7 @@ from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
 
 if TYPE_CHECKING:
-    from minibuild.context.place import Placed
+    from minibuild.context.placed import Placed
     from minibuild.context.selection import Selected
     from minibuild.context.taking import Taking
     from minibuild.context.treeview import TreeSelection, TreeView
@@ -228,6 +228,24 @@ class TreeFiles:
         from minibuild.engine.treecontents import FromBlobs
 
         return FromBlobs(self._store, self._layers, self.filesystem, lambda: _wanted(surveys))
+
+    def archives(self, names: Iterator[bytes]) -> Iterator[bytes]:
+        """Those of the contents called `names` that are archives to unpack; each layer is read once."""
+        from minibuild.context.treeview import content_name
+        from minibuild.engine.archive import begins_archive
+        from minibuild.layers.scan import bodies
+
+        by_layer = _by_layer(names)
+        self._layers.fetch([self.filesystem.layers[number] for number in by_layer])
+        for number, positions in by_layer.items():
+            layer = self.filesystem.layers[number]
+            wanted = bytearray(positions[-1] + 1)
+            for position in positions:
+                wanted[position] = 1
+            with self._layers.reading(layer) as blob:
+                for position, body in bodies(blob, layer.descriptor.media_type, wanted):
+                    if begins_archive(body):
+                        yield content_name(number, position)
 
     @contextmanager
     def extracted(self, names: Iterator[bytes]) -> Iterator[dict[bytes, Path]]:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
 from minibuild_store.store import Store
 
-from minibuild.context.place import Placed
+from minibuild.context.placed import Placed
 from minibuild.context.treeview import content_place
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.layerforms import Layers
-from minibuild.layers.scan import bodies, hashed, save
+from minibuild.engine.waiting import Waiting
+from minibuild.layers.scan import bodies, hashed
 from minibuild.layers.tarblocks import Body
 from minibuild.layers.writer import LayerWriter
 
 _SHA256 = 32
 _UNKNOWN = bytes(_SHA256)
 _POSITION = "I"
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LITTLE = 1 << 16  # bytes of a file that is held for the moment
 
 Wanted = Mapping[int, bytearray]
@@ -106,17 +104,14 @@ class FromBlobs:
         self, store: Store, layers: Layers, filesystem: Filesystem, wanted: Callable[[], Wanted]
     ) -> None:
         """`wanted` is asked once the context is entered."""
-        self._store = store
         self._layers = layers
         self._filesystem = filesystem
         self._ask = wanted
         self._wanted: Wanted = {}
         self._stack = ExitStack()
         self._coming: Iterator[tuple[int, Body]] = iter(())
-        self._scratch = -1  # with little files, one after the other
-        self._end = 0
-        self._folder = Path()  # with large ones
-        self._places: dict[int, array[int]] = {}  # of little ones, 0 where it does not wait, else one more
+        self._waiting = Waiting(store, self._stack)
+        self._places: dict[int, array[int]] = {}  # 0 for what does not wait, else one more
 
     def __enter__(self) -> FromBlobs:
         try:
@@ -129,9 +124,6 @@ class FromBlobs:
     def _begin(self) -> None:
         self._wanted = self._ask()
         self._layers.fetch([self._filesystem.layers[number] for number in self._wanted])
-        self._scratch = self._store.scratch()
-        self._stack.callback(os.close, self._scratch)
-        self._folder = self._stack.enter_context(self._store.workspace())
         largest = max(self._wanted, key=lambda number: len(self._wanted[number]), default=None)
         for number, counts in self._wanted.items():
             self._places[number] = array("Q", bytes(8 * len(counts)))
@@ -163,34 +155,11 @@ class FromBlobs:
                 self._keep(number, at, body)
                 if at == position:
                     break
-        if placed.entry.size <= _LITTLE:
-            place = self._places[number][position] - 1
-            writer.add(placed.entry, os.pread(self._scratch, placed.entry.size, place))
-            return
-        path = self._path(number, position)
-        writer.add(placed.entry, path)
-        if not again:
-            path.unlink()
+        place = self._places[number][position] - 1
+        self._waiting.write(writer, placed.entry, place, again=again)
 
     def _waits(self, number: int, position: int) -> bool:
         return bool(self._places[number][position])
 
-    def _path(self, number: int, position: int) -> Path:
-        return self._folder / f"{number}-{position}"
-
     def _keep(self, number: int, position: int, body: Body) -> None:
-        self._places[number][position] = self._end + 1
-        if body.size > _LITTLE:
-            fd = os.open(
-                self._path(number, position), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-            )
-            try:
-                save(body, fd)
-            finally:
-                os.close(fd)
-            return
-        data = body.read()
-        while data:
-            written = os.pwrite(self._scratch, data, self._end)
-            self._end += written
-            data = data[written:]
+        self._places[number][position] = self._waiting.keep(body) + 1

@@ -16,7 +16,8 @@ from minibuild.layers.entry import Entry, Kind
 from minibuild.oci.descriptor import Descriptor
 
 if TYPE_CHECKING:
-    from minibuild.context.place import Placed
+    from minibuild.context.placed import Placed
+    from minibuild.engine.waiting import Waiting
 
 _FILE = Kind.FILE  # a member read from its class is slow
 _LITTLE = 4 << 20  # bytes
@@ -27,10 +28,11 @@ def write_layer(
     session: Session,
     placed: Iterable[Placed],
     writing: Writing | None = None,
+    waiting: Waiting | None = None,
 ) -> Layer:
     """Write `placed` to a blob of the store and keep its index; one entry is held at a time.
 
-    `writing` gives the contents that are neither inline nor in files of our own.
+    `writing` gives the contents that are neither inline nor in files of our own, `waiting` those that wait.
     """
     if session.layers.stand_ins is not None:
         return session.layers.stand_ins.layer(list(placed))
@@ -54,8 +56,11 @@ def write_layer(
                     session.lasting()
             if item.entry.kind is not _FILE:
                 writer.add(item.entry)
-            elif item.data is not None:
+            elif isinstance(item.data, bytes):
                 writer.add(item.entry, item.data)
+            elif item.data is not None:
+                assert waiting is not None
+                waiting.write(writer, item.entry, item.data)
             elif item.spooled:
                 _write_file(writer.add, item)
             else:

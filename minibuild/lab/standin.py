@@ -14,7 +14,7 @@ from typing import Literal
 from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
-from minibuild.context.place import Placed
+from minibuild.context.placed import Placed
 from minibuild.context.selection import Selected
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
@@ -116,7 +116,7 @@ class LabStandIns:
         return Contents(LayerIndex.of(entries, kept), tuple(self._content(one) for one in placed))
 
     def _data(self, placed: Placed) -> bytes:
-        if placed.data is not None:
+        if isinstance(placed.data, bytes):
             return placed.data
         if self.source is not None:
             raise Unknown("who the users of the image are is not known without reading a file")
@@ -125,7 +125,7 @@ class LabStandIns:
     def _content(self, placed: Placed) -> str:
         if placed.entry.kind is not Kind.FILE:
             return ""
-        if placed.data is not None:
+        if isinstance(placed.data, bytes):
             return hashlib.sha256(placed.data).hexdigest()
         if self.source is not None:
             return self._layers.content(self.source, placed.where)

@@ -94,9 +94,10 @@ class IndexBuilder:
             raise LayerError("a name in the layer holds a NUL byte")
         del self._paths[-1:], self._links[-1:]
         extras = len(self._extras)
-        packed = _packed_head(self._count, extras, len(self.files))
-        _add_section(packed, self._paths)
-        self._paths = bytearray()
+        packed, self._paths = self._paths, bytearray()
+        length = len(packed)
+        packed[:0] = _packed_head(self._count, extras, len(self.files)) + _U32.pack(length)
+        packed += bytes(-length % 4)
         _add_section(packed, self._links)
         for column in self._columns:
             _add_section(packed, memoryview(_little_endian(column)).cast("B"))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from minibuild.context import ordering
 from minibuild.context.passage import Passage
-from minibuild.context.place import Owner, Placed, Placement
+from minibuild.context.place import Owner, Placement
+from minibuild.context.placed import Placed
 from minibuild.context.rows import Head, Match, Row
 from minibuild.errors import MinibuildError
 from minibuild.layers.entry import Entry, Kind
@@ -60,7 +61,7 @@ class Below(dict[bytes, Entry]):
 def whole(placement: Placement, tree: Tree, dest: str, root: bool) -> list[Placed] | str:
     try:
         placement.copy(Match(b"name", list(rows(tree)), root), dest)
-        return placement.finish()
+        return list(placement.finish())
     except MinibuildError as error:
         return error.message
 
@@ -101,7 +102,7 @@ def all_whole(placement: Placement, several: Several, dest: str) -> list[Placed]
         for name, tree, root in several:
             found = [FILE] if tree is None else list(rows(tree))
             placement.copy(Match(name, found, root and tree is not None), dest)
-        return placement.finish()
+        return list(placement.finish())
     except MinibuildError:
         return None
 
