@@ -261,19 +261,20 @@ def _finish(
 
 def _difference(session: Session, lower: Filesystem, upper: Filesystem) -> Layer | None:
     """The layer that makes `upper` of `lower`, made once; None where they are the same."""
-    from minibuild.engine.contentdiff import Two
+    from minibuild.engine.contentdiff import Contents, Two
     from minibuild.engine.squash import layer_once, merge_layers
     from minibuild.layers.difference import complete, unlike, write_difference
     from minibuild.layers.squash import gone
 
     def write(writer: LayerWriter, spool: Path) -> None:
-        two = Two.of(session.layers, lower, upper)
+        contents = Contents(session.layers, lower, upper)
+        two = Two.of(contents)
         doubtful = (
             (path, was, now)
             for path, was, now in two.both()
-            if two.unsure(was, now) and was.entry.mtime_ns == now.entry.mtime_ns
+            if contents.unsure(was, now) and was.entry.mtime_ns == now.entry.mtime_ns
         )
-        changed = two.rewritten(doubtful)
+        changed = contents.rewritten(doubtful)
         changed.update(unlike(two.was, two.now))
         complete(changed, two.was, two.now)
         deleted = list(gone(two.was, two.now))

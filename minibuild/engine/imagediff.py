@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from minibuild_store.store import Store
 
-from minibuild.engine.contentdiff import Two
+from minibuild.engine.contentdiff import Contents, Sides
 from minibuild.engine.filesystem import Layer, image_filesystem
 from minibuild.engine.images import LocalImages
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
 from minibuild.layers.entry import Entry, Kind
+from minibuild.layers.spool import Spool
 from minibuild.layers.tree import Node
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.reference import Reference
@@ -65,7 +67,9 @@ def diff_images(
         session.layers.know(new)
         return ImageDiff(
             *_layers(old, new),
-            FileChanges(Two.of(session.layers, image_filesystem(old), image_filesystem(new))),
+            FileChanges(
+                Contents(session.layers, image_filesystem(old), image_filesystem(new)), store.scratch
+            ),
             _config(old, new),
         )
 
@@ -94,37 +98,45 @@ def _described(
 
 
 class FileChanges:
-    """The paths that differ, sorted; each is described when its turn comes, so many take little memory."""
+    """The paths that differ, sorted; what is told of each is in a file until its turn comes.
 
-    def __init__(self, two: Two) -> None:
-        self._two = two
-        self._rewritten = two.rewritten(
-            (path, was, now) for path, was, now in two.both() if two.unsure(was, now)
+    `scratch` gives an empty file's descriptor.
+    """
+
+    def __init__(self, contents: Contents, scratch: Callable[[], int]) -> None:
+        sides = Sides(contents, scratch)
+        rewritten = contents.rewritten(
+            (path, was, now)
+            for path, was, now in sides
+            if was is not None and now is not None and contents.unsure(was, now)
         )
-        differ = [path for path, was, now in two.both() if self._details(path, was, now)]
-        differ += [path for path, _ in two.was.walk() if path not in two.now]
-        differ += [path for path, _ in two.now.walk() if path not in two.was]
-        self._paths = sorted(differ)
+        self._spool = Spool(scratch)
+        paths: list[bytes] = []
+        places = array("Q")
+        for path, was, now in sides:
+            change = _change(path, was, now, path in rewritten)
+            if change is not None:
+                paths.append(path)
+                places.append(self._spool.put(tuple(change)))
+        order = sorted(range(len(paths)), key=paths.__getitem__)
+        self._places = array("Q", (places[number] for number in order))
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._places)
 
     def __iter__(self) -> Iterator[FileChange]:
-        return map(self._change, self._paths)
+        return (FileChange(*self._spool.value(place)) for place in self._places)
 
-    def _change(self, path: bytes) -> FileChange:
-        was, now = self._two.was.get(path), self._two.now.get(path)
-        shown = path.decode("utf-8", "backslashreplace")
-        if was is not None and now is not None:
-            details = self._details(path, was, now)
-            return FileChange("changed", shown, _size(now) - _size(was), details)
-        if now is not None:
-            return FileChange("added", shown, _size(now))
-        assert was is not None
-        return FileChange("removed", shown, -_size(was))
 
-    def _details(self, path: bytes, was: Node, now: Node) -> tuple[str, ...]:
-        return _details(was.entry, now.entry, path in self._rewritten)
+def _change(path: bytes, was: Node | None, now: Node | None, rewritten: bool) -> FileChange | None:
+    shown = path.decode("utf-8", "backslashreplace")
+    if was is not None and now is not None:
+        details = _details(was.entry, now.entry, rewritten)
+        return FileChange("changed", shown, _size(now) - _size(was), details) if details else None
+    if now is not None:
+        return FileChange("added", shown, _size(now))
+    assert was is not None
+    return FileChange("removed", shown, -_size(was))
 
 
 def _size(node: Node) -> int:
