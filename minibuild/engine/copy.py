@@ -51,7 +51,7 @@ class TreeLower:
         if self._tree is None:
             layers = self._session.layers
             if self._runs_later:
-                layers.fetch([layer for layer in self._filesystem.layers if not layers.at_hand(layer)])
+                layers.fetch_names(self._filesystem)
             self._tree = layers.lazy_tree(self._filesystem, placing=True)
         return self._tree
 

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minibuild_store.digest import Digest
 from minibuild_store.shorthash import sha256
 
 from minibuild.errors import LayerError
 from minibuild.oci.image import Layer as Layer
 from minibuild.oci.image import ResolvedImage
-from minibuild.values import dataclass
+from minibuild.values import dataclass, field
+
+if TYPE_CHECKING:
+    from minibuild.layers.tree import Tree
+
+
+class Seen:
+    """What was found out about the lowest layers, so that one more on top costs no look at all of them.
+
+    `known` is the merged tree of so many of them, once one was asked for; the indexes of the lowest `fetched`
+    need not be fetched.
+    """
+
+    __slots__ = ("fetched", "known")
+
+    def __init__(self, known: tuple[Tree, int] | None = None, fetched: int = 0) -> None:
+        self.known = known
+        self.fetched = fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +36,11 @@ class Filesystem:
 
     layers: tuple[Layer, ...] = ()
     chain: str = ""
+    seen: Seen = field(default_factory=Seen, compare=False, repr=False)
 
     def extended(self, layer: Layer) -> Filesystem:
-        return Filesystem((*self.layers, layer), chain_of(self.chain, layer.diff_id))
+        seen = Seen(self.seen.known, self.seen.fetched)
+        return Filesystem((*self.layers, layer), chain_of(self.chain, layer.diff_id), seen)
 
 
 def chain_of(parent: str, diff_id: Digest) -> str:

@@ -23,6 +23,8 @@ from minibuild.plan import keys, steps
 from minibuild.plan.steps import FromContext, FromImage, FromScratch, FromStage, Plan, Source, StagePlan, Step
 
 if TYPE_CHECKING:
+    from minibuild_store.digest import Digest
+
     from minibuild.engine.devices import Devices
 
 # What we make ourselves must not carry the clock. A base's own time is as good as any; without one, a
@@ -46,6 +48,8 @@ class KeyedSteps:
         self._trees: dict[str, TreeFiles] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._devices: Devices | None = None
+        self._last_runs: dict[int, int] = {}  # by stage
+        self._images: dict[Digest, Filesystem] = {}
         self._mutex = threading.Lock()
 
     def _finished(self, index: int) -> Filesystem:
@@ -81,7 +85,8 @@ class KeyedSteps:
                 return self._finished(index)
             case FromImage(image):
                 self.session.layers.know(image)
-                return image_filesystem(image)
+                known = self._images.get(image.digest)  # with what was seen of it
+                return known or self._images.setdefault(image.digest, image_filesystem(image))
             case FromContext(name):
                 return self._context_layer(name)
             case FromScratch():
@@ -233,7 +238,7 @@ class KeyedSteps:
         running: Running | None,
         place: Place | None = None,
     ) -> Outcome:
-        lower = copy.TreeLower(self.session, parent, runs_later=runs_later(place))
+        lower = copy.TreeLower(self.session, parent, runs_later=self._runs_later(place))
         files, first = self._files_of(step), self._lookup.writes_first
         gathered = copy.gather(self.session, step, files, lower, made_ns, write_first=first)
         return self._gathered(gathered, parent, running, place)
@@ -267,20 +272,24 @@ class KeyedSteps:
         )
 
         def execute() -> Layer:
-            return copy.write_workdir(self.session, step, parent, made_ns, runs_later=runs_later(place))
+            return copy.write_workdir(self.session, step, parent, made_ns, runs_later=self._runs_later(place))
 
         return self._lookup.step(step, parts, execute, running, place)
+
+    def _runs_later(self, place: Place | None) -> bool:
+        """Whether a RUN comes after the step, in its stage."""
+        if place is None:
+            return False
+        stage = place.stage
+        last = self._last_runs.get(stage.index)
+        if last is None:
+            runs = (number for number, step in enumerate(stage.steps) if isinstance(step, steps.RunStep))
+            last = self._last_runs[stage.index] = max(runs, default=-1)
+        return place.number < last
 
     @property
     def _epoch(self) -> str:
         return "" if self.plan.epoch is None else str(self.plan.epoch)
-
-
-def runs_later(place: Place | None) -> bool:
-    """Whether a RUN comes after the step, in its stage."""
-    if place is None:
-        return False
-    return any(isinstance(step, steps.RunStep) for step in place.stage.steps[place.number + 1 :])
 
 
 def _created_ns(created: str) -> int:

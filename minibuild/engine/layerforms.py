@@ -100,6 +100,12 @@ class Layers(LayerBlobs):
             }
         )
 
+    def fetch_names(self, filesystem: Filesystem) -> None:
+        """Bring the blobs here without which the names in some layer are not known, side by side."""
+        layers, seen = filesystem.layers, filesystem.seen
+        self.fetch([layer for layer in layers[seen.fetched :] if not self.at_hand(layer)])
+        seen.fetched = len(layers)
+
     def _known_index(self, layer: Layer) -> LayerIndex | None:
         """The index, where it was made before."""
         from minibuild.layers.index import LayerIndex
@@ -135,18 +141,23 @@ class Layers(LayerBlobs):
     def tree(self, filesystem: Filesystem) -> Tree:
         """The merged view of all layers, each of which is read."""
         tree, count = self._known_tree(filesystem)
-        if count == len(filesystem.layers):
-            return tree
-        indexes = self.indexes(filesystem.layers[count:])
-        self._close(filesystem)  # no second table of their paths beside the tree's
-        tree = tree.over(*indexes)
-        self._close(filesystem)  # another thread may have asked meanwhile
-        with self._mutex:
-            return self._trees.setdefault(filesystem.chain, tree)
+        if not count:
+            tree, count = self._merged_before(filesystem)
+        added = filesystem.layers[count:]
+        if added:
+            indexes = self.indexes(added)
+            self._close(added)  # no second table of their paths beside the tree's
+            tree = tree.over(*indexes)
+            self._close(added)  # another thread may have asked meanwhile
+            if not count:  # the others are soon in the place of one another, and live as long as `seen`
+                with self._mutex:
+                    tree = self._trees.setdefault(filesystem.chain, tree)
+        filesystem.seen.known = tree, len(filesystem.layers)
+        return tree
 
-    def _close(self, filesystem: Filesystem) -> None:
+    def _close(self, layers: Sequence[Layer]) -> None:
         with self._mutex:
-            for layer in filesystem.layers:
+            for layer in layers:
                 self._open.pop(layer.diff_id, None)
 
     def lazy_tree(self, filesystem: Filesystem, *, placing: bool = False) -> Merged:
@@ -186,6 +197,13 @@ class Layers(LayerBlobs):
 
     def _known_tree(self, filesystem: Filesystem) -> tuple[Tree, int]:
         """The tree of as many of the lowest layers as were merged before, and how many they are."""
+        known = filesystem.seen.known
+        if known is None:
+            known = filesystem.seen.known = self._merged_before(filesystem)
+        return known
+
+    def _merged_before(self, filesystem: Filesystem) -> tuple[Tree, int]:
+        """The same, found by going through all layers."""
         from minibuild.layers.tree import Tree
 
         below = Filesystem()

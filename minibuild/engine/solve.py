@@ -20,7 +20,7 @@ from minibuild_store import stopping
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.inputs import Inputs
-from minibuild.engine.keyedsteps import KeyedSteps, runs_later
+from minibuild.engine.keyedsteps import KeyedSteps
 from minibuild.engine.lookup import Outcome, Place
 from minibuild.engine.notes import Notes
 from minibuild.engine.session import Running, Session
@@ -246,7 +246,7 @@ class Solver(KeyedSteps):
         for step in copies:
             for source in stage_sources(step):
                 self._finished(source.index)
-        below = copy.TreeLower(self.session, parent, runs_later=runs_later(place))
+        below = copy.TreeLower(self.session, parent, runs_later=self._runs_later(place))
         known = [(step, self._files_of(step)) for step in copies if isinstance(step, steps.CopyStep)]
         lower = foresight.likely(self.session, known, below, made_ns)
         if lower is None:
@@ -274,7 +274,7 @@ class Solver(KeyedSteps):
         parent = running.waits(turn.wait)
         slot.enter_context(self._slot(place))
         self.session.check()
-        found = copy.TreeLower(self.session, parent, runs_later=runs_later(place))
+        found = copy.TreeLower(self.session, parent, runs_later=self._runs_later(place))
         if gathered is None or not lower.agrees(found):
             return self._in_turn(place, step, parent, made_ns, running)
         return self._gathered(gathered, parent, running, place)

@@ -15,7 +15,8 @@ from minibuild.layers.index import LayerIndex
 from minibuild.layers.merged import Merged, Node
 from minibuild.layers.tree import Tree, shape_of
 
-_MANY = 8  # layers that a question may go down through before they are merged
+_MANY = 8  # layers that a question may find nothing in before they are merged
+_FAR = 32  # layers that an answer may lie below before they are
 
 
 class OpenLayer:
@@ -97,6 +98,8 @@ class LazyTree(Merged):
             return Node.implicit(path)
         implied = False
         for layer in range(self._top - 1, self._known[0] - 1, -1):
+            if self._top - layer > _FAR:
+                return self._all().get(path)
             opened = self._stack.open(layer, more=False)
             node = opened.get(path, layer)
             if node is not None:
@@ -110,6 +113,8 @@ class LazyTree(Merged):
         if not path:
             return Kind.DIR
         for layer in range(self._top - 1, self._known[0] - 1, -1):
+            if self._top - layer > _FAR:
+                return self._all().kind(path)
             opened = self._stack.open(layer, more=False)
             kind = opened.kind(path)
             if kind is not None or opened.hides(path):
