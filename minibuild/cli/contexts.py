@@ -37,7 +37,9 @@ def given(context: str, file: str, stdin: BinaryIO, stack: ExitStack) -> Given:
                 "the Dockerfile and the context cannot both come from standard input",
                 cure="Name a folder as the context, or leave -f out.",
             )
-        found = found._replace(dockerfile_text=stdin.read())
+        from minibuild.engine.plaintext import read_text
+
+        found = found._replace(dockerfile_text=read_text(stdin, "the Dockerfile"))
     elif is_url(file):
         found = found._replace(dockerfile_url=file)
     elif file:
@@ -63,7 +65,10 @@ def _from_stdin(found: Given, stdin: BinaryIO, stack: ExitStack) -> Given:
                 f"-f {found.dockerfile}: there is no context to find it in; standard input is no archive",
                 cure="Name a folder as the context, or leave -f out to build the Dockerfile read there.",
             )
-        return found._replace(dockerfile_text=head + stdin.read(), origin="-")
+        from minibuild.engine.plaintext import read_text
+
+        text = read_text(stdin, "standard input, which is no archive,", head)
+        return found._replace(dockerfile_text=text, origin="-")
     import tempfile
 
     spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="minibuild-context-"))

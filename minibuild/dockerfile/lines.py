@@ -9,6 +9,8 @@ from minibuild.values import NamedTuple
 
 # BuildKit's scanner gives up on longer lines, here-documents included.
 LONGEST_LINE = 65_535
+# More does not fit into one of BuildKit's messages, which hold a Dockerfile whole.
+LARGEST = 16 << 20
 
 
 class LogicalLine(NamedTuple):

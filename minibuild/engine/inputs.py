@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minibuild.credentials import redacted
+from minibuild.dockerfile.lines import LARGEST
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.request import BuildRequest
 from minibuild.engine.session import Session
@@ -137,11 +139,24 @@ def read_dockerfile(session: Session) -> tuple[str, bytes]:
 def _read_any_case(path: Path) -> bytes:
     """``dockerfile`` stands in for ``Dockerfile``, as in BuildKit."""
     try:
-        return path.read_bytes()
+        return _read(path)
     except FileNotFoundError:
         if path.name != "Dockerfile":
             raise
-        return path.with_name("dockerfile").read_bytes()
+        return _read(path.with_name("dockerfile"))
+
+
+def _read(path: Path) -> bytes:
+    """The whole file; raises `UsageError` where it is too large."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if 0 < size <= LARGEST:
+            return file.read()
+        from minibuild.engine.plaintext import read_text, too_large
+
+        if size:
+            raise too_large(str(path))
+        return read_text(file, str(path))
 
 
 def _shown_name(path: Path, context: Path | None) -> str:
@@ -179,7 +194,7 @@ def read_ignore_file(request: BuildRequest) -> IgnoreFile | None:
         candidates.insert(0, path.with_name(path.name + ".dockerignore"))
     for path in candidates:
         try:
-            text = path.read_bytes()
+            text = _read(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -190,7 +205,7 @@ def read_ignore_file(request: BuildRequest) -> IgnoreFile | None:
 
 def _read_ignore(path: Path) -> IgnoreFile:
     try:
-        text = path.read_bytes()
+        text = _read(path)
     except OSError as error:
         raise UsageError(
             f"cannot read the ignore file {path}: {error.strerror}", cure="Check --ignorefile."

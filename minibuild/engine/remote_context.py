@@ -21,6 +21,7 @@ from minibuild.credentials import redacted
 from minibuild.engine.fetch import fetch
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.engine.plaintext import read_text_at
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextTree
 from minibuild.engine.writing import write_layer
@@ -60,7 +61,8 @@ def open_url(session: Session, address: str) -> Remote:
             tree = archive_tree(session, fetched.path)
             if tree is not None:
                 return Remote(tree=tree, modified=modified)
-        return Remote(tree=_file_tree(session, fetched), text=fetched.path.read_bytes(), modified=modified)
+        text = read_text_at(fetched.path, redacted(address))
+        return Remote(tree=_file_tree(session, fetched), text=text, modified=modified)
 
 
 def open_named(session: Session, name: str, address: str) -> Remote:
@@ -106,7 +108,7 @@ def open_archive(session: Session, path: Path, shown: str) -> Remote:
 def open_text(address: str, session: Session) -> bytes:
     """The file at `address`, as for a Dockerfile behind a URL."""
     with session.step(f"[internal] load build definition from {redacted(address)}"):
-        return _fetch(session, address).path.read_bytes()
+        return read_text_at(_fetch(session, address).path, redacted(address))
 
 
 def _git(session: Session, address: str) -> GitItem | None:
@@ -187,7 +189,7 @@ def _file_tree(session: Session, fetched: Fetched) -> Filesystem:
     def write() -> Layer:
         placement = Placement(Nothing())
         entry = Entry(b"", Kind.FILE, _MODE, size=fetched.size, mtime_ns=fetched.mtime_ns)
-        placement.put_file(_NAME, "/", entry, data=fetched.path.read_bytes())
+        placement.put_file(_NAME, "/", entry, where=os.fsencode(fetched.path))
         return write_layer(session, placement.finish())
 
     tree = _kept(session, f"file {fetched.identity}", write)
@@ -221,7 +223,7 @@ def read_file(session: Session, tree: Filesystem, name: str) -> bytes | None:
         return None
     where = next(files.view.walk(path)).where
     with files.extracted(iter([where])) as extracted:
-        return extracted[where].read_bytes()
+        return read_text_at(extracted[where], name)
 
 
 def read_file_below(folder: Path, name: str) -> bytes | None:
@@ -229,4 +231,6 @@ def read_file_below(folder: Path, name: str) -> bytes | None:
     view = FolderView(str(folder))
     path = view.resolve(os.fsencode(os.path.normpath(f"/{name}").lstrip("/")))
     entry = view.entry(path)
-    return Path(os.fsdecode(view.path(path))).read_bytes() if entry and entry.kind is Kind.FILE else None
+    if entry is None or entry.kind is not Kind.FILE:
+        return None
+    return read_text_at(Path(os.fsdecode(view.path(path))), name)

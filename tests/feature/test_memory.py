@@ -91,3 +91,17 @@ def test_archives_in_an_archive_context_are_unpacked_beside_other_files(project:
         out.add(inner, "f2")
     image = project.image(context=str(archive))
     assert sorted(image.files) == ["x", "x/f0", "x/f1"]
+
+
+def test_a_dockerfile_that_is_too_large_is_refused_unread(project: Project) -> None:
+    with project.dockerfile("FROM scratch\n").open("r+b") as file:
+        file.truncate(1 << 40)
+    done = project.build()
+    assert done.code == 2
+    assert "Dockerfile is larger than 16 MiB" in done.error
+
+
+def test_what_never_ends_is_no_dockerfile(project: Project) -> None:
+    done = project.build("-f", "/dev/zero")
+    assert done.code == 2
+    assert "/dev/zero is larger than 16 MiB" in done.error
