@@ -26,6 +26,8 @@ _MEDIA_TYPES: Final[dict[Algorithm, str]] = {
     "uncompressed": mediatype.OCI_LAYER,
 }
 _UNCOMPRESSED_TYPES: Final = (mediatype.OCI_LAYER, mediatype.DOCKER_LAYER)
+_ZSTD_WIDEST: Final = 19
+"""The highest zstd level with a window of 8 MiB, which all decoders are to take (RFC 8878, 3.1.1.1.2)."""
 _IGZIP_LEVELS: Final = range(4)
 _GZIP_WBITS: Final = 31  # deflate in a gzip frame, window 32 KiB
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -58,8 +60,8 @@ class Compression(NamedTuple):
     def parse(cls, algorithm: str, level: int | str | None = None) -> Compression:
         """The compression a caller names; raises `UsageError`.
 
-        Levels: zstd 0-22 (0 is 1), gzip 0-9 (0-3 are igzip's and none of them stores plain). Without
-        a level, the fastest that still compresses well.
+        Levels: zstd 0-22 (0 is 1; 20-22 search longer than 19, but in no larger window), gzip 0-9 (0-3
+        are igzip's and none of them stores plain). Without a level, the fastest that still compresses well.
         """
         if algorithm not in _DEFAULT_LEVELS:
             raise UsageError(
@@ -100,10 +102,22 @@ def _zstd_compressor(level: int) -> Compressor:
     import zstandard
 
     # streamed and of unknown size, no checksum: the blob digest is one
-    frame = zstandard.ZstdCompressor(
-        level=level, write_checksum=False, write_content_size=False, write_dict_id=False
+    if level <= _ZSTD_WIDEST:
+        frame = zstandard.ZstdCompressor(
+            level=level, write_checksum=False, write_content_size=False, write_dict_id=False
+        )
+        return cast(Compressor, frame.compressobj())
+    widest = zstandard.ZstdCompressionParameters.from_level(_ZSTD_WIDEST)
+    limited = zstandard.ZstdCompressionParameters.from_level(
+        level,
+        window_log=widest.window_log,
+        chain_log=widest.chain_log,
+        hash_log=widest.hash_log,
+        write_checksum=False,
+        write_content_size=False,
+        write_dict_id=False,
     )
-    return cast(Compressor, frame.compressobj())
+    return cast(Compressor, zstandard.ZstdCompressor(compression_params=limited).compressobj())
 
 
 def _gzip_compressor(level: int) -> Compressor:

@@ -67,6 +67,24 @@ def test_zstd_frames_carry_neither_size_nor_checksum() -> None:
     assert not parameters.has_checksum
 
 
+@pytest.mark.parametrize("level", [19, 20, 21, 22])
+def test_no_zstd_level_has_a_larger_window_than_all_decoders_are_to_take(level: int) -> None:
+    blob = compressed(Compression.parse("zstd", level), TEXT[:50_000])
+    assert zstandard.get_frame_parameters(blob).window_size <= 8 << 20
+    assert read_all(blob, mediatype.OCI_LAYER_ZSTD) == TEXT[:50_000]
+
+
+def test_zstd_levels_to_19_are_written_as_by_zstd_itself() -> None:
+    for level in (1, 3, 19):
+        frame = zstandard.ZstdCompressor(level, write_content_size=False).compressobj()
+        assert compressed(Compression.parse("zstd", level), TEXT) == frame.compress(TEXT) + frame.flush()
+
+
+def test_the_highest_zstd_level_compresses_no_worse_than_those_below() -> None:
+    nineteen, highest = (compressed(Compression.parse("zstd", level), TEXT) for level in (19, 22))
+    assert len(highest) <= len(nineteen)
+
+
 def test_gzip_members_one_after_the_other_are_one_stream() -> None:
     blob = compressed(Compression.parse("gzip"), TEXT) + gzip.compress(b"more")
     assert read_all(blob, mediatype.OCI_LAYER_GZIP) == TEXT + b"more"
