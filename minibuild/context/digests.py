@@ -4,7 +4,8 @@ Two tables, both kept by context folder, both only a proof that a local file is 
 before (design as git's index): *selections* hold, for a pattern, one hash over every row's stamp
 beside the content digest it stood for; *files* hold the stamp and SHA-256 of each file. A file
 that changed less than two seconds before it was looked at is "racy": a second write in the same
-clock tick would not show in its stamp, so it is never remembered.
+clock tick would not show in its stamp, so it is never remembered. Two seconds are not for the clock
+alone: the kernel sets the time of a write before it copies the data, which may take a while.
 """
 
 from __future__ import annotations
@@ -79,6 +80,17 @@ class FileDigests:
     def taken_before(self, selection: str) -> bool:
         """Whether a digest of `selection` is kept, with whatever stamp."""
         return self._selections.get(self._selection(selection)) is not None
+
+    def note_written(self, what: str) -> None:
+        """Remember that `what` was made of the folder: for a guess, as nothing is said of its files."""
+        self._selections.put(self._written(what), b"")
+
+    def written_before(self, what: str) -> bool:
+        return self._selections.get(self._written(what)) is not None
+
+    def _written(self, what: str) -> str:
+        # not named for the folder as others are: it goes when it was of no use for a while
+        return f"written-{sha256(f'{self._name} {what}'.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
     def _selection(self, selection: str) -> str:
         return f"{self._name}-{sha256(selection.encode('utf-8', 'surrogateescape')).hexdigest()}"

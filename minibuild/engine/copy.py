@@ -55,6 +55,11 @@ class TreeLower:
             self._tree = layers.lazy_tree(self._filesystem, placing=True)
         return self._tree
 
+    @property
+    def chain(self) -> str | None:
+        """The chain ID of what is below, None where that is not known yet."""
+        return self._filesystem.chain
+
     def entry(self, path: bytes) -> Entry | None:
         node = self.tree.get(path)
         return None if node is None else node.entry
@@ -77,7 +82,7 @@ class Gathered:
     """The sources of a step, found and digested: `contents` by item position, the rest to write from.
 
     `surveys` are what the patterns select. `layer` is there already where the files had to be read for their
-    digests, or where it was written before the step's turn.
+    digests, or where it was written before the step's turn; `read_once` is the selection that was read so.
     """
 
     session: Session
@@ -90,6 +95,7 @@ class Gathered:
     fetched: dict[int, Fetched] = field(default_factory=dict)
     surveys: dict[int, Selected] = field(default_factory=dict)
     layer: Layer | None = None
+    read_once: str = ""
 
 
 def gather(
@@ -186,11 +192,28 @@ def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, patte
         known = files.surveyed_before(selection, survey)
         if known is not None:
             return known
-        written = copying.write_first(survey, selection)
+        chain = gathered.lower.chain
+        looks = chain is not None and files.written_before(selection, _over(step, chain))
+        written = None if looks else copying.write_first(survey, selection)
         if written is None:
             return copying.look(survey, selection)
         content, gathered.layer = written
+        gathered.read_once = selection
         return content
+
+
+def note_written(gathered: Gathered, chain: str) -> None:
+    """Have the next build of the step over `chain` look whether its layer is known, and not write it first.
+
+    It may not know the files: if they have just been checked out, their stamps may not be trusted yet.
+    """
+    if gathered.read_once and isinstance(gathered.files, ContextFiles):
+        gathered.files.note_written(gathered.read_once, _over(gathered.step, chain))
+
+
+def _over(step: steps.CopyStep, chain: str) -> str:
+    """What a step makes of a selection, and over what: all of its key that may differ from build to build."""
+    return f"{'' if step.link else chain}\n{step.dest}\n{step.chown}\n{step.chmod}"
 
 
 def _copying(gathered: Gathered) -> Copying:

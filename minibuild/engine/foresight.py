@@ -41,6 +41,10 @@ class Noted(copy.TreeLower):
         self._entries: dict[bytes, Entry | None] = {}
         self._files: dict[bytes, bytes | None] = {}
 
+    @property
+    def chain(self) -> None:
+        return None
+
     def entry(self, path: bytes) -> Entry | None:
         answer = self._entries[path] = self._likely.entry(path)
         if len(self._entries) > _MOST:

@@ -248,6 +248,7 @@ class KeyedSteps:
     ) -> Outcome:
         """A COPY or ADD whose sources are known."""
         step = gathered.step
+        copy.note_written(gathered, parent.chain)
         parts = keys.copy_parts(
             step,
             parent=parent.chain,

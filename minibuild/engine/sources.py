@@ -92,6 +92,14 @@ class ContextFiles:
         """Whether a digest of `selection` was ever taken and kept, of what was there then."""
         return self._digests.taken_before(f"{selection}\n{self._ignore_text}")
 
+    def note_written(self, selection: str, over: str) -> None:
+        """Remember that `selection` was put `over` something, unless its digest is kept: it may be racy."""
+        if not self.taken_before(selection):
+            self._digests.note_written(f"{selection}\n{self._ignore_text}\n{over}")
+
+    def written_before(self, selection: str, over: str) -> bool:
+        return self._digests.written_before(f"{selection}\n{self._ignore_text}\n{over}")
+
     @property
     def never_hashed(self) -> bool:
         """Whether nothing is known of any file of the folder."""

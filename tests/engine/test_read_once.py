@@ -111,6 +111,48 @@ def test_a_second_build_reads_nothing(tmp_path, context, monkeypatch):
     assert again.manifest == first.manifest
 
 
+@pytest.fixture
+def racy(monkeypatch):
+    """Nothing that is read may be known by its stamp."""
+    monkeypatch.setattr("minibuild.context.digests._RACY_NS", 1 << 62)
+
+
+@pytest.mark.parametrize("line", ["COPY src /src", "COPY --link */large /one/", "COPY --parents src /x/"])
+def test_what_was_checked_out_just_before_is_not_written_again(tmp_path, context, monkeypatch, racy, line):
+    first, _ = build(tmp_path / "store", context, line)
+    monkeypatch.setattr("minibuild.engine.contextcopy.write_layer", lambda *_: pytest.fail("written again"))
+    again, _ = build(tmp_path / "store", context, line)
+    assert [step.cached for step in again.steps] == [True]
+    assert again.manifest == first.manifest
+
+
+def test_two_copies_of_what_was_checked_out_just_before_are_not_written_again(
+    tmp_path, context, monkeypatch, racy
+):
+    first, _ = build(tmp_path / "store", context, "COPY other /one", "COPY src /two")
+    monkeypatch.setattr("minibuild.engine.contextcopy.write_layer", lambda *_: pytest.fail("written again"))
+    again, _ = build(tmp_path / "store", context, "COPY other /one", "COPY src /two")
+    assert again.manifest == first.manifest
+
+
+def test_what_was_checked_out_just_before_and_comes_elsewhere_is_read_once(
+    tmp_path, context, monkeypatch, racy
+):
+    build(tmp_path / "store", context, "COPY src /src")
+    monkeypatch.setattr(ContextCopy, "look", lambda *_: pytest.fail("read before it was written"))
+    other, _ = build(tmp_path / "store", context, "COPY src /other")
+    assert [step.cached for step in other.steps] == [False]
+
+
+def test_a_change_that_no_stamp_shows_is_seen_where_a_layer_was_written_before(tmp_path, context, racy):
+    first, _ = build(tmp_path / "store", context, "COPY src /src")
+    with open(context / "src/large", "r+b") as file:
+        file.write(b"another beginning")
+    os.utime(context / "src/large", (1, 1))
+    other, _ = build(tmp_path / "store", context, "COPY src /src")
+    assert other.config.diff_ids != first.config.diff_ids
+
+
 def test_nothing_is_written_where_nothing_is_to_be_executed(tmp_path, context, monkeypatch):
     (context / "Dockerfile").write_text("FROM scratch\nCOPY src /src\n")
     monkeypatch.setattr(
