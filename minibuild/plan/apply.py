@@ -112,9 +112,9 @@ class Instructions:
                     for port in node.ports
                     for word in expand_words(port, state.scope.variables, escape=self._escape)
                 ]
-                self._metadata(metadata.apply_expose(node, state.config, words), state)
+                state.record(metadata.apply_expose(node, state.collected, words))
             case _:
-                applied = metadata.apply_metadata(node, state.config, expanded)
+                applied = metadata.apply_metadata(node, state.config, state.collected, expanded)
                 if applied is None:
                     raise DockerfileError(f"instruction not supported here: {node.code}", where=node.where)
                 self._metadata(applied, state)

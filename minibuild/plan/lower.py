@@ -208,7 +208,7 @@ class _Lowering:
             base=base,
             steps=tuple(state.steps),
             history=tuple(state.history),
-            config=replace(state.config, env=tuple(state.scope.image_env)),
+            config=replace(state.collected.added_to(state.config), env=tuple(state.scope.image_env)),
             where=stage.origin.where,
             from_name=stage.origin.base,
             from_step=from_step,

@@ -10,7 +10,7 @@ from minibuild.errors import DockerfileError
 from minibuild.oci.config import HealthcheckConfig, ImageConfig
 from minibuild.plan import gotext
 from minibuild.plan.scope import Scope
-from minibuild.values import replace
+from minibuild.values import dataclass, field, replace
 
 Expand = Callable[[str], str]
 
@@ -55,6 +55,25 @@ _SIGNALS = frozenset(
 )
 
 
+@dataclass(slots=True)
+class Collected:
+    """What a stage adds to the configuration's collections: put into it once, when all of it is there."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, None] = field(default_factory=dict)
+    ports: dict[str, None] = field(default_factory=dict)
+    onbuild: list[str] = field(default_factory=list)
+
+    def added_to(self, config: ImageConfig) -> ImageConfig:
+        return replace(
+            config,
+            labels={**config.labels, **self.labels},
+            volumes=tuple(dict.fromkeys((*config.volumes, *self.volumes))),
+            exposed_ports=tuple(dict.fromkeys((*config.exposed_ports, *self.ports))),
+            onbuild=(*config.onbuild, *self.onbuild),
+        )
+
+
 def working_dir(current: str, path: str) -> str:
     """`path` as WORKDIR leaves it: as written where absolute, else cleaned and relative to `current`."""
     if path.startswith("/"):
@@ -77,14 +96,18 @@ def apply_env(node: ast.Env, scope: Scope, expand: Expand) -> str:
 
 
 def apply_metadata(
-    node: ast.Instruction, config: ImageConfig, expand: Expand
+    node: ast.Instruction, config: ImageConfig, collected: Collected, expand: Expand
 ) -> tuple[ImageConfig, str] | None:
-    """The configuration after `node` and its history text ("" for none); None where `node` is no metadata."""
+    """The configuration after `node` and its history text ("" for none); None where `node` is no metadata.
+
+    What it adds to a collection is put into `collected`.
+    """
     match node:
         case ast.Label():
             pairs = [(expand(pair.key), expand(pair.value)) for pair in node.pairs]
             text = "LABEL" + "".join(f" {key}={value}" for key, value in pairs)
-            return replace(config, labels={**config.labels, **dict(pairs)}), text
+            collected.labels.update(pairs)
+            return config, text
         case ast.Maintainer():
             return replace(config, author=node.name), f"MAINTAINER {node.name}"
         case ast.Shell():
@@ -100,10 +123,11 @@ def apply_metadata(
             paths = tuple(expand(path) for path in node.paths)
             if "" in paths:
                 raise DockerfileError("VOLUME of an empty path", where=node.where, cure="Name a folder.")
-            volumes = tuple(dict.fromkeys((*config.volumes, *paths)))
-            return replace(config, volumes=volumes), f"VOLUME {gotext.plain_list(paths)}"
+            collected.volumes.update(dict.fromkeys(paths))
+            return config, f"VOLUME {gotext.plain_list(paths)}"
         case ast.Onbuild():
-            return replace(config, onbuild=(*config.onbuild, node.expression)), ""
+            collected.onbuild.append(node.expression)
+            return config, ""
         case ast.Healthcheck():
             return _apply_healthcheck(node, config)
     return None
@@ -121,12 +145,12 @@ def apply_entrypoint(node: ast.Entrypoint, config: ImageConfig, *, keep_cmd: boo
     return replace(config, entrypoint=args, cmd=cmd), f"ENTRYPOINT {gotext.quoted_list(args)}"
 
 
-def apply_expose(node: ast.Expose, config: ImageConfig, words: list[str]) -> tuple[ImageConfig, str]:
+def apply_expose(node: ast.Expose, collected: Collected, words: list[str]) -> str:
     from minibuild.dockerfile.ports import parse_ports
 
     ports = parse_ports(words, where=node.where)
-    exposed = tuple(dict.fromkeys((*config.exposed_ports, *ports)))
-    return replace(config, exposed_ports=exposed), f"EXPOSE {gotext.plain_list(ports)}"
+    collected.ports.update(dict.fromkeys(ports))
+    return f"EXPOSE {gotext.plain_list(ports)}"
 
 
 def _command(command: ast.CommandLine, config: ImageConfig) -> tuple[str, ...]:

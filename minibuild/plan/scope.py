@@ -56,6 +56,9 @@ class Scope:
     variables: dict[str, str] = field(default_factory=dict)
     args: dict[str, str | None] = field(default_factory=dict)
     image_env: list[str] = field(default_factory=list)
+    _places: dict[str, int] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # of names in `image_env`
 
     def inherit(self) -> Scope:
         """A scope for a stage that starts from this one."""
@@ -64,11 +67,11 @@ class Scope:
     def set_env(self, name: str, value: str) -> None:
         self.variables[name] = value
         entry = f"{name}={value}"
-        for index, existing in enumerate(self.image_env):
-            if existing.partition("=")[0] == name:
-                self.image_env[index] = entry
-                return
-        self.image_env.append(entry)
+        if not self._places:
+            for place, existing in enumerate(self.image_env):
+                self._places.setdefault(existing.partition("=")[0], place)
+        place = self._places.setdefault(name, len(self.image_env))
+        self.image_env[place : place + 1] = [entry]
 
     def set_arg(self, name: str, value: str | None) -> None:
         if value is not None and name not in _NOT_IN_ENVIRONMENT:

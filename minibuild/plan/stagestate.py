@@ -8,6 +8,7 @@ from minibuild.credentials import redacted
 from minibuild.errors import SourceRange
 from minibuild.oci.config import History, ImageConfig
 from minibuild.oci.platform import Platform
+from minibuild.plan.metadata import Collected
 from minibuild.plan.scope import Scope
 from minibuild.plan.steps import HistoryLine, Source, Step
 from minibuild.values import dataclass, field
@@ -31,6 +32,7 @@ class StageState:
     total: int = 0
     done: int = 0
     cmd_set: bool = False
+    collected: Collected = field(default_factory=Collected)
     onbuild: bool = False
 
     def prefix(self) -> str:

@@ -23,6 +23,31 @@ def test_an_env_keeps_its_place_when_it_is_set_again() -> None:
     assert scope.image_env == ["A=3", "B=2"]
 
 
+def test_of_names_that_a_base_has_twice_the_first_is_set() -> None:
+    scope = Scope(image_env=["A=1", "B", "A=2"])
+    scope.set_env("A", "3")
+    scope.set_env("B", "4")
+    scope.set_env("C", "5")
+    assert scope.image_env == ["A=3", "B=4", "A=2", "C=5"]
+
+
+def test_each_variable_of_the_base_is_looked_at_once() -> None:
+    looks = []
+
+    class Looked(str):
+        __slots__ = ()
+
+        def partition(self, sep: str, /) -> tuple[str, str, str]:
+            looks.append(self)
+            return super().partition(sep)
+
+    scope = Scope(image_env=[Looked(f"BASE{number}=") for number in range(50)])
+    for number in range(100):
+        scope.set_env(f"NEW{number}", "")
+    assert len(looks) == 50
+    assert len(scope.image_env) == 150
+
+
 def test_an_arg_without_a_value_is_declared_and_not_set() -> None:
     scope = Scope()
     scope.set_arg("A", None)
