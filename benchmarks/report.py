@@ -93,8 +93,11 @@ Made by `{command}`: seconds for the whole process, an OCI layout written each t
 at the floor, how many times as long minibuild took.
 *cpu* is the least processor time (user and system, all processes) that minibuild needed, *peak* the
 resident memory of its largest process; BuildKit's daemon was warm, and its own are not shown.
-*floor* is what plain tools need: `find -printf` for the check, `tar | zstd | sha256sum` (twice) for a
-layer, twenty `unshare true` for the RUNs, `sleep 1` for the stages. New layers are compressed {packed},
+*floor* is what plain tools need: `find -printf` over the context for the check of a cached build; one pass
+of `tar | zstd | sha256sum` (twice) over the files of all new layers; twenty `unshare true` for the RUNs,
+`sleep 1` for the stages. With one file touched the pass is over what has to be written anew: `src/` of the
+7 instructions, ten files of the 60 steps, but the whole context of the 20,000 files, as one COPY takes
+them all. New layers are compressed {packed},
 not at all by buildah. {check}
 
 {body}

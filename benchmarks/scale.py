@@ -102,13 +102,24 @@ def layers(bench: Bench, sizes: list[int]) -> Iterator[Point]:
 
 
 def instructions(bench: Bench, sizes: list[int]) -> Iterator[Point]:
-    """A Dockerfile of so many lines that only describe."""
-    for size in sizes:
-        context = bench.context("instructions")
-        contexts.dockerfile(context, "FROM base", *(f"LABEL label{n}=value" for n in range(size)))
-        bench.new_store()
-        yield Point(size, "cold", bench.build(context))
-        yield Point(size, "cached", bench.build(context))
+    """A Dockerfile of so many lines of one kind: what only describes, then steps with a layer each."""
+    for line in (
+        "LABEL label{0}=value",
+        "ENV NAME{0}=value",
+        "EXPOSE {0}",
+        "COPY f{0} /made/",
+        "WORKDIR /w{0}",
+    ):
+        kind = line.partition(" ")[0]
+        for size in sizes:
+            context = bench.context("instructions")
+            for number in range(1, size + 1) if kind == "COPY" else ():
+                (context / f"f{number}").write_text(f"file {number}")
+            contexts.dockerfile(context, "FROM base", *(line.format(n) for n in range(1, size + 1)))
+            time.sleep(2.1)
+            bench.new_store()
+            yield Point(size, f"{kind}, cold", bench.build(context))
+            yield Point(size, f"{kind}, cached", bench.build(context))
 
 
 def records(bench: Bench, sizes: list[int]) -> Iterator[Point]:
@@ -218,7 +229,7 @@ TABLES = {
     "layers": Table(layers, "layer", [1, 50, 127, 400], []),
     "changes": Table(changes, "file", [10, 1_000, 10_000, 100_000], []),
     "records": Table(records, "record", [100, 10_000, 100_000], [1_000_000]),
-    "instructions": Table(instructions, "instruction", [10, 100, 1_000], []),
+    "instructions": Table(instructions, "instruction", [10, 100, 1_000], [4_000]),
     "sparse": Table(sparse, "GiB", [1], [10]),
     "builds": Table(builds, "build", [1, 4, 16], []),
 }
