@@ -160,7 +160,8 @@ class CacheMounts:
                 Store.open(work / "fetched") as fetched,
             ):
                 hit.layer.fetch(fetched.blobs, self._session.pulled)
-                fill(self._store, sandbox, folder, hit.mount, fetched.blobs.path(layer.descriptor.digest))
+                with self._session.working():
+                    fill(self._store, sandbox, folder, hit.mount, fetched.blobs.path(layer.descriptor.digest))
         except Cancelled:
             raise
         except (MinibuildError, StoreError, OSError) as error:
@@ -177,7 +178,8 @@ class CacheMounts:
             made.chmod(0o755)  # whatever the umask is
             for layer in source.layers:
                 blob = self._session.layers.path(layer.descriptor)
-                sandbox.unpack(blob, layer.descriptor.media_type, made, layer.diff_id)
+                with self._session.working():
+                    sandbox.unpack(blob, layer.descriptor.media_type, made, layer.diff_id)
             made.rename(folder)
 
 

@@ -157,7 +157,8 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
         return known
     gathered.session.at_work()
     try:
-        return files.digest(selection, _survey(gathered, number, pattern), modes=_keeps_modes(step))
+        with gathered.session.working():
+            return files.digest(selection, _survey(gathered, number, pattern), modes=_keeps_modes(step))
     except NothingThere as error:
         raise _not_found(error, files) from None
 
@@ -186,7 +187,8 @@ def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, patte
 
     copying = ContextCopy(_copying(gathered), files, _keeps_modes(step))
     if not gathered.write_first or step.unpack or len(step.items) > 1:
-        return copying.look(survey, selection)
+        with session.working():
+            return copying.look(survey, selection)
     # builds that copy the same wait for the first to read it, and find its digest
     with session.store.lock(f"read {files.root} {selection}", waiting=session.check):
         known = files.surveyed_before(selection, survey)
@@ -194,9 +196,10 @@ def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, patte
             return known
         chain = gathered.lower.chain
         looks = chain is not None and files.written_before(selection, _over(step, chain))
-        written = None if looks else copying.write_first(survey, selection)
-        if written is None:
-            return copying.look(survey, selection)
+        with session.working():
+            written = None if looks else copying.write_first(survey, selection)
+            if written is None:
+                return copying.look(survey, selection)
         content, gathered.layer = written
         gathered.read_once = selection
         return content

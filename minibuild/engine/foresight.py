@@ -153,7 +153,8 @@ def write(
         if gathered.layer is None:
             if not missed and step.cacheable:
                 return None
-            gathered.layer = copy.write_copy(gathered)
+            with session.working():
+                gathered.layer = copy.write_copy(gathered)
     except Cancelled:
         raise
     except (Unforeseen, MinibuildError, StoreError, OSError):

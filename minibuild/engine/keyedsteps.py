@@ -223,7 +223,8 @@ class KeyedSteps:
         if known is not None:
             return known
         self.session.at_work()
-        return files.digest(selection, files.survey(mount.subpath))
+        with self.session.working():
+            return files.digest(selection, files.survey(mount.subpath))
 
     def _files_of(self, step: steps.CopyStep) -> Files:
         """What the step copies from."""
@@ -258,7 +259,8 @@ class KeyedSteps:
         )
 
         def execute() -> Layer:
-            layer = copy.write_copy(gathered)
+            with self.session.working():
+                layer = copy.write_copy(gathered)
             if place is None and self.session.layers.stand_ins is None:
                 loading.check_names(self.session.layers.index(layer))
             return layer

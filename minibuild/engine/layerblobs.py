@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -87,6 +87,8 @@ class LayerBlobs:
         """Whether layers of base images may be fetched from their registries."""
         self.fetching: Callable[[], None] = lambda: None
         """Called before a blob is brought here; raises where none is to be."""
+        self.working: Callable[[], AbstractContextManager[None]] = nullcontext
+        """What is entered for work that keeps a processor busy."""
         self._seen: set[Digest] = set()
         self._indexes = store.records("indexes")
 
@@ -137,7 +139,7 @@ class LayerBlobs:
         """Read a layer that a shared cache told of; raises `LayerError` if it is not what was told."""
         from minibuild.layers.scan import index_blob
 
-        with self._store.blobs.open(layer.descriptor.digest) as blob:
+        with self._store.blobs.open(layer.descriptor.digest) as blob, self.working():
             index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
         self._indexes.put(layer.diff_id, index.dump())
         self.checked.add(layer)
@@ -215,7 +217,7 @@ class LayerBlobs:
     def whole(self, digest: Digest) -> bool:
         """Read all of a blob: whether it is here and is what its digest says. One that is not is deleted."""
         try:
-            with self._store.blobs.open_verified(digest) as blob:
+            with self._store.blobs.open_verified(digest) as blob, self.working():
                 while blob.read(1 << 20):
                     pass
         except StoreError:
@@ -237,22 +239,28 @@ class LayerBlobs:
         """The blob as a local file; pulled first where it is not here."""
         blobs = self._store.blobs
         if not blobs.has(descriptor.digest, descriptor.size):
-            self.fetching()
-            origin = self._origins.get(descriptor.digest)
-            if origin is None and descriptor.digest in self._remote:
-                self._fetch(*self._remote[descriptor.digest])
-                return blobs.path(descriptor.digest)
-            origin = origin or self._noted_origin(descriptor.digest)
-            if origin is None:
-                raise LayerLost(descriptor.digest, "is no longer in the store")
-            if not self.pulls and self.of_base(descriptor):
-                raise UsageError(
-                    f"layer {descriptor.digest.short} of {origin.familiar} is needed and not here,"
-                    " and --pull=never fetches none",
-                    cure=f"Fetch it with minibuild pull {origin.familiar}, or build without --pull=never.",
-                )
-            self._registry().fetch_blob(origin, descriptor, self._store.blobs, self._pulled)
+            from minibuild_store import turns
+
+            with turns.waiting():
+                self._bring(descriptor)
         return blobs.path(descriptor.digest)
+
+    def _bring(self, descriptor: Descriptor) -> None:
+        self.fetching()
+        origin = self._origins.get(descriptor.digest)
+        if origin is None and descriptor.digest in self._remote:
+            self._fetch(*self._remote[descriptor.digest])
+            return
+        origin = origin or self._noted_origin(descriptor.digest)
+        if origin is None:
+            raise LayerLost(descriptor.digest, "is no longer in the store")
+        if not self.pulls and self.of_base(descriptor):
+            raise UsageError(
+                f"layer {descriptor.digest.short} of {origin.familiar} is needed and not here,"
+                " and --pull=never fetches none",
+                cure=f"Fetch it with minibuild pull {origin.familiar}, or build without --pull=never.",
+            )
+        self._registry().fetch_blob(origin, descriptor, self._store.blobs, self._pulled)
 
     def _fetch(self, layer: Layer, remote: RemoteLayer) -> None:
         """Bring a shared cache's layer here, and make sure that it is what the cache said it is."""

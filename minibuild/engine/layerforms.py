@@ -92,13 +92,16 @@ class Layers(LayerBlobs):
         """Bring the blobs here that are not, side by side."""
         blobs = self._store.blobs
         missing = {layer.descriptor.digest: layer.descriptor for layer in layers}
-        in_parallel(
-            {
-                number: self.as_step(partial(self.path, one))
-                for number, one in enumerate(missing.values())
-                if not blobs.has(one.digest, one.size)
-            }
-        )
+        jobs = {
+            number: self.as_step(partial(self.path, one))
+            for number, one in enumerate(missing.values())
+            if not blobs.has(one.digest, one.size)
+        }
+        if jobs:
+            from minibuild_store import turns
+
+            with turns.waiting():
+                in_parallel(jobs)
 
     def fetch_names(self, filesystem: Filesystem) -> None:
         """Bring the blobs here without which the names in some layer are not known, side by side."""
@@ -123,13 +126,15 @@ class Layers(LayerBlobs):
         return None
 
     def _read_index(self, layer: Layer) -> LayerIndex:
+        from minibuild_store import turns
+
         from minibuild.layers.scan import index_blob
 
-        with self._store.lock(f"index {layer.diff_id}"):
+        with turns.alone(self._store, f"index {layer.diff_id}"):
             known = self._known_index(layer)  # whoever held the lock before us may have read it
             if known is not None:
                 return known
-            with self.reading(layer) as blob:
+            with self.reading(layer) as blob, self.working():
                 index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
             self._indexes.put(layer.diff_id, index.dump())
         return index
@@ -274,7 +279,9 @@ class Layers(LayerBlobs):
                 MergeLayer(index, partial(self.reading, layer), layer.descriptor.media_type)
                 for layer, index in zip(filesystem.layers, self.indexes(filesystem.layers), strict=True)
             ]
-            return flat_folder(name, layers, store=self._store, sandbox=self._sandbox())
+            sandbox = self._sandbox()
+            with self.working():
+                return flat_folder(name, layers, store=self._store, sandbox=sandbox)
 
     def _unpacker(self, layer: Layer) -> Callable[[], Path]:
         return self.as_step(lambda: self.snapshot(layer))
@@ -301,7 +308,8 @@ class Layers(LayerBlobs):
                 target = work / "layer"
                 root = form.make(target)
                 try:
-                    packed = sandbox.unpack(blob, layer.descriptor.media_type, root, layer.diff_id)
+                    with self.working():
+                        packed = sandbox.unpack(blob, layer.descriptor.media_type, root, layer.diff_id)
                 except LayerError as error:
                     raise self._blamed(layer, error) from None
                 if self._indexes.get(layer.diff_id) is None:

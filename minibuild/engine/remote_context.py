@@ -164,7 +164,7 @@ def archive_tree(session: Session, path: Path) -> Filesystem | None:
 
     def write() -> Layer | None:
         placement = Placement(Nothing(), scratch=session.store.scratch)
-        with ExitStack() as stack:
+        with session.working(), ExitStack() as stack:
             waiting = Waiting(session.store, stack)
             try:
                 done = extract_archive(
@@ -174,7 +174,7 @@ def archive_tree(session: Session, path: Path) -> Filesystem | None:
                 raise UsageError(f"cannot read the context archive: {error}") from None
             return write_layer(session, placement.finish(), waiting=waiting) if done else None
 
-    with path.open("rb") as file:
+    with path.open("rb") as file, session.working():
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return _kept(session, f"archive {digest}", write)
 

@@ -154,7 +154,7 @@ def _keep_changes(session: Session, sandbox: Sandbox, rootfs: Rootfs, folder: Pa
     if session.ca_bundle:
         sandbox.scrub(rootfs.upper)
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
-    with session.store.blobs.writer() as blob:
+    with session.working(), session.store.blobs.writer() as blob:
         result = sandbox.diff(rootfs, blob.fd, DEFAULT, clamp)
         blob.commit_hashed(BlobInfo(result.digest, result.size))
     session.layers.keep_index(result.diff_id, result.index)

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,7 +34,7 @@ from minibuild.events import (
 from minibuild.oci.descriptor import Descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from minibuild_store.session import Lease, Workspace
 
@@ -77,6 +78,10 @@ def _nothing() -> None:
     pass
 
 
+def _last() -> int:
+    return 0
+
+
 class Session:
     """Shared by all threads of one build. Close it, or use it as a context manager."""
 
@@ -103,6 +108,7 @@ class Session:
         )
         self.layers.pulls = request.pull != "never"
         self.layers.as_step = self.as_step
+        self.layers.working = self.working
         self.fetches: dict[UrlItem | GitItem, Begun[Fetched]] = {}  # begun before the turn of their steps
         self.reports: list[StepReport] = []
         self.seconds_saved = 0.0
@@ -338,6 +344,19 @@ class Session:
         if running is not None:
             running.lasting()
 
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """For what keeps a processor busy: a turn (`minibuild_store.turns`) for the step of this thread."""
+        from minibuild_store import turns
+
+        running: Running | None = getattr(self._current, "step", None)
+        with contextlib.ExitStack() as turn:
+            if running is None:
+                turn.enter_context(turns.working())
+            else:
+                running.waits(partial(turn.enter_context, turns.working(running.left())))
+            yield
+
     def said(self, text: str) -> None:
         """Output of the step that this thread works on."""
         running = getattr(self._current, "step", None)
@@ -366,6 +385,8 @@ class Running:
         """What gets the output besides, as it is shown."""
         self.lasting: Callable[[], None] = _nothing
         """Called once it turns out that the step takes a while."""
+        self.left: Callable[[], int] = _last
+        """How many steps come one after the other from here."""
         self._start = 0.0
         self._waited = 0.0
         self._maskers: dict[int, Masker] = {}

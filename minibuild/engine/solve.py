@@ -57,6 +57,7 @@ class Solver(KeyedSteps):
         session.at_work = self._spread
         self._early: dict[int, dict[int, Begun[Outcome | None]]] = {}  # by the numbers of stage and step
         self._fresh = session.cache.fresh
+        self._after: Mapping[int, int] | None = None
         self._slot = self._slots(session.request.jobs) if session.request.jobs else _no_slot
 
     def run(self) -> dict[int, StageResult]:
@@ -281,15 +282,24 @@ class Solver(KeyedSteps):
 
     def _slots(self, jobs: int) -> Callable[[Place], AbstractContextManager[None]]:
         """What a step has to hold while it is at work."""
-        from minibuild.engine.slots import Slots, steps_after
+        from minibuild_store.turns import Slots
 
-        slots, after = Slots(jobs), steps_after(self.plan)
-        return lambda place: slots.taken(len(place.stage.steps) - place.number + after[place.stage.index])
+        slots = Slots(jobs)
+        return lambda place: slots.taken(self._left(place))
+
+    def _left(self, place: Place) -> int:
+        """How many steps come one after the other from here."""
+        if self._after is None:
+            from minibuild.engine.criticalpath import steps_after
+
+            self._after = steps_after(self.plan)
+        return len(place.stage.steps) - place.number + self._after[place.stage.index]
 
     def _looked_at(self, place: Place, step: Step, made: Callable[[Running], Outcome]) -> Outcome:
         start = self.session.journal.now()
         try:
             with self.session.step(step.name) as running:
+                running.left = partial(self._left, place)
                 outcome = made(running)
                 record, hit = outcome.record, outcome.hit
                 running.cached = hit

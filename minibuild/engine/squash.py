@@ -128,7 +128,7 @@ def _written(session: Session, write: Callable[[LayerWriter, Path], None]) -> La
     from minibuild.layers.writer import LayerWriter
 
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
-    with ExitStack() as stack:
+    with session.working(), ExitStack() as stack:
         folder = stack.enter_context(session.store.workspace())
         blob = stack.enter_context(session.store.blobs.writer())
         writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))

@@ -39,7 +39,7 @@ def write_layer(
     from minibuild.layers.writer import LayerWriter
 
     clamp = None if session.epoch is None else session.epoch * 1_000_000_000
-    with ExitStack() as stack:
+    with session.working(), ExitStack() as stack:
         blob = stack.enter_context(session.store.blobs.writer())
         writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
         if writing is not None:

@@ -121,9 +121,12 @@ def _convert(
     store: Store,
     stop: threading.Event,
 ) -> BlobInfo:
+    from minibuild_store import turns
+
     from minibuild.layers.sink import LayerSink
 
-    with blobs.path(layer.descriptor).open("rb") as file, store.blobs.writer() as writer:
+    path = blobs.path(layer.descriptor)
+    with path.open("rb") as file, turns.working(), store.blobs.writer() as writer:
         reader = decompressor(file, layer.descriptor.media_type)
         sink = LayerSink(writer.fd, compression)
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minibuild_store import stopping
+from minibuild_store import stopping, turns
 from minibuild_store.store import Store
 
 import minibuild
@@ -156,6 +156,7 @@ def large(tmp_path, monkeypatch):
     for name in ("one", "two", "three"):
         (folder / name).write_bytes(os.urandom(5 << 20))
     monkeypatch.setattr(foresight, "_at_once", lambda: 3)
+    monkeypatch.setattr(turns._process, "slots", turns.Slots(3))
     return folder
 
 

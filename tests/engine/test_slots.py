@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+from minibuild_store.turns import Slots
 
 from minibuild.dockerfile.parse import parse
-from minibuild.engine.slots import Slots, steps_after
+from minibuild.engine.criticalpath import steps_after
 from minibuild.oci.platform import Platform
 from minibuild.plan.lower import lower
 from minibuild.plan.options import LowerOptions, Source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -55,6 +56,32 @@ def test_contents_of_an_added_archive_are_not_held(project: Project) -> None:
         packed(project.context / "files.tar", count=count, size=60_000)
         peaks.append(peak(project, "build", "-q", str(project.context)))
     assert peaks[1] < peaks[0] + 20, f"MiB for 1 and 48 MB: {peaks}"
+
+
+@contextmanager
+def two_processors() -> Iterator[None]:
+    """What is started in the block may use no more."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_layers_that_could_be_written_side_by_side_are_not_all_held(project: Project) -> None:
+    peaks = []
+    for count in (4, 32):
+        lines = []
+        for number in range(count):
+            with (project.context / f"f{number}").open("wb") as file:
+                file.truncate(6 << 20)
+            lines += [f"FROM scratch AS s{number}", f"COPY f{number} /{count}/x{number}"]
+        copies = [f"COPY --from=s{number} / /" for number in range(count)]
+        project.dockerfile("\n".join([*lines, "FROM scratch", *copies, ""]))
+        with two_processors():
+            peaks.append(peak(project, "build", "-q", str(project.context)))
+    assert peaks[1] < peaks[0] + 30, f"MiB for 4 and 32 stages: {peaks}"
 
 
 @contextmanager
