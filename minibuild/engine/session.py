@@ -389,10 +389,12 @@ class Running:
         """How many steps come one after the other from here."""
         self._start = 0.0
         self._waited = 0.0
+        self._thread = 0
         self._maskers: dict[int, Masker] = {}
 
     def __enter__(self) -> Running:
         self._start = time.monotonic()
+        self._thread = threading.get_ident()
         self._session._current.step = self
         self._session.emit(StepStarted(self.id, self.name))
         return self
@@ -414,12 +416,13 @@ class Running:
         return time.monotonic() - self._start - self._waited
 
     def waits(self, wait: Callable[[], T]) -> T:
-        """What `wait` returns; it is no work of the step."""
+        """What `wait` returns; no work of the step, but for its helpers: many of them may wait at once."""
         start = time.monotonic()
         try:
             return wait()
         finally:
-            self._waited += time.monotonic() - start
+            if threading.get_ident() == self._thread:
+                self._waited += time.monotonic() - start
 
     def missed(self, cause: Cause) -> None:
         self.reason = cause.reason

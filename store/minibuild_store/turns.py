@@ -122,7 +122,7 @@ def waiting() -> Iterator[None]:
     turn.close()
     yield
     turn.enter_context(_process.slots.taken(left))
-    mine.turn = turn
+    mine.turn, mine.left = turn, left
 
 
 @contextmanager

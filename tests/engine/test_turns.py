@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from minibuild_store.store import Store
 import minibuild
 from minibuild.engine import writing
 from minibuild.engine.request import BuildResult
+from minibuild.engine.session import Session
 from minibuild.errors import Cancelled
 from minibuild.layers.writer import LayerWriter
 
@@ -213,6 +215,35 @@ def test_a_build_that_waits_for_its_turn_can_be_cancelled(context: Path, tmp_pat
         build.cancel.set()
         assert isinstance(build.ended(), Cancelled)
         assert not slots._waiting
+
+
+def test_what_helpers_of_a_step_wait_for_together_is_not_taken_off_its_time(
+    context: Path, tmp_path: Path, give: Give
+) -> None:
+    slots = give(1)
+    helpers = 3
+
+    def computes(session: Session) -> None:
+        with session.working():
+            pass
+
+    with (
+        Store.open(tmp_path / "store") as store,
+        Session(store, minibuild.BuildRequest(context=context), lambda event: None) as session,
+        session.step("one step, many threads") as running,
+    ):
+        with turns.working():
+            works = [session.as_step(partial(computes, session)) for _ in range(helpers)]
+            threads = [threading.Thread(target=work, daemon=True) for work in works]
+            for thread in threads:
+                thread.start()
+            until(lambda: len(slots._waiting) == helpers)
+            begun = time.monotonic()
+            until(lambda: time.monotonic() > begun + 0.01)
+        for thread in threads:
+            thread.join(LIMIT)
+            assert not thread.is_alive()
+        assert running.seconds > 0.01
 
 
 def until(true: Callable[[], bool]) -> None:
