@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from minibuild_store.errors import StoreError, StoreUnusable
+from minibuild_store.errors import BlobDamaged, BlobNotFound, StoreError, StoreUnusable
 
 from minibuild.cli.interrupts import interrupted_by_sigterm
 from minibuild.errors import (
@@ -27,6 +27,13 @@ _CODES: tuple[tuple[type[MinibuildError], int], ...] = (
     (SandboxError, 3),
     (OutputError, 5),
     (LayerError, 1),
+)
+
+_AGAIN = "\nBuild the image again, or pull it again where it came from a registry."
+_CURES: tuple[tuple[type[StoreError], str], ...] = (
+    (StoreUnusable, "\nName another folder with MINIBUILD_ROOT."),
+    (BlobDamaged, _AGAIN),
+    (BlobNotFound, _AGAIN),
 )
 
 
@@ -51,7 +58,7 @@ def reported() -> Iterator[None]:
         print(message(error), file=sys.stderr)
         raise SystemExit(exit_code(error)) from None
     except StoreError as error:
-        cure = "\nName another folder with MINIBUILD_ROOT." if isinstance(error, StoreUnusable) else ""
+        cure = next((cure for family, cure in _CURES if isinstance(error, family)), "")
         print(f"ERROR: {error}{cure}", file=sys.stderr)
         raise SystemExit(5) from None
     except BrokenPipeError:

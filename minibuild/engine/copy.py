@@ -307,7 +307,10 @@ def _write(gathered: Gathered, surveys: Sequence[Selected], archives: frozenset[
                     entry = Entry(b"", Kind.FILE, _INLINE_MODE, size=len(data), mtime_ns=gathered.made_ns)
                     placement.put_file(name, step.dest, entry, data=data)
                 case steps.UrlItem() | steps.GitItem():
-                    _place_fetched(gathered.fetched[number], step, placement, unpack)
+                    fetched = gathered.fetched[number]
+                    if fetched.blob is not None:
+                        session.store.blobs.check(fetched.blob)
+                    _place_fetched(fetched, step, placement, unpack)
         return write_layer(session, placement.finish(), files.writing(surveys), waiting)
 
 

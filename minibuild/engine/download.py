@@ -91,6 +91,7 @@ def _result(session: Session, item: UrlItem, download: _Download) -> Fetched:
         download.size,
         download.mtime_ns,
         item.unpack,
+        blob=download.digest,
     )
 
 

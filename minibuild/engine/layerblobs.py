@@ -28,7 +28,7 @@ class LayerLost(LayerError):
     def __init__(self, digest: Digest, why: str) -> None:
         super().__init__(
             f"layer {digest} {why}",
-            cure="Build again with --no-cache, or with --pull if it came with a base image.",
+            cure="Build the image again, or pull it again where it came from a registry.",
         )
         self.digest = digest
 
@@ -217,12 +217,20 @@ class LayerBlobs:
     def whole(self, digest: Digest) -> bool:
         """Read all of a blob: whether it is here and is what its digest says. One that is not is deleted."""
         try:
-            with self._store.blobs.open_verified(digest) as blob, self.working():
-                while blob.read(1 << 20):
-                    pass
+            with self.working():
+                self._store.blobs.check(digest, anew=True)
         except StoreError:
             return False
         return True
+
+    def sound(self, descriptor: Descriptor) -> Path:
+        """As `path`, and its bytes are what its digest says; raises `LayerLost`."""
+        path = self.path(descriptor)
+        try:
+            self._store.blobs.check(descriptor.digest)
+        except BlobDamaged:
+            raise LayerLost(descriptor.digest, "is damaged") from None
+        return path
 
     def culprit(self, error: LayerError | BlobDamaged | BlobNotFound) -> Digest | None:
         """The blob that is to blame for `error`, deleted; None where every blob is what it should be."""
@@ -285,10 +293,18 @@ class LayerBlobs:
 
     @contextmanager
     def reading(self, layer: Layer) -> Iterator[BinaryIO]:
-        """The blob, to be read. A `LayerError` meanwhile becomes `LayerLost` where the blob is to blame."""
+        """The blob, to be read forward; what was read counts once the block has ended well.
+
+        Raises `LayerLost` where its bytes are not what its digest says, and for a `LayerError` meanwhile that
+        this is to blame for.
+        """
+        digest = layer.descriptor.digest
+        self.path(layer.descriptor)
         try:
-            with self.path(layer.descriptor).open("rb") as blob:
+            with self._store.blobs.reading(digest) as blob:
                 yield blob
+        except BlobDamaged:
+            raise LayerLost(digest, "is damaged") from None
         except LayerError as error:
             raise self._blamed(layer, error) from None
 

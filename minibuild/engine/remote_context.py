@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from minibuild_store.errors import BlobDamaged
+
 from minibuild.cache.steps import StepRecord
 from minibuild.context.folder import FolderView
 from minibuild.context.place import Nothing, Placement
@@ -55,7 +57,7 @@ def open_url(session: Session, address: str) -> Remote:
     if git is not None:
         return _checkout(session, git, address)
     with session.step(f"[internal] load remote build context {redacted(address)}"):
-        fetched = _fetch(session, address)
+        fetched = _sound(session, address)
         modified = _modified(session, fetched)
         if _is_archive(fetched.path):
             tree = archive_tree(session, fetched.path)
@@ -108,7 +110,7 @@ def open_archive(session: Session, path: Path, shown: str) -> Remote:
 def open_text(address: str, session: Session) -> bytes:
     """The file at `address`, as for a Dockerfile behind a URL."""
     with session.step(f"[internal] load build definition from {redacted(address)}"):
-        return read_text_at(_fetch(session, address).path, redacted(address))
+        return read_text_at(_sound(session, address).path, redacted(address))
 
 
 def _git(session: Session, address: str) -> GitItem | None:
@@ -138,6 +140,17 @@ def _fetch(session: Session, address: str) -> Fetched:
         return fetch_url(session, UrlItem(address, _NAME))
     except DockerfileError as error:
         raise UsageError(error.message, cure="Check the address, the network and the proxy.") from None
+
+
+def _sound(session: Session, address: str) -> Fetched:
+    """As `_fetch`, to be read now: what was fetched earlier is what it was, or is fetched again."""
+    fetched = _fetch(session, address)
+    assert fetched.blob is not None
+    try:
+        session.store.blobs.check(fetched.blob)
+    except BlobDamaged:
+        return _fetch(session, address)
+    return fetched
 
 
 def _is_archive(path: Path) -> bool:
@@ -187,6 +200,8 @@ def _file_tree(session: Session, fetched: Fetched) -> Filesystem:
     """A filesystem that holds one file."""
 
     def write() -> Layer:
+        assert fetched.blob is not None
+        session.store.blobs.check(fetched.blob)
         placement = Placement(Nothing())
         entry = Entry(b"", Kind.FILE, _MODE, size=fetched.size, mtime_ns=fetched.mtime_ns)
         placement.put_file(_NAME, "/", entry, where=os.fsencode(fetched.path))

@@ -152,7 +152,7 @@ def _described(session: Session) -> str:
 
 
 def _opener(session: Session, descriptor: Descriptor) -> Callable[[], IO[bytes]]:
-    return lambda: session.layers.path(descriptor).open("rb")
+    return lambda: session.layers.sound(descriptor).open("rb")  # who reads the cache would throw it away
 
 
 def _document(session: Session, plan: Plan, *, whole: bool) -> CacheDocument:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from minibuild_store import stopping
@@ -52,9 +53,13 @@ class Files(Protocol):
 
 
 class Writing(Protocol):
+    """Leaving it may raise: contents count only once that has gone well."""
+
     def __enter__(self) -> Writing: ...
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def write(self, writer: LayerWriter, placed: Placed) -> None:
         """Add one regular file with its content to the layer."""

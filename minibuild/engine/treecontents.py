@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from types import TracebackType
+from typing import BinaryIO
 
 from minibuild_store.store import Store
 
@@ -128,20 +130,21 @@ class FromBlobs:
         for number, counts in self._wanted.items():
             self._places[number] = array("Q", bytes(8 * len(counts)))
             if number != largest:
-                for position, body in self._bodies(number):
-                    self._keep(number, position, body)
+                with self._layers.reading(self._filesystem.layers[number]) as blob:
+                    for position, body in self._bodies(number, blob):
+                        self._keep(number, position, body)
         if largest is not None:
-            coming = self._bodies(largest)
-            self._stack.callback(coming.close)
-            self._coming = coming
+            # left with the context: only then is it known that all that was read is what it should be
+            blob = self._stack.enter_context(self._layers.reading(self._filesystem.layers[largest]))
+            self._coming = self._stack.enter_context(closing(self._bodies(largest, blob)))
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
-    def _bodies(self, number: int) -> Generator[tuple[int, Body], None, None]:
-        layer = self._filesystem.layers[number]
-        with self._layers.reading(layer) as blob:
-            yield from bodies(blob, layer.descriptor.media_type, self._wanted[number])
+    def _bodies(self, number: int, blob: BinaryIO) -> Generator[tuple[int, Body], None, None]:
+        return bodies(blob, self._filesystem.layers[number].descriptor.media_type, self._wanted[number])
 
     def write(self, writer: LayerWriter, placed: Placed) -> None:
         """Add the file to the layer."""

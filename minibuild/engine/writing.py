@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from minibuild_store.blobs import BlobInfo
@@ -18,6 +18,7 @@ from minibuild.oci.descriptor import Descriptor
 if TYPE_CHECKING:
     from minibuild.context.placed import Placed
     from minibuild.engine.waiting import Waiting
+    from minibuild.layers.writer import LayerWriter
 
 _FILE = Kind.FILE  # a member read from its class is slow
 _LITTLE = 4 << 20  # bytes
@@ -42,34 +43,43 @@ def write_layer(
     with session.working(), ExitStack() as stack:
         blob = stack.enter_context(session.store.blobs.writer())
         writer = stack.enter_context(LayerWriter(blob.fd, clamp_mtime_ns=clamp))
-        if writing is not None:
-            stack.enter_context(writing)
-        check: Callable[[], None] = session.check
-        size, little = 0, True
-        for number, item in enumerate(placed):
-            if not number % 1000:
-                check()
-            if little:
-                size += item.entry.size + _ENTRY
-                if size > _LITTLE:
-                    little = False
-                    session.lasting()
-            if item.entry.kind is not _FILE:
-                writer.add(item.entry)
-            elif isinstance(item.data, bytes):
-                writer.add(item.entry, item.data)
-            elif item.data is not None:
-                assert waiting is not None
-                waiting.write(writer, item.entry, item.data)
-            elif item.spooled:
-                _write_file(writer.add, item)
-            else:
-                assert writing is not None
-                writing.write(writer, item)
+        with writing or nullcontext():
+            _add_all(session, writer, placed, writing, waiting)
         result = writer.close()
         blob.commit_hashed(BlobInfo(result.digest, result.size))
     session.layers.keep_index(result.diff_id, result.index)
     return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
+
+
+def _add_all(
+    session: Session,
+    writer: LayerWriter,
+    placed: Iterable[Placed],
+    writing: Writing | None,
+    waiting: Waiting | None,
+) -> None:
+    check: Callable[[], None] = session.check
+    size, little = 0, True
+    for number, item in enumerate(placed):
+        if not number % 1000:
+            check()
+        if little:
+            size += item.entry.size + _ENTRY
+            if size > _LITTLE:
+                little = False
+                session.lasting()
+        if item.entry.kind is not _FILE:
+            writer.add(item.entry)
+        elif isinstance(item.data, bytes):
+            writer.add(item.entry, item.data)
+        elif item.data is not None:
+            assert waiting is not None
+            waiting.write(writer, item.entry, item.data)
+        elif item.spooled:
+            _write_file(writer.add, item)
+        else:
+            assert writing is not None
+            writing.write(writer, item)
 
 
 def _write_file(add: Callable[[Entry, int], None], item: Placed) -> None:

@@ -153,10 +153,29 @@ def _image(
             raise UsageError(
                 "this output is pushed, and no registry may be reached", cure="Leave push=true out."
             )
-        push_image(
-            assembly, names, blobs=blobs, registry=registry, by_digest=spec.push_by_digest, progress=progress
-        )
+        from minibuild.registry.errors import Refused
+
+        try:
+            push_image(
+                assembly,
+                names,
+                blobs=blobs,
+                registry=registry,
+                by_digest=spec.push_by_digest,
+                progress=progress,
+            )
+        except Refused as error:
+            if error.status == 400:  # it compares what comes with its digest, which we need not do as well
+                _check(assembly, store)
+            raise
     return ExportResult("image", assembly.root, assembly.config, "", _all_names(assembly, spec, names))
+
+
+def _check(assembly: Assembly, store: Store) -> None:
+    """Raise `BlobDamaged` for a layer of this store whose bytes have changed; it is removed."""
+    for layer in assembly.layers:
+        if store.blobs.has(layer.digest):
+            store.blobs.check(layer.digest, anew=True)
 
 
 def _all_names(assembly: Assembly, spec: OutputSpec, names: Sequence[Reference]) -> tuple[Reference, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from minibuild_store.blobs import BlobInfo
 from minibuild_store.digest import Digest
-from minibuild_store.errors import InvalidDigest, store_error
+from minibuild_store.errors import BlobNotFound, InvalidDigest, store_error
 from minibuild_store.store import Store
 
 from minibuild.errors import LayerError
@@ -38,7 +39,7 @@ def with_compression(
 
     A layer that is compressed so already stays, except that a layer built here is compressed again
     for a level that is not the usual one. Raises `LayerError` for a blob that does not hold its
-    diff ID, and what `blobs.path` raises.
+    diff ID, `BlobDamaged` where that is because its bytes have changed, and what `blobs.path` raises.
     """
     usual = compression == Compression.parse(compression.algorithm)
 
@@ -134,14 +135,17 @@ def _convert(
                 stop_if(stop)
                 sink.write(chunk)
             result = sink.close()
+            if result.diff_id != layer.diff_id:
+                raise LayerError(
+                    f"layer {layer.descriptor.digest} holds {result.diff_id}, want {layer.diff_id}",
+                    cure="The image is faulty: make or pull it again, or use another.",
+                )
+        except LayerError:
+            with suppress(BlobNotFound):
+                store.blobs.check(layer.descriptor.digest, anew=True)  # it may be the disk's fault
+            raise
         except OSError as error:
             raise store_error(error, str(store.root)) from error
         finally:
             sink.abort()
-        if result.diff_id != layer.diff_id:
-            raise LayerError(
-                f"layer {layer.descriptor.digest} is damaged:"
-                f" it holds {result.diff_id}, want {layer.diff_id}",
-                cure="Build again with --no-cache, or pull the base image again.",
-            )
         return writer.commit_hashed(BlobInfo(result.digest, result.size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -123,15 +123,17 @@ def _layers(image: Image, blobs: BlobSource, store: Store) -> list[MergeLayer]:
     return [
         MergeLayer(
             _index(layer, files[layer.descriptor.digest], store),
-            _opener(files[layer.descriptor.digest]),
+            _opener(layer, files[layer.descriptor.digest], store),
             layer.descriptor.media_type,
         )
         for layer in image.layers
     ]
 
 
-def _opener(path: Path) -> Callable[[], BinaryIO]:
-    return lambda: path.open("rb")
+def _opener(layer: ImageLayer, path: Path, store: Store) -> Callable[[], AbstractContextManager[BinaryIO]]:
+    """What opens the blob; a file of somebody else's is his to look after."""
+    digest = layer.descriptor.digest
+    return lambda: store.blobs.reading(digest) if path == store.blobs.path(digest) else path.open("rb")
 
 
 def _index(layer: ImageLayer, path: Path, store: Store) -> LayerIndex:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,7 +90,9 @@ def hashed(fileobj: Reader, media_type: str | None, wanted: bytearray) -> Iterat
         yield position, bytes.fromhex(_copy(body, None))
 
 
-def bodies(fileobj: Reader, media_type: str | None, wanted: bytearray) -> Iterator[tuple[int, Body]]:
+def bodies(
+    fileobj: Reader, media_type: str | None, wanted: bytearray
+) -> Generator[tuple[int, Body], None, None]:
     """The same with the content of each, to be read before the next is asked for."""
     position = -1
     for position, member, body in rows(fileobj, media_type):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -17,6 +18,8 @@ from minibuild_store.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from minibuild_store.partial import Partial
+
+_CHUNK = 1 << 20
 
 
 class BlobInfo(NamedTuple):
@@ -105,6 +108,11 @@ class BlobWriter:
         self.abort()
 
 
+def _mark(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes when somebody writes to a file, or sets its times back."""
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
 class Blobs:
     """The blobs of one store. What this process commits is kept from gc until the store is closed."""
 
@@ -112,6 +120,7 @@ class Blobs:
         self.session = session
         self._folder = folder
         self._partials = partials
+        self._sound: dict[Digest, tuple[int, int, int]] = {}  # as `_mark` has them
 
     def _name(self, digest: Digest) -> str:
         algorithm, _, name = digest.partition(":")
@@ -195,6 +204,36 @@ class Blobs:
         name = self._name(digest)
         return cast(BinaryIO, VerifiedReader(fd, digest, found, lambda: unlink_quietly(name)))
 
+    @contextmanager
+    def reading(self, digest: Digest) -> Iterator[BinaryIO]:
+        """The blob as a stream to go forward in; leaving the block raises `BlobDamaged` if the bytes differ.
+
+        So what was read counts once the block has ended well, however much it was: what is left is read
+        then. A blob that this store put, or read to its end, and whose inode has not changed since, is not
+        hashed again. One whose bytes differ is removed. Raises `BlobNotFound`.
+        """
+        with self.open(digest) as file:
+            mark = _mark(os.fstat(file.fileno()))
+            if self._sound.get(digest) == mark:
+                yield file
+                return
+        with self.open_verified(digest) as file:
+            mark = _mark(os.fstat(file.fileno()))
+            yield file
+            while file.read(_CHUNK):
+                pass
+        self._sound[digest] = mark
+
+    def check(self, digest: Digest, *, anew: bool = False) -> None:
+        """Raise `BlobDamaged` where the bytes differ, as `reading` does, or `BlobNotFound`.
+
+        With `anew` it is read whatever is known of it.
+        """
+        if anew:
+            self._sound.pop(digest, None)
+        with self.reading(digest):
+            pass
+
     def _open(self, digest: Digest) -> int:
         try:
             return os.open(self._name(digest), os.O_RDONLY | os.O_CLOEXEC)
@@ -228,12 +267,16 @@ class Blobs:
             self.session.hold(digest)
             if self.session.durable:
                 os.fdatasync(fd)
+            before = self.status(digest)
             try:
                 os.rename(path, target)
             except FileNotFoundError:  # the first blob of its algorithm
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 os.rename(path, target)
             os.fchmod(fd, 0o444)  # not before: a partial file must stay one that can be opened to go on
+            if before is not None:  # the same bytes: whoever knows it by its time need not look again
+                os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+            self._sound[digest] = _mark(os.fstat(fd))
             if self.session.durable:
                 sync_folder(os.path.dirname(target))
         except OSError as error:

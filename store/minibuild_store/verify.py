@@ -28,7 +28,7 @@ def hash_file(fd: int, algorithm: str = "sha256") -> hashlib._Hash:
 class VerifiedReader(io.RawIOBase):
     """Reads an open file to its end; the read that reaches the end raises `BlobDamaged` if the bytes differ.
 
-    Bytes handed out before that read are not yet verified. Not seekable.
+    So does every read after it. Bytes handed out before are not yet verified. Not seekable.
     """
 
     def __init__(self, fd: int, digest: Digest, size: int, damaged: Callable[[], None]) -> None:
@@ -39,6 +39,7 @@ class VerifiedReader(io.RawIOBase):
         self._hash = hashlib.new(digest.algorithm)
         self._damaged = damaged
         self._checked = False
+        self._error: BlobDamaged | None = None
 
     def readable(self) -> bool:
         return True
@@ -69,15 +70,18 @@ class VerifiedReader(io.RawIOBase):
         check()
         self._hash.update(data)
         self._left -= len(data)
-        if not self._checked and (not self._left or ended):
+        if not self._left or ended:
             self._check()
 
     def _check(self) -> None:
-        self._checked = True
-        got = f"{self._digest.algorithm}:{self._hash.hexdigest()}"
-        if got != self._digest:
-            self._damaged()
-            raise BlobDamaged(self._digest, got=got, want=self._digest)
+        if not self._checked:
+            self._checked = True
+            got = f"{self._digest.algorithm}:{self._hash.hexdigest()}"
+            if got != self._digest:
+                self._damaged()
+                self._error = BlobDamaged(self._digest, got=got, want=self._digest)
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
         if not self.closed:

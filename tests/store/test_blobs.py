@@ -313,3 +313,44 @@ def test_a_durable_store_holds_the_same(root: Path) -> None:
         assert store.blobs.get(digest) == b"hello"
         assert store.records("k").get("name") == b"value"
         assert store.snapshots.path("s")
+
+
+def test_reading_less_than_all_of_a_damaged_blob_ends_in_an_error(store: Store) -> None:
+    digest = store.blobs.put(b"what it was" * 1000).digest
+    damage(store, digest, b"what it is!" * 1000)
+    with pytest.raises(BlobDamaged), store.blobs.reading(digest) as file:
+        assert file.read(7) == b"what it"
+    assert not store.blobs.has(digest)
+
+
+def test_an_error_while_a_blob_is_read_stays_that_error(store: Store) -> None:
+    digest = store.blobs.put(b"what it was").digest
+    damage(store, digest, b"what it is!")
+    with pytest.raises(KeyError), store.blobs.reading(digest):
+        raise KeyError
+    assert store.blobs.has(digest)
+
+
+def test_a_blob_that_was_read_is_not_hashed_again_until_it_is_touched(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(root) as store:
+        digest = store.blobs.put(b"content").digest
+    with Store.open(root) as store:
+        store.blobs.check(digest)
+        with monkeypatch.context() as patch:
+            patch.setattr(store.blobs, "open_verified", lambda digest: pytest.fail("it is hashed"))
+            store.blobs.check(digest)
+        damage(store, digest, b"CONTENT")
+        with pytest.raises(BlobDamaged):
+            store.blobs.check(digest)
+
+
+def test_a_blob_that_is_put_again_keeps_its_time(store: Store) -> None:
+    digest = store.blobs.put(b"content").digest
+    os.utime(store.blobs.path(digest), ns=(5, 7))
+    with store.blobs.writer() as writer:
+        writer.write(b"content")
+        writer.commit()
+    status = store.blobs.status(digest)
+    assert status is not None and status.st_mtime_ns == 7
