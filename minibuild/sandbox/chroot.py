@@ -21,8 +21,6 @@ from minibuild.sandbox import (
     signals,
     syscalls,
     systemfs,
-    treechanges,
-    treepicture,
 )
 
 TYPE_CHECKING = False
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
-    from minibuild.sandbox import mounts
+    from minibuild.sandbox import mounts, treepicture
     from minibuild.sandbox.protocol import RunRequest
 
 _MOMENT = 0.002
@@ -46,6 +44,8 @@ def active() -> bool:
 
 def enter() -> None:
     """In the holder: what is left behind by jobs becomes our child, and `active` is true from now on."""
+    from minibuild.sandbox import treechanges, treepicture  # noqa: F401  # each run's own process has them then
+
     _state["active"] = True
     adopt()
 
@@ -67,6 +67,8 @@ class Launch(process.Launch):
         self._places: placing.Places | None = None
 
     def prepare(self) -> None:
+        from minibuild.sandbox import treepicture
+
         request = self._request
         if request["network"] == "none":
             raise placing.Refused(
@@ -153,6 +155,8 @@ class Launch(process.Launch):
 
     def collect(self) -> None:
         """Copy what the run has changed to its upper folder."""
+        from minibuild.sandbox import treechanges
+
         request = self._request
         tree, upper = os.fsencode(self._tree), os.fsencode(request["upper"])
         treechanges.copy_changes(tree, self._before, request["lowers"], upper, request["work"])

@@ -29,8 +29,6 @@ from minibuild.sandbox.spec import ExitStatus, ProcessSpec, Rootfs
 from minibuild.sandbox.trees import Trees
 
 if TYPE_CHECKING:
-    import subprocess
-
     from minibuild.layers.dedup import Dedup
     from minibuild.sandbox.runtime import Runtime
 
@@ -44,7 +42,7 @@ class Sandbox:
     def __init__(
         self,
         mode: probe.Mode,
-        process: subprocess.Popen[bytes],
+        process: spawn.Process,
         control: _socket.socket,
         *,
         devices: bool,
@@ -181,7 +179,7 @@ class Sandbox:
     def close(self) -> None:
         """End the helper process and every job it runs; may be called twice."""
         self.hang_up()
-        if self._process.returncode is None and not spawn.ends(self._process, 10):
+        if not self._process.reaped and not spawn.ends(self._process, 10):
             self._process.kill()
         self._process.wait()
 

@@ -7,8 +7,9 @@ import contextlib
 import marshal
 import os
 import select
-import subprocess
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -19,22 +20,50 @@ from minibuild.errors import MinibuildError, SandboxError
 from minibuild.sandbox import exe, probe, userns
 
 # `minibuild` itself is put in place as an empty package: its public face would load the whole engine.
+# What the caller left open for its children is closed, and the interpreter is not taken apart at the end.
 _BOOT: Final = """
-import sys
+import posix, sys
+posix.chdir("/")
+for start, end in {closed!r}:
+    posix.closerange(start, end)
 sys.path[:] = {path!r}
 package = type(sys)("minibuild")
 package.__path__ = {package!r}
 sys.modules["minibuild"] = package
 from minibuild.sandbox.holder import main
 main({fd}, {pid}, ids={ids!r})
+posix._exit(0)
 """
 _START_SECONDS: Final = 30.0
+_MOST_FDS: Final = 1 << 16
 _IDS: Final = {
     probe.Mode.ALL_IDS: "mapped",
     probe.Mode.SUBUID: "mapped",
     probe.Mode.SINGLE: "single",
     probe.Mode.CHROOT: "chroot",
 }
+
+
+class Process:
+    """A child of this process, as `subprocess` has it, which takes as long to load as a child to start."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.reaped = False
+        self._mutex = threading.Lock()
+
+    def kill(self) -> None:
+        with self._mutex:
+            if not self.reaped:  # or the number may be another's
+                os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Return once it is no more; for a child that `ends`, or was killed."""
+        with self._mutex:
+            if not self.reaped:
+                with contextlib.suppress(ChildProcessError):  # where the caller ignores SIGCHLD
+                    os.waitpid(self.pid, 0)
+                self.reaped = True
 
 
 class Launched:
@@ -116,8 +145,8 @@ def launch(isolation: str) -> Launched | None:
         return None
 
 
-def ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether the process, not waited for yet, ends in time; told at once, where `Popen.wait` naps."""
+def ends(process: Process, seconds: float) -> bool:
+    """Whether the process, not waited for yet, ends in time."""
     try:
         fd = os.pidfd_open(process.pid)
     except ProcessLookupError:  # another thread has waited for it
@@ -130,27 +159,32 @@ def ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
         os.close(fd)
 
 
-def _start(fd: int, mode: probe.Mode, errors_fd: int) -> subprocess.Popen[bytes]:
+def _start(fd: int, mode: probe.Mode, errors_fd: int) -> Process:
+    executable, executable_fd, environment = exe.interpreter()
+    control = max(fd, errors_fd, executable_fd or 0, 2) + 1  # a number that nothing of ours has
     code = _BOOT.format(
         path=_search_path(),
         package=list(minibuild.__path__),
-        fd=fd,
+        closed=((3, control), (control + 1, _MOST_FDS)),
+        fd=control,
         pid=os.getpid(),
         ids=_IDS.get(mode, ""),
     )
-    executable, executable_fd, environment = exe.interpreter()
     try:
-        return subprocess.Popen(
+        pid = os.posix_spawn(
+            executable,
             [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", code],
-            executable=executable,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors_fd,
-            pass_fds=(fd,) if executable_fd is None else (fd, executable_fd),
-            env=environment,
-            cwd="/",
-            start_new_session=True,  # an interrupt from the terminal is the client's to handle
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, fd, control),
+                (os.POSIX_SPAWN_DUP2, errors_fd, 2),
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            ],
+            setsid=True,  # an interrupt from the terminal is the client's to handle
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
         )
+        return Process(pid)
     except OSError as error:
         raise SandboxError(f"the sandbox could not start {sys.executable}: {error.strerror}") from None
     finally:

@@ -336,3 +336,16 @@ def test_between_the_pivot_and_the_program_no_file_is_opened(box: Box, tmp_path:
     names = [call.split("(", 1)[0] for call in calls[start + 1 : end]]
     assert names == ["umount2", "openat", "chdir"]
     assert '"/dev/null"' in calls[start + 2]
+
+
+def test_what_the_caller_left_open_for_its_children_is_let_go() -> None:
+    ours, theirs = os.pipe()
+    os.set_inheritable(theirs, True)
+    try:
+        with Sandbox.start():
+            os.close(theirs)
+            poll = select.poll()
+            poll.register(ours, select.POLLIN)
+            assert poll.poll(10_000) == [(ours, select.POLLHUP)]
+    finally:
+        os.close(ours)
