@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from minibuild_store.errors import store_error
@@ -13,22 +12,13 @@ from minibuild_store.store import Store
 
 from minibuild.dockerfile.instruction import Dockerfile, Run
 from minibuild.dockerfile.parse import parse
-from minibuild.engine.assemble import finished_config
-from minibuild.engine.bases import ImageBases
-from minibuild.engine.checks import Checks
-from minibuild.engine.export import check_outputs, export_all
 from minibuild.engine.inputs import Inputs, read_inputs
-from minibuild.engine.lowering import lower_options
-from minibuild.engine.repeat import repaired
 from minibuild.engine.request import BuildRequest, BuildResult
 from minibuild.engine.session import Session
-from minibuild.engine.solve import Solver, StageResult
-from minibuild.engine.stagerows import stage_rows
 from minibuild.errors import Cancelled, MinibuildError
 from minibuild.events import BuildFinished, BuildStarted, EventSink, silent
 from minibuild.exporters.assemble import check_without_index
-from minibuild.plan.lower import lower
-from minibuild.plan.steps import Plan
+from minibuild.exporters.target import check_outputs
 
 if TYPE_CHECKING:
     from minibuild.engine.failure import OnFailure
@@ -103,22 +93,9 @@ def _build(session: Session, inputs: Inputs) -> BuildResult:
     dockerfile = parse(inputs.text, inputs.name)
     if _will_run(session, dockerfile):
         session.start_ahead()
-    bases = ImageBases(session)
-    notes: list[str] = []
-    plan = lower(dockerfile, lower_options(request, inputs), bases, notes=notes)
-    session.epoch = plan.epoch
-    for note in notes:
-        session.notice("warning", note)
-    for volume in request.volumes:
-        where = f"{volume.source} of this machine at {volume.target}"
-        session.notice("note", f"every RUN sees {where}; no cache key knows what is in it")
+    from minibuild.engine.planned import image_of  # most of the engine: the sandbox starts beside it
 
-    def attempt() -> BuildResult:
-        session.journal.begin(inputs.place, _shown(inputs.place), stage_rows(plan))
-        return _finished(session, plan, Solver(session, plan, bases, inputs).run())
-
-    with Checks(session, dockerfile, plan, bases, inputs).around():
-        return repaired(session, attempt)
+    return image_of(session, dockerfile, inputs)
 
 
 def _will_run(session: Session, dockerfile: Dockerfile) -> bool:
@@ -126,49 +103,3 @@ def _will_run(session: Session, dockerfile: Dockerfile) -> bool:
     if session.shared is not None or not (session.request.no_cache or session.cache.fresh):
         return False
     return any(isinstance(one, Run) for stage in dockerfile.stages for one in stage.instructions)
-
-
-def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -> BuildResult:
-    """Configuration, outputs and names of what was solved."""
-    config = finished_config(plan, stages, epoch=plan.epoch)
-    filesystem = stages[plan.target.index].filesystem
-    if session.request.save_stages:
-        from minibuild.engine.savestages import save_stages
-
-        save_stages(session, plan, stages)
-    if session.request.squash:
-        from minibuild.engine.squash import squashed
-
-        config, filesystem = squashed(session, plan, config, filesystem)
-    outputs = session.request.outputs
-    if session.request.cache_to or "BUILDKIT_INLINE_CACHE" in session.request.build_args:
-        from minibuild.engine.sharing import with_inline
-
-        outputs = with_inline(session, plan, config.diff_ids, outputs)
-    if not session.request.cache_to:  # which may read cache mounts
-        session.rest()
-    manifest, image_id, exports = export_all(session, config, filesystem, outputs)
-    if session.request.cache_to:
-        from minibuild.engine.sharing import export_caches
-
-        export_caches(session, plan)
-    if session.from_shared:
-        from minibuild.engine.sharing import keep_checked
-
-        keep_checked(session)
-    return BuildResult(
-        manifest=manifest,
-        image_id=image_id,
-        config=config,
-        tags=session.request.tags,
-        exports=exports,
-        steps=tuple(session.reports),
-        build=session.journal.id,
-    )
-
-
-def _shown(place: str) -> str:
-    """What the build's record calls the Dockerfile."""
-    folder, name, target = place.split("\n")
-    shown = f"{folder}/{name}" if folder and not name.startswith("/") else name
-    return f"{shown} ({target})" if target else shown

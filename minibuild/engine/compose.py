@@ -18,7 +18,7 @@ from minibuild_store.digest import Digest
 from minibuild_store.store import Store
 
 from minibuild.engine.bases import ImageBases
-from minibuild.engine.export import check_outputs, export_all
+from minibuild.engine.export import export_all
 from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
 from minibuild.engine.layout_context import layout_image
 from minibuild.engine.request import BuildRequest, platform_of
@@ -27,6 +27,7 @@ from minibuild.errors import UsageError
 from minibuild.events import EventSink, silent
 from minibuild.exporters.image import ExportResult
 from minibuild.exporters.spec import OutputSpec, parse_output
+from minibuild.exporters.target import check_outputs
 from minibuild.oci.config import History, ImageConfig
 from minibuild.oci.image import ResolvedImage
 from minibuild.oci.platform import Platform

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minibuild_store.digest import Digest
@@ -14,7 +12,6 @@ from minibuild_store.digest import Digest
 from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.images import LocalImages
 from minibuild.engine.session import Session
-from minibuild.errors import OutputError
 from minibuild.exporters.assemble import Assembly, assemble
 from minibuild.exporters.export import BuiltIn
 from minibuild.exporters.exporter import ExportServices
@@ -118,35 +115,3 @@ def _registry(session: Session, stack: ExitStack, spec: OutputSpec) -> Registry:
     for name in spec.names or session.request.tags:
         hosts[name.registry] = replace(options.host(name.registry), insecure=True)
     return stack.enter_context(Registry(replace(options, hosts=hosts)))
-
-
-def check_outputs(outputs: tuple[OutputSpec, ...]) -> None:
-    """Refuse outputs that cannot be written, before anything is built; raises `OutputError`."""
-    for spec in outputs:
-        if not spec.dest or spec.dest == "-":
-            continue
-        dest = Path(spec.dest).absolute()
-        folder = spec.kind == "local" or not spec.tar
-        if dest.is_dir() and not folder:
-            raise OutputError(
-                f"cannot write {spec.dest}: it is a folder and the output is one file",
-                cure="Name a file with dest=, or write a folder with tar=false.",
-            )
-        if folder and dest.exists() and not dest.is_dir():
-            raise OutputError(
-                f"cannot write {spec.dest}: it is a file and the output is a folder",
-                cure="Name a folder with dest=, or move the file out of the way.",
-            )
-        parent = dest.parent
-        while not parent.exists():
-            parent = parent.parent
-        if not parent.is_dir():
-            raise OutputError(
-                f"cannot write {spec.dest}: {parent} is not a folder", cure="Name another dest=."
-            )
-        place = dest if dest.exists() else parent
-        if not os.access(place, os.W_OK):
-            raise OutputError(
-                f"cannot write {spec.dest}: no permission to write to {place}",
-                cure="Name another dest=, or change its mode.",
-            )

@@ -19,6 +19,7 @@ from minibuild.oci.descriptor import Descriptor
 
 if TYPE_CHECKING:
     from minibuild.exporters.pipe import Pipe
+    from minibuild.exporters.spec import OutputSpec
 
 _CHUNK = 1 << 20
 _KERNEL_COPY = 16 << 20  # bytes a single copy call may move, at the end of which it can be stopped
@@ -263,3 +264,35 @@ def replacing(temporary: Path | str, path: Path | str, mode: int) -> Iterator[in
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def check_outputs(outputs: tuple[OutputSpec, ...]) -> None:
+    """Refuse outputs that cannot be written, before anything is built; raises `OutputError`."""
+    for spec in outputs:
+        if not spec.dest or spec.dest == "-":
+            continue
+        dest = Path(spec.dest).absolute()
+        folder = spec.kind == "local" or not spec.tar
+        if dest.is_dir() and not folder:
+            raise OutputError(
+                f"cannot write {spec.dest}: it is a folder and the output is one file",
+                cure="Name a file with dest=, or write a folder with tar=false.",
+            )
+        if folder and dest.exists() and not dest.is_dir():
+            raise OutputError(
+                f"cannot write {spec.dest}: it is a file and the output is a folder",
+                cure="Name a folder with dest=, or move the file out of the way.",
+            )
+        parent = dest.parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir():
+            raise OutputError(
+                f"cannot write {spec.dest}: {parent} is not a folder", cure="Name another dest=."
+            )
+        place = dest if dest.exists() else parent
+        if not os.access(place, os.W_OK):
+            raise OutputError(
+                f"cannot write {spec.dest}: no permission to write to {place}",
+                cure="Name another dest=, or change its mode.",
+            )
