@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from minibuild_store.errors import StoreError
 from minibuild_store.shorthash import sha256
 
 from minibuild.dockerfile.instruction import Arg, Dockerfile
@@ -49,6 +50,7 @@ class Checks:
         self._place = inputs.place
         self._args = session.request.build_args
         self._settings = settings(dockerfile, self._args)
+        self._found: list[CheckWarning] | None = None
 
     @contextmanager
     def around(self) -> Iterator[None]:
@@ -59,6 +61,7 @@ class Checks:
         """
         if self._settings:
             self._check_settings()
+        self._session.in_pause = self._look_ahead
         try:
             yield
         except Cancelled:
@@ -79,20 +82,26 @@ class Checks:
                 self._emit([warning(one) for one in found])
                 raise error
 
+    def _look_ahead(self) -> None:
+        with suppress(MinibuildError, StoreError):  # which is told at the end
+            self._found = self._find()
+
     def _tell(self) -> None:
         unused = unconsumed(self._dockerfile, self._plan, self._args)
         if unused:
             self._session.notice("warning", unused)
+        self._emit(self._find() if self._found is None else self._found)
+
+    def _find(self) -> list[CheckWarning]:
         records = self._session.store.records("checks")
         key = self._key()
         known = records.get(self._place)
         if known is not None and known.startswith(key):
-            found = [CheckWarning(*row) for row in json.loads(known[len(key) :])]
-        else:
-            found = [warning(one) for one in self._run()]
-            rows = [[one.rule, one.message, one.file, one.line, one.url] for one in found]
-            records.put(self._place, key + json.dumps(rows).encode())
-        self._emit(found)
+            return [CheckWarning(*row) for row in json.loads(known[len(key) :])]
+        found = [warning(one) for one in self._run()]
+        rows = [[one.rule, one.message, one.file, one.line, one.url] for one in found]
+        records.put(self._place, key + json.dumps(rows).encode())
+        return found
 
     def _emit(self, found: list[CheckWarning]) -> None:
         if found:

@@ -135,6 +135,8 @@ class Session:
         self.masks: Masks | None = None
         self.at_work: Callable[[], None] = _nothing
         """Called before anything that takes longer than looking a step up."""
+        self.in_pause: Callable[[], None] = _nothing
+        """Called once where there is nothing to do but to wait for commands."""
 
     def __enter__(self) -> Session:
         self._checking.__enter__()

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from minibuild.engine.foresight import Noted
 
 
+_A_WHILE = 0.1  # seconds: until then the processors are needed by who starts the commands
+
+
 @dataclass(frozen=True, slots=True)
 class StageResult:
     """A finished stage; `created` are the times its steps' layers were made, in order (seconds)."""
@@ -58,6 +61,10 @@ class Solver(KeyedSteps):
         self._early: dict[int, dict[int, Begun[Outcome | None]]] = {}  # by the numbers of stage and step
         self._fresh = session.cache.fresh
         self._after: Mapping[int, int] | None = None
+        self._paused = False
+        self._runs_left = sum(
+            isinstance(step, steps.RunStep) for stage in plan.stages for step in stage.steps
+        )
         self._slot = self._slots(session.request.jobs) if session.request.jobs else _no_slot
 
     def run(self) -> dict[int, StageResult]:
@@ -178,11 +185,34 @@ class Solver(KeyedSteps):
         """Waits until the stage is."""
         if not self._done[index].is_set():
             self._spread()
-            self._done[index].wait()
+            if not self._done[index].wait(_A_WHILE):
+                self._use_pause()
+                self._done[index].wait()
         result = self._results.get(index)
         if result is None:
             raise Cancelled
         return result.filesystem
+
+    def _use_pause(self) -> None:
+        """Do what comes after the commands that run, as far as it can be done before they end."""
+        with self._mutex:
+            used, self._paused = self._paused, True
+        if used:
+            return
+        if any(isinstance(step, steps.CopyStep) for stage in self.plan.stages for step in stage.steps):
+            import zstandard  # noqa: F401
+
+            from minibuild.engine import contextcopy, treecontents  # noqa: F401
+            from minibuild.layers import lazytree, tree, writer  # noqa: F401
+        self.session.in_pause()
+
+    def _run_over(self) -> None:
+        """Let the sandbox go once no command is left: what follows need not wait for its end."""
+        with self._mutex:
+            self._runs_left -= 1
+            last = not self._runs_left
+        if last and not self.session.request.cache_to:  # which may read cache mounts
+            self.session.rest()
 
     def _solve(self, stage: StagePlan, begun: Mapping[int, Begun[Outcome | None]]) -> StageResult:
         filesystem = self._start(stage)
@@ -196,6 +226,8 @@ class Solver(KeyedSteps):
                 outcome = self._placed(Place(stage, number), step, filesystem, made_ns)
             if outcome is None:
                 raise Cancelled
+            if isinstance(step, steps.RunStep):
+                self._run_over()
             filesystem = filesystem.extended(outcome.record.layer)
             created.append(outcome.record.created)
         return StageResult(filesystem, tuple(created))

@@ -60,3 +60,26 @@ def test_a_stage_that_is_not_needed_may_run_where_nothing_can(
 ) -> None:
     done = project.built("--isolation=none", text=f"{TEXT}FROM busybox\nENV a=b\n")
     assert len(starts) == 1 and "isolation" not in done.err
+
+
+def test_the_sandbox_is_let_go_after_the_last_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[list[str]] = []
+    rest = Session.rest
+
+    def noted(session: Session) -> None:
+        done.append([row.instruction for row in session.journal.steps])
+        rest(session)
+
+    monkeypatch.setattr(Session, "rest", noted)
+    project.built(text=f"{TEXT}RUN echo 2 > /2\nFROM busybox\nCOPY --from=0 /2 /\n")
+    assert [text.split()[0] for text in done[0]] == ["RUN", "RUN"]
+    assert len(done[1]) == 3
+
+
+def test_what_is_found_while_a_stage_waits_is_told_once_at_the_end(project: Project) -> None:
+    text = (
+        "FROM busybox AS part\nENV A=$UNDEF\nRUN sleep 0.5; echo > /f\nFROM busybox\nCOPY --from=part /f /\n"
+    )
+    done = project.built(text=text)
+    assert done.err.count("UndefinedVar") == 1
+    assert done.err.index("UndefinedVar") > done.err.index("COPY --from=part")
