@@ -15,7 +15,6 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from minibuild.errors import LayerError
@@ -62,8 +61,8 @@ class DiffResult(NamedTuple):
 
 
 def diff(
-    upper: Path,
-    lower: Path | str | None,
+    upper: os.PathLike[str] | str,
+    lower: os.PathLike[str] | str | None,
     writer: LayerWriter,
     *,
     ignore: Collection[bytes] = (),
@@ -79,7 +78,7 @@ def diff(
     attributes under ``user.minibuild.`` too. Of a folder with more than `piece` names some pass through
     a file beside `upper`. Raises `LayerError` for what a layer cannot say, and what `LayerWriter.add` raises.
     """
-    listed = partial(names.listed, room=upper.parent, piece=piece)
+    listed = partial(names.listed, room=os.path.dirname(os.path.abspath(upper)), piece=piece)
     walk = _Walk(writer, frozenset(ignore), owner, lower is not None, listed)
     try:
         walk.enter(_Folder(b"", os.open(upper, _DIR_FLAGS), 0))

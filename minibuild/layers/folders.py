@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 _KEPT = 200
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -20,7 +19,7 @@ class Folders:
 
     __slots__ = ("_fds",)
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: os.PathLike[str] | str) -> None:
         self._fds = {b"": os.open(root, FOLDER & ~os.O_NOFOLLOW)}
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ import os
 import stat
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 
 from minibuild_store.digest import Digest
 
@@ -50,7 +49,7 @@ _MARK_HAS_PREFIXS = (b"user.overlay.opaque", b"x")  # whiteouts as xattrs inside
 def unpack(
     fileobj: Reader,
     media_type: str | None,
-    dest: Path,
+    dest: os.PathLike[str] | str,
     *,
     diff_id: Digest,
     skip_devices: bool,
@@ -83,7 +82,12 @@ class _Unpacker:
     """The folder being filled; the `Effects` of its `Layout`."""
 
     def __init__(
-        self, dest: Path, builder: IndexBuilder, skip_devices: bool, content_only: bool, record_owners: bool
+        self,
+        dest: os.PathLike[str] | str,
+        builder: IndexBuilder,
+        skip_devices: bool,
+        content_only: bool,
+        record_owners: bool,
     ) -> None:
         self._dest = dest
         self._record_owners = record_owners

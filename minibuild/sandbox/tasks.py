@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-from pathlib import Path
 from typing import Any
 
 from minibuild_store.digest import Digest
@@ -38,7 +37,7 @@ def _unpack(arguments: dict[str, Any], fds: list[int]) -> tuple[None, bytearray]
         index = unpack_layer(
             raw,
             arguments["media_type"],
-            Path(arguments["dest"]),
+            arguments["dest"],
             diff_id=Digest(arguments["diff_id"]),
             skip_devices=arguments["skip_devices"],
             record_owners=singleid.active(),
@@ -63,7 +62,7 @@ def _diff(arguments: dict[str, Any], fds: list[int]) -> tuple[tuple[Any, ...], b
     if singleid.active():
         owner = singleid.true_owners(arguments["upper"], lowers, lower).owner
     try:
-        diff_upper(Path(arguments["upper"]), lower, writer, owner=owner)
+        diff_upper(arguments["upper"], lower, writer, owner=owner)
     finally:
         if tree >= 0:
             os.close(tree)
@@ -75,6 +74,8 @@ def _trust(arguments: dict[str, Any], _fds: list[int]) -> tuple[bytes, bool]:
     """The layer of `trust.add` over `lowers`, in the folder `folder`; `place` may be covered for a moment."""
     if chroot.active():
         raise placing.Refused("authorities for RUN alone (--ca-bundle) need mounts")
+    from pathlib import Path  # which takes a fifth as long to load as all of a worker
+
     from minibuild.sandbox import trust
 
     lowers: tuple[str, ...] = arguments["lowers"]
@@ -88,6 +89,8 @@ def _trust(arguments: dict[str, Any], _fds: list[int]) -> tuple[bytes, bool]:
 
 
 def _scrub(arguments: dict[str, Any], _fds: list[int]) -> tuple[str, ...]:
+    from pathlib import Path
+
     from minibuild.sandbox import trust
 
     return tuple(trust.scrub(Path(arguments["upper"])))
