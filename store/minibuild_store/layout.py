@@ -43,7 +43,8 @@ def prepare(root: str) -> None:
 
     A folder that is not empty and has no marker belongs to someone else and is left alone.
     """
-    if not os.access(root, os.R_OK | os.W_OK | os.X_OK) and os.path.isdir(root):
+    # in this order: another process may be making it
+    if os.path.isdir(root) and not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         raise StoreUnusable(root, "this user cannot read and write it")
     try:
         if not _has_marker(root):

@@ -150,6 +150,20 @@ def test_a_place_that_cannot_be_written_is_refused_by_name(root: Path) -> None:
     assert done.stdout.startswith("cannot use /proc/minibuild as a store: ")
 
 
+def test_a_store_that_another_process_makes_meanwhile_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, access = tmp_path / "store", os.access
+
+    def made_meanwhile(path: str, mode: int) -> bool:
+        allowed = access(path, mode)
+        root.mkdir(exist_ok=True)
+        return allowed
+
+    monkeypatch.setattr(os, "access", made_meanwhile)
+    assert Store.open(root).root == root
+
+
 def test_a_store_of_another_user_is_refused(common: Path, unprivileged: Callable[..., str]) -> None:
     root = common / "store"
     Store.open(root)
