@@ -11,13 +11,13 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 from minibuild_store import stopping
 
 from minibuild.context.folder import FolderView
+from minibuild.context.listing import Item, listed
 from minibuild.context.rows import Head, Row
 from minibuild.context.select import matching, parents_of, patterns, select, single, split_wildcards
 from minibuild.errors import MinibuildError, UsageError
@@ -40,7 +40,6 @@ _BY_LETTER = {kind.value.encode(): kind for kind in Kind}
 _NO_DEVICE = (0, 0)
 _AT_ONCE = 1_000  # lines that are hashed together
 _HELD = 25_000  # more lines than that are not held: each is some hundred bytes
-_by_name = attrgetter("name")
 _entry = maker(Entry)
 _row = maker(Row)
 
@@ -116,7 +115,7 @@ class Survey:
         self._blocks = _Blocks(self._scratch)
         self._total = xxhash.xxh3_128()
         self.began = time.time_ns()
-        walk = _Walk(self._view, patterns(self._exclude))
+        walk = _Walk(self._view, patterns(self._exclude), self._scratch)
         if self._parents:
             blocks = walk.rows(parents_of(self._view, self._pattern, exclude=self._exclude))
         else:
@@ -208,8 +207,9 @@ def _rows(blocks: Iterator[_Block]) -> Iterator[Head | Row]:
 class _Walk:
     """The same steps as those of a view's walk, less `excluded`, each straight into a line."""
 
-    def __init__(self, view: FolderView, excluded: PatternList | None) -> None:
+    def __init__(self, view: FolderView, excluded: PatternList | None, scratch: Callable[[], int]) -> None:
         self._view = view
+        self._scratch = scratch
         self._ignore = view.ignore
         self._excluded = excluded
         self._lines: list[bytes] = []
@@ -283,7 +283,7 @@ class _Walk:
         plain = self._excluded is None
         lines = self._lines
         add = lines.append
-        ways = [(iter(self._kept(folder, inside)), prefix, inside)]
+        ways = [(self._kept(folder, inside), prefix, inside)]
         while ways:
             items, prefix, inside = ways[-1]
             for item in items:
@@ -308,25 +308,24 @@ class _Walk:
                     add = lines.append
                 if kind == _DIR:
                     inside += item.name + b"/"
-                    ways.append((iter(self._kept(item.path, inside)), path + b"/", inside))
+                    ways.append((self._kept(item.path, inside), path + b"/", inside))
                     break
             else:
                 ways.pop()
 
-    def _kept(self, folder: bytes, inside: bytes) -> list[os.DirEntry[bytes]]:
+    def _kept(self, folder: bytes, inside: bytes) -> Iterator[Item]:
         """What is in `folder`, but for what is ignored with all that is below it."""
-        with os.scandir(folder) as scan:
-            items = sorted(scan, key=_by_name)
+        items = listed(folder, self._scratch)
         ignore, above = self._ignore, os.fsdecode(inside)
         if ignore is None or ignore.spares(above[:-1]):
             return items
         ignores, decode = ignore.ignores, os.fsdecode
-        return [
+        return (
             item
             for item in items
             if not ignores(path := above + decode(item.name))
             or (item.is_dir(follow_symlinks=False) and ignore.may_contain(path))
-        ]
+        )
 
     def _ignores(self, path: bytes) -> bool:
         return self._ignore is not None and self._ignore.ignores(os.fsdecode(path))

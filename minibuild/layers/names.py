@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from typing import IO, Final
 
@@ -25,20 +25,31 @@ def listed(fd: int, room: Path | str, *, piece: int = PIECE) -> Iterator[bytes]:
         return in_order(map(os.fsencode, (entry.name for entry in entries)), room, piece=piece)
 
 
-def in_order(names: Iterable[bytes], room: Path | str, *, piece: int = PIECE) -> Iterator[bytes]:
-    """`names`, none of which holds a NUL, sorted; as `listed` has it."""
+def in_order(
+    names: Iterable[bytes], room: Path | str | Callable[[], int], *, piece: int = PIECE
+) -> Iterator[bytes]:
+    """`names`, none of which holds a NUL, sorted; as `listed` has it.
+
+    `room` may also be what gives the descriptor of an empty file.
+    """
     rest = iter(names)
     first = sorted(islice(rest, piece))
     if len(first) < piece or not (second := sorted(islice(rest, piece))):
         return iter(first)
-    import tempfile
-
-    file = tempfile.TemporaryFile(dir=room)
+    file = _empty_file(room)
     ends = [0, _spilled(file, first), _spilled(file, second)]
     del first
     while second := sorted(islice(rest, piece)):
         ends.append(_spilled(file, second))
     return _merged(file, ends)
+
+
+def _empty_file(room: Path | str | Callable[[], int]) -> IO[bytes]:
+    if callable(room):
+        return os.fdopen(room(), "w+b")
+    import tempfile
+
+    return tempfile.TemporaryFile(dir=room)
 
 
 def _spilled(file: IO[bytes], names: list[bytes]) -> int:
