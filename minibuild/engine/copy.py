@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain, groupby
@@ -94,6 +94,7 @@ class Gathered:
     contents: dict[int, str] = field(default_factory=dict)
     fetched: dict[int, Fetched] = field(default_factory=dict)
     surveys: dict[int, Selected] = field(default_factory=dict)
+    sums: Callable[[bytes], str] | None = None
     layer: Layer | None = None
     read_once: str = ""
 
@@ -158,9 +159,26 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
     gathered.session.at_work()
     try:
         with gathered.session.working():
-            return files.digest(selection, _survey(gathered, number, pattern), modes=_keeps_modes(step))
+            survey, modes = _survey(gathered, number, pattern), _keeps_modes(step)
+            if not isinstance(files, TreeFiles) or len(step.items) == 1:
+                return files.digest(selection, survey, modes=modes)
+            if gathered.sums is None:
+                gathered.sums = files.sums(_unknown(gathered, files, number))
+            return files.digest(selection, survey, modes=modes, sums=gathered.sums)
     except NothingThere as error:
         raise _not_found(error, files) from None
+
+
+def _unknown(gathered: Gathered, files: TreeFiles, start: int) -> list[Selected]:
+    """What the paths from `start` on select, as far as its digest is not known."""
+    step = gathered.step
+    return [
+        _survey(gathered, number, item.pattern)
+        for number, item in enumerate(step.items)
+        if number >= start
+        and isinstance(item, steps.PathItem)
+        and files.known_digest(_selection(step, item.pattern)) is None
+    ]
 
 
 def _survey(gathered: Gathered, number: int, pattern: str) -> Selected:

@@ -205,8 +205,16 @@ class TreeFiles:
         scratch = self._store.scratch
         return TreeSelection(lambda: self.view, pattern, exclude=exclude, parents=parents, scratch=scratch)
 
-    def digest(self, selection: str, survey: Selected, *, modes: bool = True) -> str:
-        content, listing = self._content(survey, modes=modes)
+    def digest(
+        self,
+        selection: str,
+        survey: Selected,
+        *,
+        modes: bool = True,
+        sums: Callable[[bytes], str] | None = None,
+    ) -> str:
+        """`sums` of it and others, where these are asked for one after the other."""
+        content, listing = self._content(survey, sums or self.sums([survey]), modes=modes)
         # the topmost layer is named with it, so that gc can tell when the note is of no more use
         top = self.filesystem.layers[-1].diff_id if self.filesystem.layers else ""
         name, text = self._name(selection), f"{content} {top}"
@@ -215,23 +223,24 @@ class TreeFiles:
         self._store.records("listings").put(content, listing)
         return content
 
-    def _content(self, survey: Selected, *, modes: bool) -> tuple[str, bytes]:
+    def _content(
+        self, survey: Selected, digest_of: Callable[[bytes], str], *, modes: bool
+    ) -> tuple[str, bytes]:
         """The content digest of what was surveyed, and its listing."""
         from minibuild.context.content import Content
 
         content = Content(modes=modes, linked=True)
-        digest_of = self._sums(survey)
         items = iter(survey)
         while some := list(islice(items, _AT_ONCE)):
             stopping.check()
             content.take(some, [digest_of(item.where) if isinstance(item, Row) else "" for item in some])
         return content.done()
 
-    def _sums(self, survey: Selected) -> Callable[[bytes], str]:
-        """The SHA-256 (hex) of what was surveyed, by `Row.where`."""
+    def sums(self, surveys: Sequence[Selected]) -> Callable[[bytes], str]:
+        """The SHA-256 (hex) of what was surveyed, by `Row.where`; layers are read once for all of it."""
         from minibuild.engine.treecontents import Sums
 
-        return Sums(self._store, self._layers, self.filesystem, _wanted((survey,))).of
+        return Sums(self._store, self._layers, self.filesystem, _wanted(surveys)).of
 
     def _name(self, selection: str) -> str:
         text = f"{self.filesystem.chain}\n{selection}"

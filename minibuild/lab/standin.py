@@ -210,8 +210,15 @@ class LabTreeFiles(TreeFiles):
         text = self.filesystem.chain if self._output == "new" else self._place
         return hashlib.sha256(f"stand-in\n{text}\n{selection}".encode("utf-8", "surrogateescape")).hexdigest()
 
-    def digest(self, selection: str, survey: Selected, *, modes: bool = True) -> str:
-        return self._content(survey, modes=modes)[0]
+    def digest(
+        self,
+        selection: str,
+        survey: Selected,
+        *,
+        modes: bool = True,
+        sums: Callable[[bytes], str] | None = None,
+    ) -> str:
+        return self._content(survey, sums or self.sums([survey]), modes=modes)[0]
 
-    def _sums(self, survey: Selected) -> Callable[[bytes], str]:
+    def sums(self, surveys: Sequence[Selected]) -> Callable[[bytes], str]:
         return lambda where: self._lab.content(self.filesystem, where) if where else ""

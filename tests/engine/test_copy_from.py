@@ -114,3 +114,16 @@ def test_only_digests_that_were_never_noted_are_read(tmp_path, context, monkeypa
     )
     built(tmp_path / "store", context, text.replace("/src/deep /x", "/src/deep /src/passwd /y/"))
     assert len(read) == 1
+
+
+def test_layers_are_read_once_for_the_digests_of_all_sources(context, tmp_path, monkeypatch):
+    read = []
+    hashed = treecontents.hashed
+    monkeypatch.setattr(treecontents, "hashed", lambda *given: read.append(given) or hashed(*given))
+    built(
+        tmp_path / "store",
+        context,
+        "FROM scratch AS a\nCOPY src /src\nFROM scratch\n"
+        "COPY --from=a /src/deep/small /src/passwd /src/large /src/sparse /x/\n",
+    )
+    assert len(read) == 1
