@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from itertools import takewhile
 from typing import TypeGuard
 
+from minibuild_store import turns
 from minibuild_store.errors import StoreError
 
 from minibuild.context.place import Lower
@@ -81,7 +82,7 @@ def is_plain(step: steps.Step) -> TypeGuard[steps.CopyStep]:
 
 def _at_once() -> int:
     """How many are written side by side: each keeps two processors busy, and holds the names of a layer."""
-    return min(max(2, (os.cpu_count() or 1) // 2), 4)
+    return min(max(2, turns.at_once() // 2), 4)
 
 
 def likely(

@@ -25,6 +25,7 @@ VARIANTS: Final = "variants"
 """The kind of record that says which blob holds a diff ID under a compression."""
 
 _PARALLEL: Final = 2  # each conversion keeps three threads busy
+_GREEDY: Final = 16  # zstd's levels from here on need up to 90 MB each
 _ALGORITHMS: Final = {
     mediatype.OCI_LAYER: "uncompressed",
     mediatype.OCI_LAYER_GZIP: "gzip",
@@ -79,7 +80,8 @@ def _converted(
 
         return run
 
-    run_all([job(layer, choice) for layer, choice in choices.items()], _PARALLEL)
+    greedy = any(choice.algorithm == "zstd" and (choice.level or 0) >= _GREEDY for choice in choices.values())
+    run_all([job(layer, choice) for layer, choice in choices.items()], 1 if greedy else _PARALLEL)
     return replace(image, layers=tuple(done.get(layer, layer) for layer in image.layers))
 
 

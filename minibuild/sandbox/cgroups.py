@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from minibuild_store.processors import own_groups
+
 from minibuild.errors import SandboxError
 from minibuild.sandbox.limits import Limits
 
@@ -56,12 +58,13 @@ def group(limits: Limits, number: int) -> Iterator[tuple[Path, ...]]:
 
 def _places(limits: Limits) -> list[tuple[Path, dict[str, str]]]:
     """Where groups are to be made, and what is written to their files."""
-    first, unified = _hierarchies()
+    groups = own_groups()
+    unified = Path(groups[""]) if "" in groups else None
     wanted = [name for name, value in (("memory", limits.memory), ("cpu", limits.cpus)) if value]
     found: dict[Path, dict[str, str]] = {}
     for controller in wanted:
-        if controller in first:
-            found.setdefault(first[controller], {}).update(_first(controller, limits))
+        if controller in groups:
+            found.setdefault(Path(groups[controller]), {}).update(_first(controller, limits))
         else:
             parent = _delegated(unified, controller)
             if parent is None:
@@ -84,28 +87,6 @@ def _second(controller: str, limits: Limits) -> dict[str, str]:
     if controller == "memory":
         return {"memory.max": str(limits.memory), "?memory.swap.max": "0"}
     return {"cpu.max": f"{max(1000, int(limits.cpus * _PERIOD_US))} {_PERIOD_US}"}
-
-
-def _hierarchies() -> tuple[dict[str, Path], Path | None]:
-    """Our own group in each hierarchy of version 1, by controller, and in that of version 2."""
-    own: dict[str, str] = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _number, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            own[controller] = path.lstrip("/")
-    first: dict[str, Path] = {}
-    unified: Path | None = None
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _source, options = after.split(" ", 2)
-        root, place = before.split()[3:5]
-        if kind == "cgroup2" and root == "/":
-            unified = Path(place) / own.get("", "")
-        elif kind == "cgroup" and root == "/":
-            for controller in options.split(","):
-                if controller in own:
-                    first[controller] = Path(place) / own[controller]
-    return first, unified
 
 
 def _delegated(group: Path | None, controller: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Work that keeps a processor busy, in turns: as many pieces of it at once as there are processors.
+"""Work that keeps a processor busy, in turns: about as many pieces of it at once as there are processors.
 
 Whoever is at such work says so with `working`, and has a turn of its process for the length of the block. Who
 waits for anything else meanwhile (a lock, a download) does so in `waiting`, without the turn: whoever has one
@@ -15,12 +15,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from minibuild_store.errors import StoreBusy
+from minibuild_store.processors import processors
 from minibuild_store.stopping import POLL, check
 
 if TYPE_CHECKING:
     from minibuild_store.store import Store
 
 
+_MOST = 6
 _MANY = 32  # that wait: more of them look less often whether they are to stop
 
 
@@ -66,19 +68,23 @@ class Slots:
                 self._free += 1
 
 
-def processors() -> int:
-    """How many this process may use, and two where it is one: reading and writing go on beside computing."""
-    return max(2, len(os.sched_getaffinity(0)))
+def at_once() -> int:
+    """As many as there are processors; two where it is one: reading and writing go on beside computing.
+
+    Six at most: each holds some 20 MB, and threads of Python that read and write keep no more than that busy.
+    """
+    return min(max(2, processors()), _MOST)
 
 
 class _Process:
     """The turns of this process, and which thread has one."""
 
     def __init__(self) -> None:
+        self._count = at_once()
         self.reset()
 
     def reset(self) -> None:
-        self.slots = Slots(processors())
+        self.slots = Slots(self._count)
         self.mine = _Mine()
 
 

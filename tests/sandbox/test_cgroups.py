@@ -26,7 +26,7 @@ def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         found.mkdir(exist_ok=True)
         (found / "cgroup.controllers").write_text("cpu memory pids\n")
         (found / "cgroup.subtree_control").write_text(f"{handed_on}\n")
-    monkeypatch.setattr(cgroups, "_hierarchies", lambda: ({}, found))
+    monkeypatch.setattr(cgroups, "own_groups", lambda: {"": str(found)})
     monkeypatch.setattr(cgroups, "_remove", lambda folder: None)  # its files would go with a real one
     return found
 
