@@ -2,7 +2,7 @@
 
 The stamp is one hash over everything that `lstat` says of the selection: equal stamps, nothing changed. What
 is hashed, a line a path, is all that a row is made of, so rows are made of the lines, and only where the
-stamp is not the one that was known. Few lines are held, many are kept in a file.
+stamp is not the one that was known.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import xxhash
 from minibuild_store import stopping
 
 from minibuild.context.folder import FolderView
+from minibuild.context.lines import NO_DEVICE, Block, Blocks, Opening, Rest, rows
 from minibuild.context.listing import Item, listed
 from minibuild.context.rows import Head, Row
 from minibuild.context.select import matching, parents_of, patterns, select, single, split_wildcards
 from minibuild.errors import MinibuildError, UsageError
-from minibuild.layers.entry import Entry, Kind
-from minibuild.values import NamedTuple, maker
+from minibuild.layers.entry import Kind
 
 if TYPE_CHECKING:
     from minibuild.dockerfile.patterns import PatternList
-    from minibuild.layers.spool import Spool
 
 _FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 _FILE_KIND = Kind.FILE  # a member read from its class is slow
@@ -36,23 +35,8 @@ _KINDS = {
     stat.S_IFCHR: Kind.CHAR,
     stat.S_IFBLK: Kind.BLOCK,
 }
-_BY_LETTER = {kind.value.encode(): kind for kind in Kind}
-_NO_DEVICE = (0, 0)
 _AT_ONCE = 1_000  # lines that are hashed together
-_HELD = 25_000  # more lines than that are not held: each is some hundred bytes
-_entry = maker(Entry)
-_row = maker(Row)
-
-_Opening = tuple[bytes, bytes, bool]  # of a match: its name, where it is, whether it is the root
-_Rest = tuple[bytes, bool, int, int]  # what a row has that no line has: inode, leads, device
-_Found = tuple[bytes, bytes, "_Rest | None"]  # a path, its line, the rest
-
-
-class _Block(NamedTuple):
-    """Some lines, and by number what else belongs to a few of them."""
-
-    lines: list[bytes]
-    marks: dict[int, _Opening | _Rest]
+_Found = tuple[bytes, bytes, "Rest | None"]  # a path, its line, the rest
 
 
 class Survey:
@@ -75,7 +59,7 @@ class Survey:
         self._exclude = exclude
         self._parents = parents
         self._scratch = scratch
-        self._blocks = _Blocks(scratch)
+        self._blocks = Blocks(scratch)
         self._total: Any = xxhash.xxh3_128()
         self._walked = self._kept = False
         self._keep = True
@@ -100,19 +84,19 @@ class Survey:
         if not self._kept:
             for _ in self._walk():
                 pass
-        return _rows(iter(self._blocks))
+        return rows(iter(self._blocks))
 
     def walking(self) -> Iterator[Head | Row]:
         """The same while it is walked."""
-        return _rows(self._walk())
+        return rows(self._walk())
 
     def forget(self) -> None:
         """Keep nothing of the walk that is going on: it is gone through this once."""
         self._keep = False
-        self._blocks = _Blocks(self._scratch)
+        self._blocks = Blocks(self._scratch)
 
-    def _walk(self) -> Iterator[_Block]:
-        self._blocks = _Blocks(self._scratch)
+    def _walk(self) -> Iterator[Block]:
+        self._blocks = Blocks(self._scratch)
         self._total = xxhash.xxh3_128()
         self.began = time.time_ns()
         walk = _Walk(self._view, patterns(self._exclude), self._scratch)
@@ -128,7 +112,7 @@ class Survey:
             yield block
         self._walked, self._kept = True, self._keep
 
-    def _next(self, blocks: Iterator[_Block]) -> _Block | None:
+    def _next(self, blocks: Iterator[Block]) -> Block | None:
         try:
             return next(blocks, None)
         except (OSError, MinibuildError):
@@ -140,70 +124,6 @@ class Survey:
             ) from None
 
 
-class _Blocks:
-    """Blocks in the order they come: held, or too many for that in a spool."""
-
-    def __init__(self, scratch: Callable[[], int]) -> None:
-        self._scratch = scratch
-        self._held: list[_Block] = []
-        self._lines = 0
-        self._spool: Spool | None = None
-
-    def add(self, block: _Block) -> None:
-        self._held.append(block)
-        self._lines += len(block.lines)
-        if self._lines > _HELD:
-            self._put()
-
-    def _put(self) -> None:
-        if self._spool is None:
-            from minibuild.layers.spool import Spool
-
-            self._spool = Spool(self._scratch)
-        for block in self._held:
-            self._spool.put(tuple(block))
-        self._held.clear()
-
-    def __iter__(self) -> Iterator[_Block]:
-        if self._spool is not None:
-            for block in self._spool.values(0, self._spool.end):
-                yield _Block(*block)
-        yield from self._held
-
-
-def _rows(blocks: Iterator[_Block]) -> Iterator[Head | Row]:
-    where = inside = b""
-    modes: dict[bytes, int] = {}
-    for lines, marks in blocks:
-        for number, line in enumerate(lines):
-            mark = marks.get(number) if marks else None
-            if mark is not None and len(mark) == 3:
-                name, where, whole = mark
-                inside = where if where.endswith(b"/") else where + b"/"
-                yield Head(name, whole)
-                continue
-            path, _, text = line.partition(b"\0")
-            letter, octal, length, mtime, ctime, _, link = text.split(b" ", 6)
-            mode = modes.get(octal)
-            if mode is None:
-                mode = modes[octal] = int(octal, 8)
-            stamp = text[3 + len(octal) : -1 - len(link)]
-            place = inside + path if path else where
-            inode, leads, device = b"", False, _NO_DEVICE
-            if mark is not None:
-                inode, leads, *numbers = mark
-                device = (numbers[0], numbers[1])
-            time_ns = int(mtime)
-            if letter == b"0":
-                changed = int(ctime)
-                newest = time_ns if time_ns > changed else changed
-                entry = _entry((path, _FILE_KIND, mode, 0, 0, int(length), time_ns, b"", device, ()))
-            else:
-                newest = 0
-                entry = _entry((path, _BY_LETTER[letter], mode, 0, 0, 0, time_ns, link[:-1], device, ()))
-            yield _row((entry, place, stamp, inode, leads, newest))
-
-
 class _Walk:
     """The same steps as those of a view's walk, less `excluded`, each straight into a line."""
 
@@ -213,19 +133,19 @@ class _Walk:
         self._ignore = view.ignore
         self._excluded = excluded
         self._lines: list[bytes] = []
-        self._marks: dict[int, _Opening | _Rest] = {}
+        self._marks: dict[int, Opening | Rest] = {}
         # folders that show only once something below them does
         self._ignored: list[_Found] = []
         self._leading: list[_Found] = []  # of those that show, the excluded ones
 
-    def all(self, pattern: str) -> Iterator[_Block]:
+    def all(self, pattern: str) -> Iterator[Block]:
         """All that `pattern` selects; raises where there is something wrong with it."""
         base, wild = split_wildcards(pattern)
         for path in matching(self._view, pattern) if wild else [base]:
             yield from self._match(path.rpartition(b"/")[2], path if wild else self._view.resolve(path))
         yield self._taken()
 
-    def rows(self, items: Iterator[Head | Row]) -> Iterator[_Block]:
+    def rows(self, items: Iterator[Head | Row]) -> Iterator[Block]:
         """Rows that are there already, each match with its folder's row first."""
         for item in items:
             if isinstance(item, Head):
@@ -236,7 +156,7 @@ class _Walk:
             if begun:
                 self._open(name, where, whole=whole)
                 begun = False
-            rest = (inode, leads, *device) if inode or leads or device != _NO_DEVICE else None
+            rest = (inode, leads, *device) if inode or leads or device != NO_DEVICE else None
             self._add(b"%b\0%b %o %b %b\n" % (path, kind.encode(), mode, stamp, link), rest)
             if len(self._lines) > _AT_ONCE:
                 yield self._taken()
@@ -246,17 +166,17 @@ class _Walk:
         self._marks[len(self._lines)] = (name, where, whole)
         self._lines.append(b"match %b\n" % name)
 
-    def _add(self, line: bytes, rest: _Rest | None) -> None:
+    def _add(self, line: bytes, rest: Rest | None) -> None:
         if rest is not None:
             self._marks[len(self._lines)] = rest
         self._lines.append(line)
 
-    def _taken(self) -> _Block:
-        block = _Block(self._lines, self._marks)
+    def _taken(self) -> Block:
+        block = Block(self._lines, self._marks)
         self._lines, self._marks = [], {}
         return block
 
-    def _match(self, name: bytes, path: bytes) -> Iterator[_Block]:
+    def _match(self, name: bytes, path: bytes) -> Iterator[Block]:
         """All that is at `path`, called `name`; raises `OSError` where there is nothing to see."""
         view = self._view
         status = os.lstat(view.path(path))
@@ -275,7 +195,7 @@ class _Walk:
         elif len(self._lines) > _AT_ONCE:
             yield self._taken()
 
-    def _folder(self, folder: bytes, prefix: bytes, inside: bytes) -> Iterator[_Block]:
+    def _folder(self, folder: bytes, prefix: bytes, inside: bytes) -> Iterator[Block]:
         """What is in `folder`, siblings bytewise, a folder before what is in it.
 
         Its paths begin with `inside` in the view, and with `prefix` below the match.

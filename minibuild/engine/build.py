@@ -92,7 +92,7 @@ def _build(session: Session, inputs: Inputs) -> BuildResult:
         use_shared(session)
     dockerfile = parse(inputs.text, inputs.name)
     if _will_run(session, dockerfile):
-        session.start_ahead()
+        session.sandboxes.start_ahead()
     from minibuild.engine.planned import image_of  # most of the engine: the sandbox starts beside it
 
     return image_of(session, dockerfile, inputs)

@@ -21,8 +21,9 @@ from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.lowering import lower_options
 from minibuild.engine.notes import Notes
 from minibuild.engine.request import BuildRequest
-from minibuild.engine.session import Running, Session
+from minibuild.engine.session import Session
 from minibuild.engine.stagerows import base_text, stage_rows, stage_sources
+from minibuild.engine.voice import Running
 from minibuild.errors import MinibuildError
 from minibuild.events import EventSink, silent
 from minibuild.plan import keys, steps

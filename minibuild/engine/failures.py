@@ -23,7 +23,8 @@ from typing import Final
 from minibuild_store.errors import StoreBusy, StoreError
 from minibuild_store.shorthash import sha256
 
-from minibuild.engine.session import Running, Session
+from minibuild.engine.session import Session
+from minibuild.engine.voice import Running
 from minibuild.errors import Cancelled, RunFailed
 from minibuild.plan.steps import RunStep, SecretMount, SshMount
 from minibuild.sandbox.limits import ULIMITS

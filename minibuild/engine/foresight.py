@@ -18,8 +18,10 @@ from minibuild_store.errors import StoreError
 
 from minibuild.context.place import Lower
 from minibuild.context.select import split_wildcards
-from minibuild.engine import copy
+from minibuild.engine import copy, copylayer
+from minibuild.engine.gathered import Gathered, TreeLower
 from minibuild.engine.lookup import Place
+from minibuild.engine.placing import placement_of
 from minibuild.engine.session import Session
 from minibuild.engine.sources import Files
 from minibuild.errors import Cancelled, MinibuildError
@@ -33,10 +35,10 @@ class Unforeseen(Exception):
     """Something is asked that is better answered at the step's turn."""
 
 
-class Noted(copy.TreeLower):
+class Noted(TreeLower):
     """A guess at what lies below a step: `likely` on `below`. What it answers is noted."""
 
-    def __init__(self, below: copy.TreeLower, likely: Lower) -> None:
+    def __init__(self, below: TreeLower, likely: Lower) -> None:
         self._below = below
         self._likely = likely
         self._entries: dict[bytes, Entry | None] = {}
@@ -62,7 +64,7 @@ class Noted(copy.TreeLower):
     def warn(self, text: str) -> None:
         raise Unforeseen
 
-    def agrees(self, lower: copy.TreeLower) -> bool:
+    def agrees(self, lower: TreeLower) -> bool:
         """Whether `lower` gives every answer that was given here."""
         return all(lower.entry(path) == answer for path, answer in self._entries.items()) and all(
             lower.file(path) == answer for path, answer in self._files.items()
@@ -88,7 +90,7 @@ def _at_once() -> int:
 def likely(
     session: Session,
     copies: Sequence[tuple[steps.CopyStep, Files]],
-    below: copy.TreeLower,
+    below: TreeLower,
     made_ns: int,
 ) -> Noted | None:
     """What the last of `copies` will find: `below`, and the folders that the others are sure to make.
@@ -100,7 +102,7 @@ def likely(
     try:
         for step, files in copies:
             noted = Noted(below, guess)
-            placement = copy.placement_of(copy.Gathered(session, step, files, noted, made_ns, False))
+            placement = placement_of(Gathered(session, step, files, noted, made_ns, False))
             places = _places(step, files, below, placement.prepare(step.dest))
             if step is copies[-1][0]:
                 if any(_overlap(one, other) for one in places for other in taken):
@@ -144,7 +146,7 @@ def _overlap(one: bytes, other: bytes) -> bool:
 
 def write(
     session: Session, step: steps.CopyStep, files: Files, lower: Noted, made_ns: int, *, missed: bool
-) -> copy.Gathered | None:
+) -> Gathered | None:
     """The step with its layer, written over a guess; None where that failed: at its turn it may not.
 
     Unless the step above it `missed`, so that this one will, it is written only as it would be in any case.
@@ -155,7 +157,7 @@ def write(
             if not missed and step.cacheable:
                 return None
             with session.working():
-                gathered.layer = copy.write_copy(gathered)
+                gathered.layer = copylayer.write_copy(gathered)
     except Cancelled:
         raise
     except (Unforeseen, MinibuildError, StoreError, OSError):

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from minibuild.engine import copy, loading
 from minibuild.engine.bases import ImageBases
 from minibuild.engine.filesystem import Filesystem, Layer, image_filesystem
+from minibuild.engine.gathered import Gathered, TreeLower
 from minibuild.engine.inputs import Inputs
 from minibuild.engine.lookup import Lookup, Outcome, Place
-from minibuild.engine.session import Running, Session
+from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, ContextTree, Files, NoFiles, TreeFiles
+from minibuild.engine.voice import Running
 from minibuild.errors import UsageError
 from minibuild.exporters.assemble import whole_seconds
 from minibuild.plan import keys, steps
@@ -239,13 +241,13 @@ class KeyedSteps:
         running: Running | None,
         place: Place | None = None,
     ) -> Outcome:
-        lower = copy.TreeLower(self.session, parent, runs_later=self._runs_later(place))
+        lower = TreeLower(self.session, parent, runs_later=self._runs_later(place))
         files, first = self._files_of(step), self._lookup.writes_first
         gathered = copy.gather(self.session, step, files, lower, made_ns, write_first=first)
         return self._gathered(gathered, parent, running, place)
 
     def _gathered(
-        self, gathered: copy.Gathered, parent: Filesystem, running: Running | None, place: Place | None
+        self, gathered: Gathered, parent: Filesystem, running: Running | None, place: Place | None
     ) -> Outcome:
         """A COPY or ADD whose sources are known."""
         step = gathered.step
@@ -259,8 +261,10 @@ class KeyedSteps:
         )
 
         def execute() -> Layer:
+            from minibuild.engine import copylayer
+
             with self.session.working():
-                layer = copy.write_copy(gathered)
+                layer = copylayer.write_copy(gathered)
             if place is None and self.session.layers.stand_ins is None:
                 loading.check_names(self.session.layers.index(layer))
             return layer
@@ -275,7 +279,9 @@ class KeyedSteps:
         )
 
         def execute() -> Layer:
-            return copy.write_workdir(self.session, step, parent, made_ns, runs_later=self._runs_later(place))
+            from minibuild.engine.copylayer import write_workdir
+
+            return write_workdir(self.session, step, parent, made_ns, runs_later=self._runs_later(place))
 
         return self._lookup.step(step, parts, execute, running, place)
 

@@ -13,7 +13,8 @@ from minibuild_store.errors import StoreBusy
 from minibuild.cache.journal import Cause
 from minibuild.cache.steps import StepRecord
 from minibuild.engine.filesystem import Layer
-from minibuild.engine.session import Running, Session
+from minibuild.engine.session import Session
+from minibuild.engine.voice import Running
 from minibuild.plan import keys
 from minibuild.plan.steps import RunStep, StagePlan, Step
 from minibuild.values import NamedTuple

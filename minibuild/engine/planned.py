@@ -59,7 +59,7 @@ def _finished(session: Session, plan: Plan, stages: Mapping[int, StageResult]) -
 
         outputs = with_inline(session, plan, config.diff_ids, outputs)
     if not session.request.cache_to:  # which may read cache mounts
-        session.rest()
+        session.sandboxes.rest()
     manifest, image_id, exports = export_all(session, config, filesystem, outputs)
     if session.request.cache_to:
         from minibuild.engine.sharing import export_caches

@@ -15,7 +15,8 @@ from minibuild.engine import limits
 from minibuild.engine.cachemounts import CacheMounts
 from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.secrets import secret_value
-from minibuild.engine.session import Running, Session
+from minibuild.engine.session import Session
+from minibuild.engine.voice import Running
 from minibuild.errors import Cancelled, DockerfileError, RunFailed, UsageError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.plan import steps
@@ -60,7 +61,7 @@ def execute(
     sandbox = session.sandbox()
     lowers = session.layers.snapshots(parent)
     with ExitStack() as stack:
-        work = stack.enter_context(session.rooms().lent())
+        work = stack.enter_context(session.sandboxes.rooms().lent())
         rootfs = Rootfs(lowers, sandbox.form.make(work / "upper"), work / "work")
         rootfs.work.mkdir(mode=0o700, exist_ok=True)
         spec = _spec(session, stack, step, mounted)

@@ -23,8 +23,9 @@ from minibuild.engine.inputs import Inputs
 from minibuild.engine.keyedsteps import KeyedSteps
 from minibuild.engine.lookup import Outcome, Place
 from minibuild.engine.notes import Notes
-from minibuild.engine.session import Running, Session
+from minibuild.engine.session import Session
 from minibuild.engine.stagerows import stage_sources
+from minibuild.engine.voice import Running
 from minibuild.errors import Cancelled, MinibuildError
 from minibuild.plan import steps
 from minibuild.plan.steps import FromImage, Plan, StagePlan, Step
@@ -202,7 +203,7 @@ class Solver(KeyedSteps):
         if any(isinstance(step, steps.CopyStep) for stage in self.plan.stages for step in stage.steps):
             import zstandard  # noqa: F401
 
-            from minibuild.engine import contextcopy, treecontents  # noqa: F401
+            from minibuild.engine import copylayer, treecontents  # noqa: F401
             from minibuild.layers import lazytree, tree, writer  # noqa: F401
         self.session.in_pause()
 
@@ -212,7 +213,7 @@ class Solver(KeyedSteps):
             self._runs_left -= 1
             last = not self._runs_left
         if last and not self.session.request.cache_to:  # which may read cache mounts
-            self.session.rest()
+            self.session.sandboxes.rest()
 
     def _solve(self, stage: StagePlan, begun: Mapping[int, Begun[Outcome | None]]) -> StageResult:
         filesystem = self._start(stage)
@@ -273,13 +274,14 @@ class Solver(KeyedSteps):
         self, place: Place, copies: Sequence[Step], parent: Filesystem, missed: bool, turn: Turn
     ) -> Outcome:
         """The last of `copies`, the first of which `missed` and is being written over `parent`."""
-        from minibuild.engine import copy, foresight
+        from minibuild.engine import foresight
+        from minibuild.engine.gathered import TreeLower
 
         made_ns = self._made_ns(place.stage)
         for step in copies:
             for source in stage_sources(step):
                 self._finished(source.index)
-        below = copy.TreeLower(self.session, parent, runs_later=self._runs_later(place))
+        below = TreeLower(self.session, parent, runs_later=self._runs_later(place))
         known = [(step, self._files_of(step)) for step in copies if isinstance(step, steps.CopyStep)]
         lower = foresight.likely(self.session, known, below, made_ns)
         if lower is None:
@@ -297,7 +299,8 @@ class Solver(KeyedSteps):
         self, slot: ExitStack, place: Place, lower: Noted, missed: bool, turn: Turn, running: Running
     ) -> Outcome:
         """A COPY that is written over a guess, and looked up at its turn."""
-        from minibuild.engine import copy, foresight
+        from minibuild.engine import foresight
+        from minibuild.engine.gathered import TreeLower
 
         step, made_ns = place.stage.steps[place.number], self._made_ns(place.stage)
         assert isinstance(step, steps.CopyStep)
@@ -307,7 +310,7 @@ class Solver(KeyedSteps):
         parent = running.waits(turn.wait)
         slot.enter_context(self._slot(place))
         self.session.check()
-        found = copy.TreeLower(self.session, parent, runs_later=self._runs_later(place))
+        found = TreeLower(self.session, parent, runs_later=self._runs_later(place))
         if gathered is None or not lower.agrees(found):
             return self._in_turn(place, step, parent, made_ns, running)
         return self._gathered(gathered, parent, running, place)

@@ -14,8 +14,9 @@ from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.inputs import Inputs
 from minibuild.engine.keyedsteps import KeyedSteps
 from minibuild.engine.lookup import Lookup, Outcome, Place
-from minibuild.engine.session import Running, Session
+from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, Files, TreeFiles
+from minibuild.engine.voice import Running
 from minibuild.errors import MinibuildError
 from minibuild.lab.costs import Cost
 from minibuild.lab.memory import Memory, Parts, Slot, StepRow, slot_of

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minibuild_store import stopping
 
+from minibuild.context import lines
 from minibuild.context import survey as surveying
 from minibuild.context.folder import FolderView
 from minibuild.context.select import NothingThere, held, select
@@ -50,7 +51,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("pattern", ["/", "src", "same", "src/*", "s*"])
 @pytest.mark.parametrize("many", [2, 1_000])
 def test_the_rows_are_those_that_are_selected(folder, pattern, many, monkeypatch):
-    monkeypatch.setattr(surveying, "_HELD", many)
+    monkeypatch.setattr(lines, "_HELD", many)
     monkeypatch.setattr(surveying, "_AT_ONCE", many)
     found = survey(folder, pattern)
     selected = select(FolderView(str(folder)), pattern)
@@ -171,7 +172,7 @@ def test_whatever_is_selected_has_one_stamp_that_changes_with_it(
 
 @pytest.mark.parametrize("pattern", ["/", "f*"])
 def test_a_full_disk_is_not_taken_for_a_change(tmp_path, pattern, monkeypatch):
-    monkeypatch.setattr(surveying, "_HELD", 1)
+    monkeypatch.setattr(lines, "_HELD", 1)
     for number in range(3):
         (tmp_path / f"f{number}").touch()
     found = Survey(FolderView(str(tmp_path)), pattern, scratch=lambda: os.open("/dev/full", os.O_RDWR))

@@ -13,7 +13,7 @@ from minibuild_store.store import Store
 
 import minibuild
 from minibuild.cache.eviction import Policy
-from minibuild.engine import copy, foresight, sources, writing
+from minibuild.engine import copylayer, foresight, sources, writing
 from minibuild.engine.upkeep import make_room
 from minibuild.errors import Cancelled, MinibuildError, UsageError
 from minibuild.events import Notice
@@ -278,8 +278,8 @@ def test_nothing_that_is_cached_is_written_beside_files_that_only_have_to_be_rea
     built(large, lines, tmp_path / "store")
     moved = large.rename(tmp_path / "moved")  # where nothing was ever hashed
     written = []
-    write_copy = copy.write_copy
-    monkeypatch.setattr(copy, "write_copy", lambda of: written.append(of.step.name) or write_copy(of))
+    write_copy = copylayer.write_copy
+    monkeypatch.setattr(copylayer, "write_copy", lambda of: written.append(of.step.name) or write_copy(of))
     assert len(built(moved, lines, tmp_path / "store")[0]) == 2
     assert written == []
 

@@ -7,7 +7,7 @@ import pytest
 from minibuild_store.store import Store
 
 import minibuild
-from minibuild.context import ordering, survey
+from minibuild.context import lines, ordering, survey
 from minibuild.context.rows import Row
 from minibuild.engine.contextcopy import ContextCopy
 from minibuild.engine.dryrun import dry_run
@@ -67,7 +67,7 @@ def test_reading_once_gives_the_same_key_and_layer(tmp_path, context, monkeypatc
     monkeypatch.setattr(ContextCopy, "write_first", lambda *_: None)
     twice, twice_keys = build(tmp_path / "twice", context, line)
     monkeypatch.setattr(ordering, "_HELD", 2)
-    monkeypatch.setattr(survey, "_HELD", 2)
+    monkeypatch.setattr(lines, "_HELD", 2)
     monkeypatch.setattr(survey, "_AT_ONCE", 2)
     spooled, spooled_keys = build(tmp_path / "spooled", context, line)
     assert passing.config.diff_ids == once.config.diff_ids == twice.config.diff_ids == spooled.config.diff_ids
