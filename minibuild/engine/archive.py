@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from io import BufferedReader, RawIOBase
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from minibuild.context.place import Placement, kept_xattrs
@@ -17,6 +17,8 @@ from minibuild.layers.tarformat import BLOCK
 if TYPE_CHECKING:
     from minibuild.layers.compress import Reader
     from minibuild.layers.tarreader import Body
+
+_GZIP = b"\x1f\x8b"
 
 
 def is_archive(path: bytes) -> bool:
@@ -31,10 +33,11 @@ def begins_archive(body: Body) -> bool:
 
 
 def _has_member(file: BufferedReader) -> bool:
+    """As BuildKit has it: the beginning decides, whether or not the rest is damaged or cut off."""
     from minibuild.layers.tarreader import TarReader
 
     try:
-        return next(iter(TarReader(_decompressed(file), clip=True)), None) is not None
+        return next(iter(TarReader(_Beginning(file), clip=True)), None) is not None
     except (LayerError, OSError, EOFError):
         return False
 
@@ -73,26 +76,23 @@ def extract_archive(
     """Put the entries of the tar archive at `path` below `dest`; False where the file is no archive.
 
     Any compression that is recognised by content (gzip, bzip2, xz, zstd) is taken off. Contents go to
-    `waiting`. `below` fetches a file that a hard link names
-    and the archive does not hold. `rename` makes other paths of the entries'.
+    `waiting`. `below` fetches a file that a hard link names and the archive does not hold. `rename` makes
+    other paths of the entries'. Raises `LayerError` for an archive that is damaged or cut short.
     """
     from minibuild.layers.tarreader import TarReader
+    from minibuild.layers.zstdframes import check_whole
 
+    if not is_archive(path):
+        return False
     with open(path, "rb") as file:
-        members = iter(TarReader(_decompressed(file), clip=True))
-        try:
-            first = next(members, None)
-        except (LayerError, OSError, EOFError):
-            return False
-        if first is None:
-            return False
         base = placement.resolve(os.fsencode(dest))
         placement.make_folders(base, mode=0o755)
-        for entry, body in chain((first,), members):
+        for entry, body in TarReader(_decompressed(file), clip=True):
             if rename is not None:
                 link = rename(entry.link) if entry.kind is Kind.HARDLINK else entry.link
                 entry = entry._replace(path=rename(entry.path), link=link)
             _put(entry, body, base, waiting, placement, below)
+        check_whole(file)
     return True
 
 
@@ -116,20 +116,32 @@ def _put(
 
 
 class _Packed:
-    """What is in a compressed stream, its first block alone: damage behind it makes it no less an archive."""
+    """What is in a compressed stream."""
 
     def __init__(self, stream: Reader, *damage: type[Exception]) -> None:
         self._stream = stream
         self._damage = damage
-        self._most = BLOCK
 
     def read(self, size: int, /) -> bytes:
         try:
-            data = self._stream.read(min(size, self._most))
+            return self._stream.read(size)
         except self._damage as error:
-            raise LayerError(f"the archive's compressed data is damaged: {error}") from None
-        self._most = size
-        return data
+            raise LayerError(f"the compressed data is damaged: {error}") from None
+
+
+class _Beginning:
+    """The same block by block: all that comes before damage, which readers of more at once would not give."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        if file.peek(len(_GZIP)).startswith(_GZIP):
+            import gzip  # igzip's reads 512 KiB ahead
+
+            self._stream: Reader = _Packed(gzip.GzipFile(fileobj=file), zlib.error)
+        else:
+            self._stream = _decompressed(file)
+
+    def read(self, size: int, /) -> bytes:
+        return self._stream.read(min(size, BLOCK))
 
 
 def _decompressed(file: BufferedReader) -> Reader:
@@ -144,4 +156,4 @@ def _decompressed(file: BufferedReader) -> Reader:
         import lzma
 
         return _Packed(lzma.LZMAFile(file), lzma.LZMAError, EOFError)
-    return _Packed(decompressor(file))
+    return decompressor(file)

@@ -14,8 +14,10 @@ from minibuild.context.place import Placement
 from minibuild.context.rows import Head, Row
 from minibuild.context.select import NothingThere, selected
 from minibuild.engine.gathered import Gathered, TreeLower
+from minibuild.engine.layerblobs import LayerLost
 from minibuild.engine.placing import copying_of, owner_for, placement_of
 from minibuild.engine.sources import Files, TreeFiles
+from minibuild.errors import LayerError, UsageError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.plan import steps
 
@@ -78,7 +80,9 @@ def _write(gathered: Gathered, surveys: Sequence[Selected], archives: frozenset[
                 case steps.PathItem(pattern):
                     for head, rows in _matches(gathered.survey(number, pattern)):
                         first = next(rows)
-                        if first.where not in archives or not unpack(local.get(first.where, first.where)):
+                        if first.where not in archives or not unpack(
+                            local.get(first.where, first.where), os.fsdecode(head.name)
+                        ):
                             placement.copy_rows(head, chain((first,), rows), step.dest)
                 case steps.InlineItem(name, content):
                     data = content.encode("utf-8", "surrogateescape")
@@ -111,12 +115,21 @@ class _Unpacking:
         self._waiting = waiting
         self._below = partial(gathered.lower.content, stack)
 
-    def __call__(self, path: bytes | Path) -> bool:
-        """Extract the file at `path` where it is an archive; False where it is none."""
+    def __call__(self, path: bytes | Path, name: str) -> bool:
+        """Extract the file at `path`, called `name`, where it is an archive; False where it is none."""
         from minibuild.engine.archive import extract_archive
 
-        path = os.fsencode(path)
-        return extract_archive(path, self._dest, self._placement, self._waiting, below=self._below)
+        try:
+            return extract_archive(
+                os.fsencode(path), self._dest, self._placement, self._waiting, below=self._below
+            )
+        except LayerLost:  # what a hard link of the archive names
+            raise
+        except LayerError as error:
+            raise UsageError(
+                f"{name} cannot be unpacked: {error.message}",
+                cure="Make or fetch the archive again, or add it as it is with COPY or --unpack=false.",
+            ) from None
 
 
 def _place_fetched(fetched: Fetched, step: steps.CopyStep, placement: Placement, unpack: _Unpacking) -> None:
@@ -124,7 +137,7 @@ def _place_fetched(fetched: Fetched, step: steps.CopyStep, placement: Placement,
         for head, rows in _matches(selected(fetched.tree, "/", exclude=step.exclude)):
             placement.copy_rows(head, rows, step.dest)
         return
-    if fetched.unpack and unpack(fetched.path):
+    if fetched.unpack and unpack(fetched.path, fetched.name):
         return
     entry = Entry(b"", Kind.FILE, _FETCHED_MODE, size=fetched.size, mtime_ns=fetched.mtime_ns)
     placement.put_file(fetched.name, step.dest, entry, where=os.fsencode(fetched.path))

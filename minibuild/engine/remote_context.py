@@ -184,7 +184,9 @@ def archive_tree(session: Session, path: Path) -> Filesystem | None:
                     os.fsencode(path), "/", placement, waiting, below=_nothing_below, rename=veiled
                 )
             except (LayerError, EOFError, OSError) as error:
-                raise UsageError(f"cannot read the context archive: {error}") from None
+                raise UsageError(
+                    f"cannot read the context archive: {error}", cure="Make or fetch it again."
+                ) from None
             return write_layer(session, placement.finish(), waiting=waiting) if done else None
 
     with path.open("rb") as file, session.working():

@@ -161,9 +161,17 @@ def _algorithm_of(media_type: str | None) -> Algorithm | None:
 def _sniff(head: bytes) -> Algorithm:
     if head.startswith(_GZIP_MAGIC):
         return "gzip"
-    if head == _ZSTD_MAGIC or (head[1:] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5):
-        return "zstd"
-    return "uncompressed"
+    return "zstd" if is_zstd(head) or is_skippable(head) else "uncompressed"
+
+
+def is_zstd(head: bytes) -> bool:
+    """Whether what begins with `head` is a zstd frame."""
+    return head.startswith(_ZSTD_MAGIC)
+
+
+def is_skippable(head: bytes) -> bool:
+    """Whether what begins with `head` is one of zstd's that holds nothing for decompressors."""
+    return head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5
 
 
 def _read_exactly(fileobj: Reader, size: int) -> bytes:
@@ -209,7 +217,7 @@ class _GzipStream:
         try:
             return self._stream.read(size)
         except self._damage as error:
-            raise LayerError(f"the gzip data of the layer is damaged: {error}") from None
+            raise LayerError(f"the gzip data is damaged: {error}") from None
 
 
 class _ZstdStream:
@@ -226,4 +234,4 @@ class _ZstdStream:
         try:
             return self._stream.read(size)
         except self._damage as error:
-            raise LayerError(f"the zstd data of the layer is damaged: {error}") from None
+            raise LayerError(f"the zstd data is damaged: {error}") from None

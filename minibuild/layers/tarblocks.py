@@ -56,7 +56,7 @@ class Blocks:
     def _take(self, size: int) -> bytes:
         """The payload of an extended header."""
         if size > META_MAX:
-            raise LayerError(f"the layer has an extended header of {size} bytes; {META_MAX} is the limit")
+            raise LayerError(f"the archive has an extended header of {size} bytes; {META_MAX} is the limit")
         padded = size + -size % BLOCK
         if not self._fill(padded):
             raise truncated()
@@ -137,4 +137,4 @@ def _zeros(count: int) -> Iterator[bytes]:
 
 
 def truncated() -> LayerError:
-    return LayerError("the layer's archive ends in the middle of an entry", cure="Fetch the image again.")
+    return LayerError("the archive ends in the middle of an entry", cure="Fetch the image again.")

@@ -74,7 +74,7 @@ def parse_header(buffer: bytes, at: int) -> Header:
             )
         )
     except ValueError as error:
-        raise LayerError(f"the layer's header of {show(name)} is malformed: {error}") from None
+        raise LayerError(f"the archive's header of {show(name)} is malformed: {error}") from None
 
 
 def _verify(block: bytes, field: bytes) -> None:
@@ -83,14 +83,14 @@ def _verify(block: bytes, field: bytes) -> None:
     try:
         stated = number(field)
     except ValueError:
-        raise LayerError("the layer is not a tar archive, or is damaged: bad header checksum") from None
+        raise LayerError("it is no tar archive, or is damaged: bad header checksum") from None
     expect = stated - _CHECKSUM_SPACES + sum(field)
     if 0 <= expect < _ADLER_MOD and (low - 1) % _ADLER_MOD == expect:
         return
     rest = block[:148] + b" " * 8 + block[156:]
     signed = sum(rest) - 256 * sum(byte >= 128 for byte in rest)  # historic tars summed signed chars
     if stated not in (sum(rest), signed):
-        raise LayerError("the layer is not a tar archive, or is damaged: bad header checksum")
+        raise LayerError("it is no tar archive, or is damaged: bad header checksum")
 
 
 def number(field: bytes) -> int:
@@ -177,21 +177,21 @@ def clean_path(name: bytes) -> bytes:
     if not path or path[0] in b"./" or b"/." in path or b"//" in path or b"\0" in path:
         path = _clean_slowly(name)
     if len(path) >= PATH_MAX:
-        raise LayerError(f"the layer's entry {show(path)} has a name longer than {PATH_MAX} bytes")
+        raise LayerError(f"the archive's entry {show(path)} has a name longer than {PATH_MAX} bytes")
     return path
 
 
 def _clean_slowly(name: bytes) -> bytes:
     if not name:
-        raise LayerError("the layer has an entry with an empty name")
+        raise LayerError("the archive has an entry with an empty name")
     if b"\0" in name:
-        raise LayerError(f"the layer's entry {show(name)} has a NUL in its name")
+        raise LayerError(f"the archive's entry {show(name)} has a NUL in its name")
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
                 raise LayerError(
-                    f"the layer's entry {show(name)} points outside the root filesystem",
+                    f"the archive's entry {show(name)} points outside the root filesystem",
                     cure="The image is hostile or damaged: do not use it.",
                 )
             parts.pop()

@@ -111,6 +111,9 @@ class TarReader(Blocks):
             if not self._buffer[self._at] and self._buffer[self._at : self._at + BLOCK] == _ZERO_BLOCK:
                 if extended is not None:
                     raise truncated()
+                self._at += BLOCK
+                if self._fill(BLOCK) and self._buffer[self._at : self._at + BLOCK] != _ZERO_BLOCK:
+                    raise LayerError("the archive goes on behind an empty header")
                 return None
             header = parse_header(self._buffer, self._at)
             self._at += BLOCK
@@ -118,7 +121,7 @@ class TarReader(Blocks):
                 return self._member(header, extended)
             if header.flag not in b"xXgLK":
                 raise LayerError(
-                    f"the layer's entry {show(header.name)} has the unknown type {header.flag!r}"
+                    f"the archive's entry {show(header.name)} has the unknown type {header.flag!r}"
                 )
             if header.flag == b"g":
                 self._take_global(self._take(header.size))
@@ -128,7 +131,7 @@ class TarReader(Blocks):
 
     def _extend(self, extended: _Extended, header: Header) -> None:
         if header.size < 0:
-            raise LayerError("the layer has an extended header of negative size")
+            raise LayerError("the archive has an extended header of negative size")
         data = self._take(header.size)
         if header.flag == b"L":
             extended.name = data.partition(b"\0")[0]
@@ -308,8 +311,8 @@ def _records(data: bytes) -> list[tuple[bytes, bytes]]:
     try:
         return pax_records(data)
     except ValueError as error:
-        raise LayerError(f"the layer has a malformed extended header: {error}") from None
+        raise LayerError(f"the archive has a malformed extended header: {error}") from None
 
 
 def _malformed(name: bytes, error: ValueError) -> LayerError:
-    return LayerError(f"the layer's entry {show(name)} is malformed: {error}")
+    return LayerError(f"the archive's entry {show(name)} is malformed: {error}")

@@ -65,13 +65,19 @@ def test_checksums_over_signed_and_over_many_high_bytes_are_accepted() -> None:
 
 
 def test_noise_is_not_an_archive() -> None:
-    with pytest.raises(LayerError, match="not a tar archive"):
+    with pytest.raises(LayerError, match="no tar archive"):
         entries(b"<html>not found</html>".ljust(1024))
 
 
 def test_unknown_types_are_refused_by_name() -> None:
     with pytest.raises(LayerError, match="'odd' has the unknown type"):
         entries(raw(b"odd", flag=b"V"))
+
+
+def test_one_empty_header_is_not_the_end() -> None:
+    with pytest.raises(LayerError, match="goes on behind an empty header"):
+        entries(raw(b"a") + END[:512] + raw(b"b") + END)
+    assert len(entries(raw(b"a") + END[:512])) == 1
 
 
 def test_what_follows_the_end_is_read_to_the_last_byte() -> None:
