@@ -24,6 +24,7 @@ from minibuild.layers.entry import Kind
 _FILE = Kind.FILE  # a member read from its class is slow
 if TYPE_CHECKING:
     from minibuild.context.filetable import FileTable
+    from minibuild.context.placed import Placed
 
 _RACY_NS = 2_000_000_000
 _CHUNK = 1 << 20
@@ -62,6 +63,7 @@ class FileDigests:
         self._scratch = scratch
         self._table: FileTable | None = None
         self._mark: bytes | None = None
+        self._large = False
 
     def remember(self, selection: str, stamp: bytes, content: str) -> None:
         """Keep the content digest of what `selection` (pattern, flags, ignores) found with this stamp."""
@@ -109,6 +111,7 @@ class FileDigests:
         if self._table is not None and self._table.size > _LARGE:
             self.save()
             self._table = None
+            self._large = True
 
     @property
     def table(self) -> FileTable:
@@ -123,6 +126,14 @@ class FileDigests:
     def heard_of(self, row: Row) -> bool:
         """Whether the file was ever hashed, as it is or as it was."""
         return row.where[self._above :] in self.table
+
+    def at_hand(self, file: Placed) -> str | None:
+        """The SHA-256 (hex) of a file, where it is known and no large table has to be loaded for it."""
+        if self._large:
+            return None
+        known = self.table.get(file.where[self._above :], file.stamp)
+        self.rest()
+        return known
 
     def hashed(self, rows: Iterable[Row]) -> list[str | None]:
         """The SHA-256 (hex) of each file, where it was hashed when it was as its row says."""

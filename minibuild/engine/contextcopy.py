@@ -12,7 +12,7 @@ from minibuild.context.rows import Head, Row
 from minibuild.context.survey import Survey
 from minibuild.engine.filesystem import Layer
 from minibuild.engine.session import Session
-from minibuild.engine.sources import ContextFiles, Files
+from minibuild.engine.sources import ContextFiles, Files, Writing
 from minibuild.engine.writing import write_layer
 from minibuild.layers.entry import Kind
 from minibuild.values import NamedTuple
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from minibuild.context.passage import Passage, Step
     from minibuild.context.selection import Selected
     from minibuild.context.taking import Taking
+    from minibuild.engine.layersums import Known
 
 _LITTLE = 1 << 20
 _FEW = 5_000
@@ -28,16 +29,33 @@ _SHA256 = 32
 
 
 class Copying(NamedTuple):
-    """What is copied to `dest`; `placement` makes the layer to put it into."""
+    """What is copied to `dest`; `placement` makes the layer to put it into.
+
+    With `noted` what is known of its files' contents is kept, for those who copy from the layer.
+    """
 
     session: Session
     dest: str
     placement: Callable[[], Placement]
+    noted: bool = False
 
     def write(self, files: Files, surveys: Sequence[Selected]) -> Layer:
         """The layer of what was surveyed; raises `UsageError` for a file on disk that has changed since."""
         placed = (placed for step in self.steps(surveys) for placed in step.due)
+        if isinstance(files, ContextFiles):
+            return self.noting(placed, files.hash_at_hand, files.writing(surveys))
         return write_layer(self.session, placed, files.writing(surveys))
+
+    def noting(self, placed: Iterator[Placed], known: Known, writing: Writing) -> Layer:
+        """The layer of `placed`; `known` is asked for the contents of what was written."""
+        if not self.noted:
+            return write_layer(self.session, placed, writing)
+        from minibuild.engine.layersums import LayerSums
+
+        sums = LayerSums()
+        layer = write_layer(self.session, sums.passing(placed, known), writing)
+        sums.keep(self.session.store, layer.diff_id)
+        return layer
 
     def steps(self, surveys: Sequence[Selected]) -> Iterator[Step]:
         passage = self.passage()
@@ -123,8 +141,13 @@ class ContextCopy(NamedTuple):
                     linked[row.inode] = digest
                 taking.add(row, digest)
 
-        layer = write_layer(self.session, placed(), self.files.writing((survey,), digests))
+        layer = self._written(placed(), survey, digests)
         return taking.done(), layer
+
+    def _written(self, placed: Iterator[Placed], survey: Survey, digests: dict[bytes, str]) -> Layer:
+        """The layer; `digests` gets what was hashed on the way."""
+        writing = self.files.writing((survey,), digests)
+        return self.copying.noting(placed, lambda file: digests.get(file.where), writing)
 
     def _write_several(self, survey: Survey, selection: str) -> tuple[str, Layer]:
         """Any number of matches: written in the order of their places, then digested in their own."""
@@ -143,7 +166,7 @@ class ContextCopy(NamedTuple):
                     found.extend(bytes(max(place + _SHA256 - len(found), 0)))
                     found[place : place + _SHA256] = bytes.fromhex(digest)
 
-        layer = write_layer(self.session, placed(), self.files.writing((survey,), digests))
+        layer = self._written(placed(), survey, digests)
         taking = self._taking(survey, selection)
         place = 0
         for item in survey:

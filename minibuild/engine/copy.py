@@ -24,12 +24,13 @@ def gather(
     made_ns: int,
     *,
     write_first: bool = False,
+    noted: bool = False,
 ) -> Gathered:
     """Find what `step` copies and what it is, by content. Raises `DockerfileError` for what is not there.
 
-    With `write_first` the layer may be written on the way.
+    With `write_first` the layer may be written on the way; `noted` as in `Gathered`.
     """
-    gathered = Gathered(session, step, files, lower, made_ns, write_first)
+    gathered = Gathered(session, step, files, lower, made_ns, write_first, noted)
     for number, item in enumerate(step.items):
         match item:
             case steps.PathItem(pattern):

@@ -145,14 +145,21 @@ def _overlap(one: bytes, other: bytes) -> bool:
 
 
 def write(
-    session: Session, step: steps.CopyStep, files: Files, lower: Noted, made_ns: int, *, missed: bool
+    session: Session,
+    step: steps.CopyStep,
+    files: Files,
+    lower: Noted,
+    made_ns: int,
+    *,
+    missed: bool,
+    noted: bool,
 ) -> Gathered | None:
     """The step with its layer, written over a guess; None where that failed: at its turn it may not.
 
     Unless the step above it `missed`, so that this one will, it is written only as it would be in any case.
     """
     try:
-        gathered = copy.gather(session, step, files, lower, made_ns, write_first=True)
+        gathered = copy.gather(session, step, files, lower, made_ns, write_first=True, noted=noted)
         if gathered.layer is None:
             if not missed and step.cacheable:
                 return None

@@ -68,8 +68,9 @@ class TreeLower:
 class Gathered:
     """The sources of a step, found and digested: `contents` by item position, the rest to write from.
 
-    `surveys` are what the patterns select. `layer` is there already where the files had to be read for their
-    digests, or where it was written before the step's turn; `read_once` is the selection that was read so.
+    `surveys` are what the patterns select; `noted` says that others copy from the layer. That is there
+    already where the files had to be read for their digests, or where it was written before the step's turn;
+    `read_once` is the selection that was read so.
     """
 
     session: Session
@@ -78,6 +79,7 @@ class Gathered:
     lower: TreeLower
     made_ns: int
     write_first: bool
+    noted: bool = False
     contents: dict[int, str] = field(default_factory=dict)
     fetched: dict[int, Fetched] = field(default_factory=dict)
     surveys: dict[int, Selected] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from minibuild.engine.inputs import Inputs
 from minibuild.engine.lookup import Lookup, Outcome, Place
 from minibuild.engine.session import Session
 from minibuild.engine.sources import ContextFiles, ContextTree, Files, NoFiles, TreeFiles
+from minibuild.engine.stagerows import copied_stages
 from minibuild.engine.voice import Running
 from minibuild.errors import UsageError
 from minibuild.exporters.assemble import whole_seconds
@@ -50,6 +51,7 @@ class KeyedSteps:
         self._trees: dict[str, TreeFiles] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._devices: Devices | None = None
+        self._copied_stages = copied_stages(plan)
         self._last_runs: dict[int, int] = {}  # by stage
         self._images: dict[Digest, Filesystem] = {}
         self._mutex = threading.Lock()
@@ -243,7 +245,8 @@ class KeyedSteps:
     ) -> Outcome:
         lower = TreeLower(self.session, parent, runs_later=self._runs_later(place))
         files, first = self._files_of(step), self._lookup.writes_first
-        gathered = copy.gather(self.session, step, files, lower, made_ns, write_first=first)
+        noted = self._copied_from(place)
+        gathered = copy.gather(self.session, step, files, lower, made_ns, write_first=first, noted=noted)
         return self._gathered(gathered, parent, running, place)
 
     def _gathered(
@@ -284,6 +287,10 @@ class KeyedSteps:
             return write_workdir(self.session, step, parent, made_ns, runs_later=self._runs_later(place))
 
         return self._lookup.step(step, parts, execute, running, place)
+
+    def _copied_from(self, place: Place | None) -> bool:
+        """Whether other steps may ask for the contents of what the step makes."""
+        return place is not None and place.stage.index in self._copied_stages
 
     def _runs_later(self, place: Place | None) -> bool:
         """Whether a RUN comes after the step, in its stage."""

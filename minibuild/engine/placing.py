@@ -44,4 +44,4 @@ def owner_for(text: str, lower: Lower) -> Owner | None:
 
 
 def copying_of(gathered: Gathered) -> Copying:
-    return Copying(gathered.session, gathered.step.dest, lambda: placement_of(gathered))
+    return Copying(gathered.session, gathered.step.dest, lambda: placement_of(gathered), gathered.noted)

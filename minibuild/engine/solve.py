@@ -305,7 +305,8 @@ class Solver(KeyedSteps):
         step, made_ns = place.stage.steps[place.number], self._made_ns(place.stage)
         assert isinstance(step, steps.CopyStep)
         files = self._files_of(step)
-        gathered = foresight.write(self.session, step, files, lower, made_ns, missed=missed)
+        noted = self._copied_from(place)
+        gathered = foresight.write(self.session, step, files, lower, made_ns, missed=missed, noted=noted)
         slot.close()  # who waits takes none
         parent = running.waits(turn.wait)
         slot.enter_context(self._slot(place))

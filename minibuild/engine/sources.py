@@ -131,6 +131,10 @@ class ContextFiles:
         """With `digests` the SHA-256 (hex) of what is written is noted in it, by `Placed.where`."""
         return _FromDisk(digests)
 
+    def hash_at_hand(self, file: Placed) -> str | None:
+        """The SHA-256 (hex) of a file, where it was hashed when it was as it is and that is told soon."""
+        return self._digests.at_hand(file)
+
     def save(self) -> None:
         self._digests.save()
 

@@ -50,3 +50,13 @@ def base_text(plan: Plan, stage: StagePlan) -> str:
 def stage_sources(step: Step) -> list[FromStage]:
     """The stages whose files the step reads."""
     return [source for source in sources_of(step) if isinstance(source, FromStage)]
+
+
+def copied_stages(plan: Plan) -> frozenset[int]:
+    """The indexes of the stages whose files others read, and of those that these are built on."""
+    found: set[int] = set()
+    for stage in reversed(plan.stages):
+        found.update(source.index for step in stage.steps for source in stage_sources(step))
+        if stage.index in found and isinstance(stage.base, FromStage):
+            found.add(stage.base.index)
+    return frozenset(found)

@@ -12,16 +12,14 @@ from minibuild_store.store import Store
 
 from minibuild.context.placed import Placed
 from minibuild.context.treeview import content_place
-from minibuild.engine.filesystem import Filesystem, Layer
+from minibuild.engine.filesystem import Filesystem
 from minibuild.engine.layerforms import Layers
+from minibuild.engine.layersums import LayerSums
 from minibuild.engine.waiting import Waiting
 from minibuild.layers.scan import bodies, hashed
 from minibuild.layers.tarblocks import Body
 from minibuild.layers.writer import LayerWriter
 
-_SHA256 = 32
-_UNKNOWN = bytes(_SHA256)
-_POSITION = "I"
 _LITTLE = 1 << 16  # bytes of a file that is held for the moment
 
 Wanted = Mapping[int, bytearray]
@@ -29,16 +27,16 @@ Wanted = Mapping[int, bytearray]
 
 
 class Sums:
-    """The SHA-256 of files by what a tree of `filesystem` calls them: 32 bytes for each position."""
+    """The SHA-256 of files by what a tree of `filesystem` calls them."""
 
     def __init__(self, store: Store, layers: Layers, filesystem: Filesystem, wanted: Wanted) -> None:
         """Those that are `wanted` and were never noted are read."""
-        self._records = store.records("sums")
-        self._sums: dict[int, bytearray] = {}
+        self._sums: dict[int, LayerSums] = {}
         missing: dict[int, bytearray] = {}
         for number, counts in wanted.items():
-            known = self._sums[number] = self._noted(filesystem.layers[number], len(counts))
-            lacking = _lacking(counts, known)
+            known = LayerSums.kept(store, filesystem.layers[number].diff_id, len(counts))
+            self._sums[number] = known
+            lacking = known.lacking(counts)
             if lacking:
                 missing[number] = lacking
         layers.fetch([filesystem.layers[number] for number in missing])
@@ -46,52 +44,15 @@ class Sums:
             layer, known = filesystem.layers[number], self._sums[number]
             with layers.reading(layer) as blob:
                 for position, digest in hashed(blob, layer.descriptor.media_type, lacking):
-                    known[position * _SHA256 : (position + 1) * _SHA256] = digest
-            self._note(layer, known)
+                    known.note(position, digest)
+            known.keep(store, layer.diff_id)
 
     def of(self, where: bytes) -> str:
         """In hex; "" for what is no file."""
         if not where:
             return ""
         layer, position = content_place(where)
-        return self._sums[layer][position * _SHA256 : (position + 1) * _SHA256].hex()
-
-    def _noted(self, layer: Layer, count: int) -> bytearray:
-        """What is known of the layer, for `count` positions or more."""
-        data = self._records.get(layer.diff_id)
-        if data is None:
-            return bytearray(count * _SHA256)
-        many = len(data) // (array(_POSITION).itemsize + _SHA256)
-        positions = array(_POSITION, data[: -many * _SHA256])
-        found = bytearray(max(count, positions[-1] + 1) * _SHA256)
-        start = len(data) - many * _SHA256
-        for place, position in zip(range(start, len(data), _SHA256), positions, strict=True):
-            found[position * _SHA256 : (position + 1) * _SHA256] = data[place : place + _SHA256]
-        return found
-
-    def _note(self, layer: Layer, known: bytearray) -> None:
-        """Keep what is known: the positions, rising, then their digests."""
-        count = len(known) // _SHA256
-        spots = (
-            place for place in range(0, len(known), _SHA256) if known[place : place + _SHA256] != _UNKNOWN
-        )
-        positions = array(_POSITION, (place // _SHA256 for place in spots))
-        data = bytearray(positions.tobytes())
-        if len(positions) == count:
-            data += known
-        else:
-            for position in positions:
-                data += known[position * _SHA256 : (position + 1) * _SHA256]
-        self._records.put(layer.diff_id, data)
-
-
-def _lacking(counts: bytearray, known: bytearray) -> bytearray:
-    """1 for each position that is wanted and not known, up to the last of them."""
-    lacking = bytearray(len(counts))
-    for position, count in enumerate(counts):
-        if count and known[position * _SHA256 : (position + 1) * _SHA256] == _UNKNOWN:
-            lacking[position] = 1
-    return lacking.rstrip(b"\0")
+        return self._sums[layer].of(position)
 
 
 class FromBlobs:

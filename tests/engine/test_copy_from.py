@@ -6,7 +6,7 @@ import pytest
 from minibuild_store.store import Store
 
 import minibuild
-from minibuild.context import ordering, selection
+from minibuild.context import digests, ordering, selection
 from minibuild.context.rows import Row
 from minibuild.context.selection import Selection
 from minibuild.engine import treecontents
@@ -104,26 +104,78 @@ def test_rows_that_do_not_come_in_the_order_of_a_layer_are_told():
     assert not Selection(lambda: Folder(b"a", b"b"), "*").one
 
 
-def test_only_digests_that_were_never_noted_are_read(tmp_path, context, monkeypatch):
+@pytest.fixture
+def read(monkeypatch):
+    """The positions of the files that are read for their digests, a list for each reading of a layer."""
+    found = []
+    hashed = treecontents.hashed
+
+    def noting(*given):
+        positions = []
+        found.append(positions)
+        return (positions.append(one[0]) or one for one in hashed(*given))
+
+    monkeypatch.setattr(treecontents, "hashed", noting)
+    return found
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files count as unchanged however new they are."""
+    monkeypatch.setattr(digests, "_RACY_NS", -1 << 60)
+
+
+def made_alone(root, context, stage=STAGE):
+    """The layers of the stage, from a build in which nothing copies from it."""
+    built(root, context, stage)
+
+
+def test_only_digests_that_were_never_noted_are_read(tmp_path, context, read):
+    made_alone(tmp_path / "store", context)
     text = f"{STAGE}FROM scratch\nCOPY --from=a /src/deep /x\n"
     built(tmp_path / "store", context, text)
-    read = []
-    hashed = treecontents.hashed
-    monkeypatch.setattr(
-        treecontents, "hashed", lambda *words: (read.append(one[0]) or one for one in hashed(*words))
-    )
+    read.clear()
     built(tmp_path / "store", context, text.replace("/src/deep /x", "/src/deep /src/passwd /y/"))
-    assert len(read) == 1
+    assert [len(positions) for positions in read] == [1]
 
 
-def test_layers_are_read_once_for_the_digests_of_all_sources(context, tmp_path, monkeypatch):
-    read = []
-    hashed = treecontents.hashed
-    monkeypatch.setattr(treecontents, "hashed", lambda *given: read.append(given) or hashed(*given))
+def test_layers_are_read_once_for_the_digests_of_all_sources(context, tmp_path, read):
+    stage = "FROM scratch AS a\nCOPY src /src\n"
+    made_alone(tmp_path / "store", context, stage)
     built(
         tmp_path / "store",
         context,
-        "FROM scratch AS a\nCOPY src /src\nFROM scratch\n"
-        "COPY --from=a /src/deep/small /src/passwd /src/large /src/sparse /x/\n",
+        f"{stage}FROM scratch\nCOPY --from=a /src/deep/small /src/passwd /src/large /src/sparse /x/\n",
     )
     assert len(read) == 1
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("line", LINES)
+def test_what_was_copied_from_the_context_is_not_read_again_for_its_digests(tmp_path, context, read, line):
+    text = f"{STAGE}FROM scratch\n{line}\n"
+    straight = built(tmp_path / "straight", context, text)
+    assert not read
+    made_alone(tmp_path / "apart", context)
+    assert built(tmp_path / "apart", context, text) == straight
+    assert read
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("line", [line.replace("/one", "/zlast") for line in LINES])
+def test_files_that_were_hashed_before_are_not_read_either(tmp_path, context, read, line):
+    """Their digests come out of the table then: the layer is written after they were looked up."""
+    built(tmp_path / "store", context, "FROM scratch\nCOPY . /\n")
+    text = f"FROM scratch AS a\nCOPY --chown=1 . /\nFROM scratch\n{line}\n"
+    built(tmp_path / "store", context, text)
+    assert not read
+
+
+@pytest.mark.usefixtures("settled")
+def test_stages_below_one_that_is_copied_from_are_noted_too(tmp_path, context, read):
+    built(
+        tmp_path / "store",
+        context,
+        "FROM scratch AS b\nCOPY src /src\nFROM b AS a\nCOPY zlast /z\nFROM scratch\nCOPY --from=a / /x\n",
+    )
+    assert not read
