@@ -21,6 +21,7 @@ from minibuild.cache.spec import CacheSpec
 from minibuild.errors import MinibuildError
 from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.reference import Reference
+from minibuild.threads import start
 from minibuild.values import NamedTuple
 
 
@@ -79,7 +80,7 @@ class Source:
         self._given_up = False
         self._deadline = time.monotonic() + spec.timeout
         self._thread = threading.Thread(target=self._load, daemon=True)
-        self._thread.start()
+        start(self._thread)
 
     @property
     def reference(self) -> Reference | None:

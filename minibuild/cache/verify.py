@@ -12,6 +12,7 @@ from minibuild_store.errors import BlobDamaged, BlobNotFound, StoreFull
 from minibuild_store.store import Store
 
 from minibuild.cache.steps import Eviction, StepCache
+from minibuild.threads import join, start
 from minibuild.values import NamedTuple
 
 _THREADS = 4
@@ -61,10 +62,11 @@ def verify(store: Store, *, check: Callable[[], None] = lambda: None, repair: bo
                 errors.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(_THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        start(*threads)
+    except BaseException as error:
+        errors.append(error)
+    join(threads)
     if errors:
         raise errors[0]
     return Verified(len(inventory.blobs), sum(inventory.blobs.values()), tuple(sorted(found)))

@@ -70,6 +70,8 @@ def reported() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         cure = "Free some space and build again; nothing is lost." if full else "Check that file or folder."
+        if error.errno == errno.EAGAIN:  # of fork and the like
+            from minibuild.threads import MORE as cure
         print(f"ERROR: {where}{(error.strerror or str(error)).lower()}\n{cure}", file=sys.stderr)
         raise SystemExit(5 if full or error.errno == errno.EROFS else 1) from None
 

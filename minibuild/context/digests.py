@@ -237,17 +237,19 @@ def hash_files(rows: Sequence[Row]) -> list[str]:
     import threading
     from functools import partial
 
+    from minibuild.threads import start
+
     errors: list[BaseException] = []
 
-    def work(start: int) -> None:
+    def work(first: int) -> None:
         try:
-            for index in range(start, len(rows), 2):
+            for index in range(first, len(rows), 2):
                 results[index] = hash_file(rows[index].where, rows[index].entry.size)
         except BaseException as error:
             errors.append(error)
 
     other = threading.Thread(target=stopping.carried(partial(work, 1)))
-    other.start()
+    start(other)
     work(0)
     other.join()
     if errors:

@@ -17,6 +17,7 @@ from minibuild.engine.filesystem import Filesystem
 from minibuild.errors import Cancelled
 from minibuild.plan import steps
 from minibuild.plan.steps import FromStage, GitItem, StagePlan, Step, UrlItem
+from minibuild.threads import start
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class Begun(Generic[T]):
         self._error: BaseException | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=stopping.carried(self._run))
-        self._thread.start()
+        start(self._thread)
 
     def _run(self) -> None:
         try:

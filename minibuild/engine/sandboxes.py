@@ -84,8 +84,10 @@ class Sandboxes:
                 self._started()
 
         self._launch()
-        self._ahead = threading.Thread(target=start, daemon=True)
-        self._ahead.start()
+        thread = threading.Thread(target=start, daemon=True)
+        with contextlib.suppress(RuntimeError):  # no thread to be had: who wants the sandbox starts it
+            thread.start()
+            self._ahead = thread
 
     def _launch(self) -> None:
         """Start the sandbox's process; it takes as long to serve as its client to be loaded here."""

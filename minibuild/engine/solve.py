@@ -84,9 +84,9 @@ class Solver(KeyedSteps):
 
     def _run_all(self, stages: Sequence[StagePlan]) -> None:
         self._waiting = list(stages)
-        if self.session.shared is not None:  # to look up is to ask a server
-            self._spread()
         try:
+            if self.session.shared is not None:  # to look up is to ask a server
+                self._spread()
             while self._waiting:
                 self._guarded(self._waiting.pop(0))
             self._wait_for_threads()
@@ -100,12 +100,16 @@ class Solver(KeyedSteps):
     def _spread(self) -> None:
         """Give each stage that nobody has begun a thread of its own: the caller's is about to be busy."""
         waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        from minibuild.threads import start
+
         try:
             for stage in waiting:
                 thread = threading.Thread(target=stopping.carried(partial(self._guarded, stage)))
-                thread.start()
+                start(thread)
                 self._threads[stage.index] = thread
-        except BaseException:  # interrupted: nobody may wait for those that will never begin
+        except BaseException:  # nobody may wait for those that will never begin
             for stage in waiting:
                 if stage.index not in self._threads:
                     self._done[stage.index].set()
@@ -127,7 +131,8 @@ class Solver(KeyedSteps):
     def _guarded(self, stage: StagePlan) -> None:
         begun: dict[int, Begun[Outcome | None]] = {}
         try:
-            self._early[stage.index] = begun = self._begun(stage)
+            self._early[stage.index] = begun
+            self._begin(stage, begun)
             self._results[stage.index] = self._solve(stage, begun)
         except BaseException as error:
             self._failed(error)
@@ -142,20 +147,18 @@ class Solver(KeyedSteps):
         if not (self.session.request.keep_going and isinstance(error, MinibuildError)):
             self.session.stop.set()
 
-    def _begun(self, stage: StagePlan) -> dict[int, Begun[Outcome | None]]:
-        """Begin what need not wait for its turn: the steps by their number."""
+    def _begin(self, stage: StagePlan, begun: dict[int, Begun[Outcome | None]]) -> None:
+        """Begin what need not wait for its turn, and put it to `begun` by the numbers of the steps."""
         if not any(_may_begin(step) for step in stage.steps):
-            return {}
+            return
         self._spread()
         from minibuild.engine import ahead
 
         if not self.session.request.jobs:  # a fetch is part of a step, and would be one too many
             self._fetch(ahead.remote(stage))
         made_ns = self._made_ns(stage)
-        return {
-            number: ahead.Begun(partial(self._linked, Place(stage, number), made_ns))
-            for number in ahead.independent(stage)
-        }
+        for number in ahead.independent(stage):
+            begun[number] = ahead.Begun(partial(self._linked, Place(stage, number), made_ns))
 
     def _fetch(self, items: Sequence[steps.UrlItem | steps.GitItem]) -> None:
         """Begin to fetch what is not being fetched yet."""

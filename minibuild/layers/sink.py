@@ -21,6 +21,7 @@ from minibuild_store import stopping
 from minibuild_store.digest import Digest
 
 from minibuild.layers.compress import CHUNK, Compression
+from minibuild.threads import start
 from minibuild.values import NamedTuple
 
 _SLOTS: Final = 6
@@ -169,11 +170,13 @@ class LayerSink:
     def _start(self) -> None:
         blob, compressor = self._blob, self._compressor
         hashing = _Worker(self._diff.update)
+        self._workers = (hashing,)  # one after the other: `abort` ends those that could be started
         if compressor is None:
             self._workers = (hashing, _Worker(blob.write))
             return
         compress = compressor.compress
         writing = _Worker(blob.add)
+        self._workers = (hashing, writing)
         self._workers = (hashing, _Worker(lambda slot: writing.give(compress(slot))), writing)
 
     def _join(self) -> None:
@@ -222,7 +225,7 @@ class _Worker:
         self._error: BaseException | None = None
         # a daemon: an owner that is lost without `stop` must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="layer", daemon=True)
-        self._thread.start()
+        start(self._thread)
 
     def give(self, data: _Bytes) -> None:
         """Wait for room, then leave `data`; raises what an earlier piece met."""

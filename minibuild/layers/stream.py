@@ -12,6 +12,7 @@ from minibuild_store.digest import Digest
 
 from minibuild.errors import LayerError
 from minibuild.layers.compress import CHUNK, Reader, decompressor
+from minibuild.threads import join, start
 
 _AHEAD = 4  # pieces of CHUNK bytes in each queue
 
@@ -36,19 +37,21 @@ class LayerStream:
             self._threads.append(threading.Thread(target=self._digest, name="layer-hash", daemon=True))
 
     def __enter__(self) -> LayerStream:
-        for thread in self._threads:
-            thread.start()
+        try:
+            start(*self._threads)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopped = True
-        while not self._ended:  # lets the pump past a full queue
+        while not self._ended and self._threads[0].ident is not None:  # lets the pump past a full queue
             piece = self._pieces.get()
             self._ended = not piece or isinstance(piece, BaseException)
-        for thread in self._threads:
-            thread.join()
+        join(self._threads)
 
     def read(self, size: int = -1, /) -> bytes:
         """The next piece, ``b""`` at the end. Raises `LayerError` for damaged data."""

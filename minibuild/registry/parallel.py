@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from minibuild_store import stopping
 
 from minibuild.errors import Cancelled
+from minibuild.threads import join, start
 
 Job = Callable[[threading.Event], None]
 """One transfer; it looks at the event between pieces and raises `Cancelled` once it is set."""
@@ -45,15 +46,12 @@ def run_all(jobs: Sequence[Job], limit: int) -> None:
         threading.Thread(target=stopping.carried(work), name="transfer", daemon=True)
         for _ in range(min(limit, len(jobs)))
     ]
-    for thread in threads:
-        thread.start()
     try:
-        for thread in threads:
-            thread.join()
-    except BaseException:  # an interrupt of the waiting thread
+        start(*threads)
+        join(threads)
+    except BaseException:  # an interrupt of the waiting thread, or a thread that cannot be had
         stop.set()
-        for thread in threads:
-            thread.join()
+        join(threads)
         raise
     if errors:
         raise next((error for error in errors if not isinstance(error, Cancelled)), errors[0])

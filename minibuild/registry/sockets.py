@@ -14,6 +14,8 @@ import urllib3
 from minibuild_store import stopping
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from minibuild.threads import start
+
 T = TypeVar("T")
 
 
@@ -74,7 +76,7 @@ def _connected(connect: Callable[[], socket.socket]) -> socket.socket:
                 made.close()
         over.set()
 
-    threading.Thread(target=work, name="connect", daemon=True).start()
+    start(threading.Thread(target=work, name="connect", daemon=True))
     try:
         while not over.wait(stopping.POLL):
             stopping.check()

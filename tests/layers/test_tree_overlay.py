@@ -43,14 +43,14 @@ class Hidden:
 
 def model_of(layer: Layer) -> Folder:
     root = Folder()
-    whited: set[tuple[int, bytes]] = set()
+    whited: dict[tuple[int, bytes], Folder] = {}  # held here: the id of one that is gone may be another's
     for entry, data in layer:
         *parents, name = entry.path.split(b"/")
         folder = enter(root, parents)
         if name == b".wh..wh..opq":
             folder.opaque = True
         elif name.startswith(b".wh."):
-            whited.add((id(folder), name[4:]))
+            whited[id(folder), name[4:]] = folder
             here = folder.setdefault(name[4:], Hidden())
             if isinstance(here, Folder):
                 here.opaque = here.fresh = True
