@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from minibuild.context.rows import Head, Row
 from minibuild.context.survey import Survey
 from minibuild.engine.filesystem import Layer
 from minibuild.engine.session import Session
-from minibuild.engine.sources import ContextFiles, Files, Writing
+from minibuild.engine.sources import ContextFiles, Files, TreeFiles, Writing
 from minibuild.engine.writing import write_layer
 from minibuild.layers.entry import Kind
 from minibuild.values import NamedTuple
@@ -41,10 +42,16 @@ class Copying(NamedTuple):
 
     def write(self, files: Files, surveys: Sequence[Selected]) -> Layer:
         """The layer of what was surveyed; raises `UsageError` for a file on disk that has changed since."""
-        placed = (placed for step in self.steps(surveys) for placed in step.due)
         if isinstance(files, ContextFiles):
-            return self.noting(placed, files.hash_at_hand, files.writing(surveys))
-        return write_layer(self.session, placed, files.writing(surveys))
+            return self.noting(self._placed(surveys), files.hash_at_hand, files.writing(surveys))
+        if isinstance(files, TreeFiles) and self.session.layers.stand_ins is None:
+            same = files.layer_of(surveys, partial(self._placed, surveys))
+            if same is not None:
+                return same
+        return write_layer(self.session, self._placed(surveys), files.writing(surveys))
+
+    def _placed(self, surveys: Sequence[Selected]) -> Iterator[Placed]:
+        return (placed for step in self.steps(surveys) for placed in step.due)
 
     def noting(self, placed: Iterator[Placed], known: Known, writing: Writing) -> Layer:
         """The layer of `placed`; `known` is asked for the contents of what was written."""

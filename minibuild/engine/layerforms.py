@@ -70,6 +70,7 @@ class Layers(LayerBlobs):
         self.stand_ins: StandIns | None = None
         self.as_step: Callable[[Callable[[], Path]], Callable[[], Path]] = lambda call: call
         """Makes a call on another thread part of the step that this one works on."""
+        self._written: set[Layer] = set()
         self._trees: dict[str, Tree] = {}
         self._open: dict[Digest, OpenLayer] = {}  # those that are in no tree yet
         self._mutex = threading.Lock()
@@ -138,6 +139,15 @@ class Layers(LayerBlobs):
                 index = index_blob(blob, layer.descriptor.media_type, layer.diff_id)
             self._indexes.put(layer.diff_id, index.dump())
         return index
+
+    def note_written(self, layer: Layer) -> None:
+        """Remember that the layer was written here, as all layers are that steps write."""
+        with self._mutex:
+            self._written.add(layer)
+
+    def was_written(self, layer: Layer) -> bool:
+        with self._mutex:
+            return layer in self._written
 
     def keep_index(self, diff_id: Digest, packed: bytes | bytearray) -> None:
         if self._indexes.get(diff_id) != packed:  # many steps leave the same layer: none

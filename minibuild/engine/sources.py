@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from minibuild.context.digests import FileDigests, content_digest, open_file
 from minibuild.context.folder import FolderView
 from minibuild.context.rows import Row, View
 from minibuild.context.survey import Survey
-from minibuild.engine.filesystem import Filesystem
+from minibuild.engine.filesystem import Filesystem, Layer
 from minibuild.engine.layerforms import Layers
 from minibuild.errors import UsageError
 from minibuild.layers.entry import Entry, Kind
@@ -254,6 +254,12 @@ class TreeFiles:
         from minibuild.engine.treecontents import FromBlobs
 
         return FromBlobs(self._store, self._layers, self.filesystem, lambda: _wanted(surveys))
+
+    def layer_of(self, surveys: Sequence[Selected], placed: Callable[[], Iterable[Placed]]) -> Layer | None:
+        """The layer that what was surveyed comes to as it is `placed`, where this build has written it."""
+        from minibuild.engine.samelayer import same_layer
+
+        return same_layer(self._layers, self.filesystem, _wanted(surveys), placed)
 
     def archives(self, names: Iterator[bytes]) -> Iterator[bytes]:
         """Those of the contents called `names` that are archives to unpack; each layer is read once."""

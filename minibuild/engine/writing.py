@@ -48,7 +48,9 @@ def write_layer(
         result = writer.close()
         blob.commit_hashed(BlobInfo(result.digest, result.size))
     session.layers.keep_index(result.diff_id, result.index)
-    return Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
+    layer = Layer(result.diff_id, Descriptor(result.media_type, result.digest, result.size))
+    session.layers.note_written(layer)
+    return layer
 
 
 def _add_all(

@@ -182,6 +182,10 @@ class Entries(Sequence[Entry]):
             yield memoryview(_little_endian(column)).cast("B")
         yield b"".join(_pack_extra(row, *self._extras[row]) for row in sorted(self._extras))
 
+    def count_of(self, kind: Kind) -> int:
+        """How many entries are of `kind`."""
+        return self._columns[0].count(ord(kind.value))
+
     def kind(self, row: int) -> Kind:
         """The kind of entry `row`."""
         return _KINDS[self._columns[0][row]]

@@ -9,7 +9,7 @@ import minibuild
 from minibuild.context import digests, ordering, selection
 from minibuild.context.rows import Row
 from minibuild.context.selection import Selection
-from minibuild.engine import treecontents
+from minibuild.engine import samelayer, treecontents
 from minibuild.layers.entry import Entry, Kind
 
 
@@ -179,3 +179,58 @@ def test_stages_below_one_that_is_copied_from_are_noted_too(tmp_path, context, r
         "FROM scratch AS b\nCOPY src /src\nFROM b AS a\nCOPY zlast /z\nFROM scratch\nCOPY --from=a / /x\n",
     )
     assert not read
+
+
+SAME = [
+    "WORKDIR /src\nCOPY --from=a /src /src",
+    "COPY --from=a /src /src",
+    "COPY --from=a / /",
+    "COPY --from=a --link /src /src",
+    "COPY --from=a --chmod=644 --chown=0:0 / /",
+    "COPY --from=a /src/deep /src/la* /src/link /src/passwd /src/sparse /src/",
+]
+OTHER = [
+    "COPY --from=a /src /other",
+    "COPY --from=a --chown=1 /src /src",
+    "COPY --from=a --chmod=600 /src /src",
+    "COPY --from=a --exclude=sparse /src /src",
+    "COPY --from=a --exclude=link /src /src",
+    "COPY --from=a /src/deep /src/deep",
+    "COPY --from=a / /\nCOPY --from=a --chown=2 / /",
+]
+ONE_LAYER = "FROM scratch AS a\nCOPY src /src\nFROM scratch\n{}\n"
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """How many layers are written with contents of other layers."""
+    found = []
+    enter = treecontents.FromBlobs.__enter__
+    monkeypatch.setattr(treecontents.FromBlobs, "__enter__", lambda self: found.append(self) or enter(self))
+    return found
+
+
+@pytest.mark.parametrize("line", [*SAME, *OTHER])
+def test_a_layer_that_is_there_already_is_what_would_be_written(tmp_path, context, monkeypatch, line):
+    straight = built(tmp_path / "straight", context, ONE_LAYER.format(line))
+    monkeypatch.setattr(samelayer, "same_layer", lambda *_: None)
+    assert built(tmp_path / "written", context, ONE_LAYER.format(line)) == straight
+
+
+@pytest.mark.parametrize("line", SAME[:4])
+def test_a_whole_layer_that_is_copied_to_its_own_place_is_not_written_again(tmp_path, context, written, line):
+    built(tmp_path / "store", context, ONE_LAYER.format(line))
+    assert not written
+
+
+@pytest.mark.parametrize("line", OTHER)
+def test_what_is_not_the_whole_layer_as_it_was_is_written(tmp_path, context, written, line):
+    built(tmp_path / "store", context, ONE_LAYER.format(line))
+    assert written
+
+
+def test_a_layer_of_unknown_origin_is_written_in_our_own_form(tmp_path, context, written):
+    """Only of what this build has written it is known that it would be written so again."""
+    built(tmp_path / "store", context, "FROM scratch AS a\nCOPY src /src\n")
+    built(tmp_path / "store", context, ONE_LAYER.format("COPY --from=a /src /src"))
+    assert written
