@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Final
 
 from minibuild_store.errors import StoreBusy, StoreError
+from minibuild_store.processors import bounds
 from minibuild_store.shorthash import sha256
 
 from minibuild.engine.session import Session
@@ -201,6 +202,7 @@ def _terms(session: Session, step: RunStep) -> str:
         (os.getegid(), sorted(os.getgroups())),
         [_namespace(name) for name in _NAMESPACES],
         [resource.getrlimit(number) for number in ULIMITS.values()],
+        (sorted(os.sched_getaffinity(0)), bounds()),
     )
     return sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
 

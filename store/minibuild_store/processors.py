@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Final
 
 PROC: Final = "/proc/self"
+_BOUNDS: Final = ("pids.max", "memory.max", "memory.limit_in_bytes", "cpu.max", "cpu.cfs_quota_us")
+_UNBOUNDED: Final = 1 << 62  # memory in version 1: as many bytes as there can be
 _UNIFIED: Final = ""  # what stands for the controllers of version 2 in proc(5)
 
 
@@ -21,11 +24,37 @@ def processors(proc: str = PROC) -> int:
     except (OSError, ValueError):  # nothing of the kind here
         return count
     for controller, quota in (("cpu", _first_quota), (_UNIFIED, _second_quota)):
-        group = groups.get(controller, "")
-        while os.path.exists(f"{group}/cgroup.procs"):
+        for group in _ancestry(groups.get(controller, "")):
             count = min(count, quota(group) or count)
-            group = os.path.dirname(group)
     return count
+
+
+def bounds(proc: str = PROC) -> list[tuple[str, str]]:
+    """What this process's control groups let it have, where that is not all: files and their texts.
+
+    Of processes, memory and processor time.
+    """
+    try:
+        groups = {group for own in own_groups(proc).values() for group in _ancestry(own)}
+    except (OSError, ValueError):  # nothing of the kind here
+        return []
+    found = []
+    for path in sorted(f"{group}/{name}" for group in groups for name in _BOUNDS):
+        try:
+            text = _text(path)
+            most, *_ = text.split()
+            if most != "max" and 0 <= int(most) < _UNBOUNDED:
+                found.append((path, text))
+        except (OSError, ValueError):
+            pass
+    return found
+
+
+def _ancestry(group: str) -> Iterator[str]:
+    """The group and those that it is in, as far as they are in sight; none for ""."""
+    while len(group) > 1 and os.path.exists(f"{group}/cgroup.procs"):
+        yield group
+        group = os.path.dirname(group)
 
 
 def own_groups(proc: str = PROC) -> dict[str, str]:

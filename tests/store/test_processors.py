@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from minibuild_store.processors import own_groups, processors
+from minibuild_store.processors import bounds, own_groups, processors
 
 
 class Machine:
@@ -100,6 +100,26 @@ def test_damaged_files_and_a_machine_without_any_count_as_no_quota(machine: Mach
     assert machine.processors == 64
     (machine.proc / "cgroup").unlink()
     assert machine.processors == 64
+
+
+def test_what_bounds_a_process_is_told_and_where(machine: Machine) -> None:
+    machine.group("v2/a/b", pids__max="max", cpu__max="max 100000", memory__max="1048576")
+    machine.group("v2/a", pids__max="100")
+    machine.group("v1/a/b", cpu__cfs_quota_us="-1")
+    machine.group("v1/a", cpu__cfs_quota_us="50000")
+    assert [(path.removeprefix(str(machine.folder)), text) for path, text in bounds(str(machine.proc))] == [
+        ("/v1/a/cpu.cfs_quota_us", "50000\n"),
+        ("/v2/a/b/memory.max", "1048576\n"),
+        ("/v2/a/pids.max", "100\n"),
+    ]
+
+
+def test_nothing_bounds_where_there_is_no_limit_or_no_group(machine: Machine) -> None:
+    machine.group("v2/a/b", memory__max="max", pids__max="many")
+    machine.group("v1/a/b", memory__limit_in_bytes="9223372036854771712")
+    assert bounds(str(machine.proc)) == []
+    (machine.proc / "cgroup").unlink()
+    assert bounds(str(machine.proc)) == []
 
 
 def test_this_machine_has_one_at_least() -> None:
