@@ -44,8 +44,8 @@ def prepare(root: str) -> None:
     A folder that is not empty and has no marker belongs to someone else and is left alone.
     """
     # in this order: another process may be making it
-    if os.path.isdir(root) and not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-        raise StoreUnusable(root, "this user cannot read and write it")
+    if os.path.isdir(root) and not _is_open(root):
+        raise _not_ours(root, root)
     try:
         if not _has_marker(root):
             _create(root)
@@ -63,13 +63,40 @@ def _has_marker(root: str) -> bool:
         return False
     except NotADirectoryError:
         raise StoreUnusable(root, "it is not a folder") from None
+    except PermissionError:
+        raise _not_ours(root, f"{root}/{MARKER}") from None
     try:
+        if os.fstat(fd).st_uid != os.geteuid():  # or it would be told in the middle of a build
+            for folder in (f"{root}/{part}" for part in _PARTS):
+                if os.path.isdir(folder) and not _is_open(folder):
+                    raise _not_ours(root, folder)
         found = os.read(fd, 65536)
         if found != _MARKER_BYTES and _version(root, found) == 1:  # the usual case needs no JSON parser
             _upgrade(root, fd)
     finally:
         os.close(fd)
     return True
+
+
+def _is_open(folder: str) -> bool:
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def _not_ours(root: str, path: str) -> StoreUnusable:
+    """The error for a `path` of the store that this user may not use: mostly, another has made it."""
+    owner, user = os.stat(path).st_uid, os.geteuid()
+    if owner == user:
+        return StoreUnusable(root, f"its owner may not read and write {path}; change its mode")
+    return StoreUnusable(root, f"it belongs to {_called(owner)}, and {_called(user)} may not write to it")
+
+
+def _called(user: int) -> str:
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(user).pw_name}"
+    except KeyError:
+        return f"user {user}"
 
 
 def _upgrade(root: str, marker_fd: int) -> None:

@@ -127,7 +127,7 @@ def unprivileged() -> Callable[..., str]:
     """Run a script that has no power over files it does not own or may not write; what it prints."""
 
     def run(script: str, *arguments: Path) -> str:
-        drop = "import os, sys\nimport minibuild_store.store, minibuild_store.errors, shutil, json\n"
+        drop = "import os, sys\nimport minibuild_store.store, minibuild_store.errors, shutil, json, pwd\n"
         if os.getuid() == 0:
             drop += "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
         command = [sys.executable, "-c", drop + script, *map(str, arguments)]

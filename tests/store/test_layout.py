@@ -164,22 +164,50 @@ def test_a_store_that_another_process_makes_meanwhile_is_taken(
     assert Store.open(root).root == root
 
 
-def test_a_store_of_another_user_is_refused(common: Path, unprivileged: Callable[..., str]) -> None:
+OPEN = """
+from pathlib import Path
+from minibuild_store.errors import StoreUnusable
+from minibuild_store.store import Store
+try: Store.open(Path(sys.argv[1]))
+except StoreUnusable as error: print(error.reason)
+"""
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [
+        {"": 0o555},
+        {"": 0o755},
+        {"": 0o777, "store.json": 0},
+        {"": 0o777, "store.json": 0o444, "records-v2": 0o555},
+    ],
+)
+def test_a_store_of_another_user_is_refused(
+    common: Path, unprivileged: Callable[..., str], modes: dict[str, int]
+) -> None:
     root = common / "store"
     Store.open(root)
-    os.chmod(root, 0o555)
+    for name, mode in modes.items():
+        (root / name).chmod(mode)
     try:
-        said = unprivileged(
-            "from pathlib import Path\n"
-            "from minibuild_store.errors import StoreUnusable\n"
-            "from minibuild_store.store import Store\n"
-            "try: Store.open(Path(sys.argv[1]))\n"
-            "except StoreUnusable as error: print(error.reason)\n",
-            root,
-        )
+        said = unprivileged(OPEN, root)
     finally:
-        os.chmod(root, 0o700)
-    assert said == "this user cannot read and write it\n"
+        root.chmod(0o700)
+    if os.geteuid() == 0:
+        assert said.startswith("it belongs to user root, and user ")
+        assert said.endswith(" may not write to it\n")
+    elif modes[""] == 0o555 or not modes.get("store.json", 1):
+        assert said.startswith(f"its owner may not read and write {root}")
+    else:
+        assert not said
+
+
+def test_a_store_that_every_user_may_write_to_is_used(common: Path, unprivileged: Callable[..., str]) -> None:
+    root = common / "store"
+    Store.open(root)
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    assert not unprivileged(OPEN, root)
 
 
 def test_a_store_that_another_makes_first_is_used(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
