@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minibuild.engine.fetched import Fetched
 from minibuild.engine.session import Session
+from minibuild.errors import Cancelled, MinibuildError
 from minibuild.plan.steps import GitItem, UrlItem
 
 
@@ -12,7 +13,17 @@ def fetch(session: Session, item: UrlItem | GitItem) -> Fetched:
     if session.layers.stand_ins is not None:
         return session.layers.stand_ins.fetched(item)
     begun = session.fetches.get(item)
-    return fetch_now(session, item) if begun is None else begun.result()
+    if begun is not None:
+        return begun.result()
+    if item in session.refused:
+        raise session.refused[item]
+    try:
+        return fetch_now(session, item)
+    except Cancelled:
+        raise
+    except MinibuildError as error:
+        session.refused[item] = error
+        raise
 
 
 def fetch_now(session: Session, item: UrlItem | GitItem) -> Fetched:

@@ -17,7 +17,7 @@ from minibuild.engine.layerforms import Layers
 from minibuild.engine.request import BuildRequest, StepReport
 from minibuild.engine.sandboxes import Sandboxes
 from minibuild.engine.voice import Voice
-from minibuild.errors import Cancelled
+from minibuild.errors import Cancelled, MinibuildError
 from minibuild.events import (
     EventSink,
 )
@@ -93,6 +93,7 @@ class Session:
         self.layers.as_step = self.as_step
         self.layers.working = self.working
         self.fetches: dict[UrlItem | GitItem, Begun[Fetched]] = {}  # begun before the turn of their steps
+        self.refused: dict[UrlItem | GitItem, MinibuildError] = {}  # what others could not be had for
         self.reports: list[StepReport] = []
         self.seconds_saved = 0.0
         self.epoch = request.epoch
@@ -172,6 +173,7 @@ class Session:
         """Forget what was reported, before the steps are gone through another time."""
         self.stop.clear()
         self.fetches.clear()
+        self.refused.clear()
         self.reports.clear()
         self.seconds_saved = 0.0
 

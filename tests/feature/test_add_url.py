@@ -6,6 +6,7 @@ import base64
 import hashlib
 import http.server
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -94,6 +95,24 @@ def test_an_address_that_is_not_there_is_named(project: Project, site: Site) -> 
     done = project.build(text=f"FROM scratch\nADD {site.address} /got\n")
     assert done.code == 1
     assert f"{site.address} answered 404" in done.error
+
+
+@pytest.mark.parametrize("option", ["--no-cache", "--jobs=2"])
+def test_one_that_is_asked_for_early_is_not_asked_for_again(
+    project: Project, site: Site, option: str
+) -> None:
+    asked = []
+
+    def refuse(self: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(self.path)
+        self.send_error(404)
+
+    site.server.RequestHandlerClass.do_GET = refuse  # type: ignore[attr-defined]
+    project.write("large", os.urandom(24 << 20))  # the step after it is begun meanwhile
+    done = project.build(option, text=f"FROM scratch\nCOPY large /\nADD {site.address} /got\n")
+    assert f"{site.address} answered 404" in done.error
+    assert "Dockerfile:3" in done.error
+    assert len(asked) == 1
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line(project: Project) -> None:
