@@ -6,8 +6,7 @@ import base64
 import email.utils
 import hashlib
 import json
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from contextlib import closing
 from urllib.parse import unquote, urlsplit
 
 from minibuild_store.digest import Digest
@@ -18,9 +17,6 @@ from minibuild.engine.session import Session
 from minibuild.errors import DockerfileError
 from minibuild.plan.steps import UrlItem
 from minibuild.values import dataclass
-
-if TYPE_CHECKING:
-    from urllib3.exceptions import HTTPError
 
 _CHUNK = 1 << 20
 
@@ -97,55 +93,45 @@ def _result(session: Session, item: UrlItem, download: _Download) -> Fetched:
 
 def _request(session: Session, url: str, known: _Download | None) -> _Download | None:
     """Download `url` into the store; None where the server says that `known` is still right."""
-    import urllib3
+    from minibuild.registry.errors import RegistryError, Untrusted
+    from minibuild.registry.message import Request
+    from minibuild.registry.transport import Transport
 
-    from minibuild.registry import sockets
-
-    headers = {"Accept-Encoding": "identity", "User-Agent": "minibuild", **_authorization(session, url)}
+    headers = {"Accept-Encoding": "identity", **_authorization(session, url)}
     if known is not None and known.etag:
         headers["If-None-Match"] = known.etag
     elif known is not None and known.modified:
         headers["If-Modified-Since"] = known.modified
     try:
-        with (
-            urllib3.PoolManager(
-                timeout=urllib3.Timeout(connect=30, read=120), retries=urllib3.Retry(4)
-            ) as pool,
-            session.store.blobs.writer() as blob,
-            ExitStack() as stack,
-        ):
-            sockets.use(pool)
-            answer = stack.enter_context(
-                closing(pool.request("GET", url, headers=headers, preload_content=False))
-            )
-            if answer.status == 304 and known is not None:
-                return None
-            if answer.status != 200:
-                raise DockerfileError(
-                    f"{url} answered {answer.status} {answer.reason or ''}".rstrip(),
-                    cure="Check it; a private file needs --secret id=HTTP_AUTH_TOKEN_<host>,src=FILE.",
-                )
-            size = 0
-            for chunk in answer.stream(_CHUNK):
-                session.check()
-                size += len(chunk)
-                blob.write(chunk)
+        with closing(Transport(session.request.registry)) as transport, session.store.blobs.writer() as blob:
+            answer = transport.send(Request("GET", _without_user(url), headers))
+            with closing(answer):
+                if answer.status == 304 and known is not None:
+                    return None
+                if answer.status != 200:
+                    raise DockerfileError(
+                        f"{url} answered {answer.status} {answer.reason}".rstrip(),
+                        cure="Check it; a private file needs --secret id=HTTP_AUTH_TOKEN_<host>,src=FILE.",
+                    )
+                size = 0
+                for chunk in answer.chunks(_CHUNK, decode=True):
+                    session.check()
+                    size += len(chunk)
+                    blob.write(chunk)
             info = blob.commit()
-            modified = answer.headers.get("Last-Modified", "")
-            return _Download(info.digest, size, _time_ns(modified), answer.headers.get("ETag", ""), modified)
-    except urllib3.exceptions.HTTPError as error:
+            modified = answer.header("Last-Modified")
+            return _Download(info.digest, size, _time_ns(modified), answer.header("ETag"), modified)
+    except RegistryError as error:
+        cure = "Check the address, the network and the proxy settings."
         raise DockerfileError(
-            f"cannot fetch {url}: {_reason(error)}",
-            cure="Check the address, the network and the proxy settings.",
+            error.message, cure=error.cure if isinstance(error, Untrusted) else cure
         ) from None
 
 
-def _reason(error: HTTPError) -> str:
-    """What went wrong last, without the names of Python objects that urllib3 puts before it."""
-    from urllib3.exceptions import MaxRetryError
-
-    last = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-    return str(last).rpartition("): ")[2]
+def _without_user(url: str) -> str:
+    """A proxy is shown the whole address; the user in it is sent as a header."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _authorization(session: Session, url: str) -> dict[str, str]:

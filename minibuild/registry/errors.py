@@ -2,6 +2,7 @@
 
 RegistryError
 ├── Unreachable       no connection, or it was cut and stayed cut
+│   └── Untrusted     its certificate is of no authority that is known here
 ├── Unauthorized      401 or 403; says which credentials were tried and where from
 ├── NotFound          404 for a repository, tag, manifest or blob
 ├── RateLimited       429 after all retries
@@ -50,6 +51,10 @@ class RegistryError(MinibuildError):
 
 class Unreachable(RegistryError):
     """No answer came from the registry."""
+
+
+class Untrusted(Unreachable):
+    """The registry's certificate is of no authority that is known here."""
 
 
 class Unauthorized(RegistryError):

@@ -88,11 +88,17 @@ class Response:
         text = self.header("Content-Length")
         return int(text) if text.isascii() and text.isdigit() else None
 
-    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
-        """The body in pieces; raises `Unreachable` (temporary) where the connection is cut."""
+    def chunks(self, size: int = CHUNK, *, decode: bool = False) -> Iterator[bytes]:
+        """The body in pieces; raises `Unreachable` (temporary) where the connection is cut.
+
+        `decode` undoes a ``Content-Encoding`` that the server chose unasked.
+        """
         import urllib3
 
         try:
+            if decode:
+                yield from self._raw.stream(size, decode_content=True)
+                return
             while data := self._raw.read(size, decode_content=False):
                 yield data
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -113,6 +119,7 @@ class Response:
                     method=self.method,
                     url=self.url,
                     status=self.status,
+                    cure="Look at what answers for that address: it is no registry's document.",
                 )
         return b"".join(parts)
 

@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from minibuild_store import stopping
 
+from minibuild.errors import UsageError
 from minibuild.oci.reference import DEFAULT_REGISTRY
 from minibuild.registry.errors import BadAnswer, Unreachable, redact
 from minibuild.registry.message import BLOCK, Body, Request, Response, SourceFault
@@ -105,6 +106,7 @@ class Transport:
             f"{request.method} {redact(request.url)}: redirected too often or to no web address",
             method=request.method,
             url=request.url,
+            cure="Look at what answers for that address: a login page or a proxy may stand before it.",
         )
 
     def _once(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body) -> Response:
@@ -177,6 +179,11 @@ class Transport:
         manager: urllib3.PoolManager
         if proxy:
             user = urlsplit(proxy)
+            if user.scheme not in ("http", "https"):
+                raise UsageError(
+                    f"the proxy {redact(proxy)} is of a kind that is not spoken here: {user.scheme}",
+                    cure="Set HTTP_PROXY and HTTPS_PROXY to http:// addresses, or name the host in NO_PROXY.",
+                )
             if user.username:
                 login = f"{user.username}:{user.password or ''}"
                 keywords["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from minibuild.registry.errors import BadAnswer, RegistryError, Unreachable, redact
+from minibuild.registry.errors import BadAnswer, RegistryError, Unreachable, Untrusted, redact
 
 
 def unreachable(method: str, url: str, error: Exception) -> RegistryError:
@@ -19,6 +19,7 @@ def unreachable(method: str, url: str, error: Exception) -> RegistryError:
     def any_is(*kinds: type[BaseException]) -> bool:
         return any(isinstance(one, kinds) for one in chain)
 
+    kind: type[Unreachable] = Unreachable
     temporary, cure = True, "Try again; if it goes on, look at the network or use a --registry-mirror."
     why = "the connection was cut"
     if any_is(exceptions.ProxyError):
@@ -31,7 +32,7 @@ def unreachable(method: str, url: str, error: Exception) -> RegistryError:
         temporary, why = False, "its address cannot be found"
         cure = "Check the name, the network and the DNS, or use a --registry-mirror."
     elif any_is(ssl.SSLCertVerificationError):
-        temporary, why = False, "its certificate is not trusted"
+        kind, temporary, why = Untrusted, False, "its certificate is not trusted"
         cure = f'Give its CA with [registry."{host}"] ca="..." in the config file or with SSL_CERT_FILE.'
     elif any_is(ssl.SSLError, exceptions.SSLError):
         temporary, why = False, "TLS failed"
@@ -44,7 +45,7 @@ def unreachable(method: str, url: str, error: Exception) -> RegistryError:
         temporary, why = False, f"no connection ({chain[-1]})"
     elif any_is(exceptions.LocationParseError, exceptions.InvalidHeader):
         return BadAnswer(f"{method} {redact(url)}: {error}", method=method, url=url)
-    return Unreachable(
+    return kind(
         f"cannot reach {host}: {why} ({method} {redact(url)})",
         cure=cure,
         method=method,

@@ -14,6 +14,7 @@ from contextlib import closing
 import pytest
 
 from tests.feature.project import Project
+from tests.feature.tls import make_authority, web_server
 from tests.servers.serving import serving
 
 
@@ -120,8 +121,38 @@ def test_a_server_that_is_not_there_is_told_in_one_line(project: Project) -> Non
         port = listener.getsockname()[1]
     done = project.build(text=f"FROM scratch\nADD http://127.0.0.1:{port}/file /got\n")
     assert done.code == 1
-    assert f"cannot fetch http://127.0.0.1:{port}/file: Failed to establish a new connection: [" in done.error
+    assert (
+        f"cannot reach 127.0.0.1:{port}: connection refused (GET http://127.0.0.1:{port}/file)" in done.error
+    )
     assert "HTTPConnection" not in done.err
+
+
+def test_what_is_added_comes_through_the_proxy(project: Project, site: Site) -> None:
+    project.environment["http_proxy"] = f"http://127.0.0.1:{site.server.server_port}"
+    text = "FROM scratch\nADD http://files.invalid/file.txt /got\n"
+    assert project.image(text=text).text("got") == "first"
+    project.environment["no_proxy"] = "files.invalid"
+    done = project.build("--no-cache", text=text)
+    assert done.code == 1
+    assert "cannot reach files.invalid: its address cannot be found" in done.error
+
+
+def test_a_proxy_of_another_kind_is_refused(project: Project) -> None:
+    project.environment["http_proxy"] = "socks5://me:pass@127.0.0.1:1"
+    done = project.build(text="FROM scratch\nADD http://files.invalid/file.txt /got\n")
+    assert done.code == 2
+    assert "the proxy socks5://127.0.0.1:1 is of a kind that is not spoken here: socks5" in done.error
+
+
+def test_a_server_of_an_unknown_authority_is_refused_until_that_is_named(project: Project) -> None:
+    authority = make_authority(project.root, "authority")
+    with web_server(project.root, authority) as address:
+        text = f"FROM scratch\nADD {address}file /got\n"
+        done = project.build(text=text)
+        assert done.code == 1
+        assert "its certificate is not trusted" in done.error and "SSL_CERT_FILE" in done.error
+        project.environment["SSL_CERT_FILE"] = str(authority)
+        assert project.image(text=text).text("got").startswith("hello")
 
 
 @pytest.mark.parametrize(
