@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterable
 
 from minibuild.errors import SandboxError
-
-MORE = "Raise the limit of processes: ulimit -u, or pids.max of the container (docker run --pids-limit)."
 
 
 def start(*threads: threading.Thread) -> None:
@@ -16,7 +15,10 @@ def start(*threads: threading.Thread) -> None:
         try:
             thread.start()
         except RuntimeError as error:
-            raise SandboxError(f"another thread was needed: {error}", cure=MORE) from None
+            from minibuild.shortages import CURES
+
+            cure = CURES[errno.EAGAIN]
+            raise SandboxError(f"another thread was needed: {error}", cure=cure) from None
 
 
 def join(threads: Iterable[threading.Thread]) -> None:

@@ -29,6 +29,10 @@ _CODES: tuple[tuple[type[MinibuildError], int], ...] = (
     (LayerError, 1),
 )
 
+_SYSTEM_CODES = {errno.EMFILE: 3, errno.ENFILE: 3, errno.EAGAIN: 3, errno.ENOMEM: 3} | dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EBADF), 5
+)
+
 _AGAIN = "\nBuild the image again, or pull it again where it came from a registry."
 _CURES: tuple[tuple[type[StoreError], str], ...] = (
     (StoreUnusable, "\nName another folder with MINIBUILD_ROOT."),
@@ -67,13 +71,28 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "Free some space and build again; nothing is lost." if full else "Check that file or folder."
-        if error.errno == errno.EAGAIN:  # of fork and the like
-            from minibuild.threads import MORE as cure
-        print(f"ERROR: {where}{(error.strerror or str(error)).lower()}\n{cure}", file=sys.stderr)
-        raise SystemExit(5 if full or error.errno == errno.EROFS else 1) from None
+        print(f"ERROR: {of_the_system(error)}", file=sys.stderr)
+        raise SystemExit(system_code(error)) from None
+
+
+def system_code(error: OSError) -> int:
+    """The exit code for what the kernel refused."""
+    return _SYSTEM_CODES.get(error.errno or 0, 1)
+
+
+def of_the_system(error: OSError) -> str:
+    """What the kernel refused, and what to do."""
+    from minibuild.shortages import CURES
+
+    cure = CURES.get(error.errno or 0, "Check that file or folder.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        cure = "Free some space and build again; nothing is lost."
+    elif error.errno == errno.EBADF:
+        return "standard output is closed\nLeave it open, or let it go to /dev/null."
+    elif str(error.filename).startswith("/proc/"):
+        cure = "Mount /proc where minibuild runs: mount -t proc proc /proc"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{(error.strerror or str(error)).lower()}\n{cure}"
 
 
 def message(error: MinibuildError) -> str:

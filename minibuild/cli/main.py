@@ -8,6 +8,7 @@ run the step; 4 a registry refused, failed or lied; 5 a result could not be writ
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import sys
@@ -38,14 +39,33 @@ def process() -> None:
     """Run the command line and end the process: what the console script calls."""
     # What is loaded lives until the end: looking through it for garbage took a tenth of a cached build.
     gc.set_threshold(50_000, 20, 50)
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _fill_closed_streams()
     try:
         try:
             main()
         except KeyboardInterrupt:  # before a command was begun, or after it
             raise SystemExit(130) from None
+        except OSError as error:  # of help and the like; commands tell theirs
+            raise SystemExit(_unwritten(error)) from None
     except SystemExit as end:
         _leave(end)
         raise
+
+
+def _fill_closed_streams() -> None:
+    """Put something in the place of closed standard streams, before a file of ours gets their number.
+
+    Input is empty, messages are dropped; to write a result fails.
+    """
+    for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)  # gets the lowest number that is free
+    sys.stdin = sys.stdin or open(0, closefd=False)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def _leave(end: SystemExit) -> None:
@@ -61,9 +81,22 @@ def _leave(end: SystemExit) -> None:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except (OSError, ValueError):
+    except OSError as error:
+        os._exit(end.code or _unwritten(error))
+    except ValueError:
         return
     os._exit(end.code or 0)
+
+
+def _unwritten(error: OSError) -> int:
+    """Say why output could not be written, unless its reader has gone; the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return 1
+    from minibuild.cli.exits import of_the_system, system_code
+
+    with contextlib.suppress(OSError):
+        print(f"ERROR: {of_the_system(error)}", file=sys.stderr, flush=True)
+    return system_code(error)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-_KEPT = 200
+_KEPT = min(200, os.sysconf("SC_OPEN_MAX") // 4)  # of as many as this process may have open
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags to open a directory that is no link."""
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -12,6 +12,7 @@ import os
 import select
 
 from minibuild.sandbox import chroot, process, protocol, syscalls, systemfs, users
+from minibuild.shortages import CURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,4 +122,4 @@ def _cure(error: OSError) -> str:
             "In a container, start it with --security-opt seccomp=unconfined,"
             " --security-opt apparmor=unconfined and --security-opt systempaths=unconfined."
         )
-    return ""
+    return CURES.get(error.errno or 0, "")

@@ -84,6 +84,8 @@ def _is_open(folder: str) -> bool:
 
 def _not_ours(root: str, path: str) -> StoreUnusable:
     """The error for a `path` of the store that this user may not use: mostly, another has made it."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return StoreUnusable(root, "its file system is read-only")
     owner, user = os.stat(path).st_uid, os.geteuid()
     if owner == user:
         return StoreUnusable(root, f"its owner may not read and write {path}; change its mode")

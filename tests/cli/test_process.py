@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 
 def run(*arguments, **options):
     command = (sys.executable, "-m", "minibuild", *arguments)
@@ -56,3 +58,49 @@ def test_output_that_cannot_be_written_is_not_taken_for_success():
         command = (sys.executable, "-m", "minibuild", "--version")
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, env=os.environ)
     assert done.returncode != 0
+
+
+def closed(streams, *arguments, **options):
+    """`run`, with those of the standard streams 0, 1 and 2 closed."""
+    shut = "".join(f"os.close({number});" for number in streams)
+    code = f"import os, sys;{shut}os.execv(sys.executable, sys.argv[1:])"
+    command = (sys.executable, "-c", code, sys.executable, "-m", "minibuild", *arguments)
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_result_for_a_closed_output_is_an_error():
+    done = closed([1], "--version")
+    assert (done.returncode, done.stderr) == (
+        5,
+        "ERROR: standard output is closed\nLeave it open, or let it go to /dev/null.\n",
+    )
+
+
+@pytest.mark.parametrize("streams", [(0,), (1,), (2,), (0, 1, 2)])
+def test_a_build_needs_no_standard_streams(tmp_path, streams):
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY file /\n")
+    (tmp_path / "file").write_text("text")
+    store = tmp_path / "store"
+    environment = {**os.environ, "MINIBUILD_ROOT": str(store)}
+    written = tmp_path / "id"
+    done = closed(streams, "build", "--iidfile", str(written), str(tmp_path), env=environment)
+    assert done.returncode == 0, done.stderr
+    assert written.read_text().startswith("sha256:")
+
+
+def test_what_cannot_be_printed_is_told_with_a_cure():
+    with open("/dev/full", "wb") as full:
+        command = (sys.executable, "-m", "minibuild", "--help")
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith("ERROR: no space left on device\nFree some space")
+
+
+def test_too_few_open_files_are_told_with_what_to_raise():
+    script = (
+        "import errno, os, sys, minibuild.cli.exits as exits\n"
+        "with exits.reported():\n    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), 'file')"
+    )
+    done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == "ERROR: file: too many open files\nRaise the limit of open files: ulimit -n 1024.\n"

@@ -516,3 +516,25 @@ def test_a_folder_in_place_of_which_files_come_again_and_again(dest: Path) -> No
     put(archive(*rows, Entry(b"a", Kind.DIR, 0o755), file(b"a/b/c", b"4")), dest)
     assert (dest / "a/b/c").read_text() == "4"
     assert os.listdir(dest / "a") == ["b"]
+
+
+FEW = """
+import io, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from pathlib import Path
+from minibuild_store.digest import Digest
+from minibuild.layers.unpack import unpack
+blob = sys.stdin.buffer.read()
+where = Path(sys.argv[1])
+unpack(io.BytesIO(blob), None, where, diff_id=Digest.of(blob), skip_devices=False, content_only=True)
+"""
+
+
+def test_few_open_files_are_enough_for_many_folders(dest: Path) -> None:
+    rows: list[Row] = [folder(b"x")]
+    for number in range(200):
+        rows += [folder(b"x/%d" % number), file(b"x/%d/f" % number, b"text")]
+    dest.mkdir()
+    done = subprocess.run((sys.executable, "-c", FEW, dest), input=archive(*rows), check=False)
+    assert done.returncode == 0
+    assert len(list((dest / "x").iterdir())) == 200

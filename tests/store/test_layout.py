@@ -269,3 +269,12 @@ def test_the_store_loads_only_the_standard_library_and_little_of_it() -> None:
         [sys.executable, "-S", "-c", script], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout == "set() set()\n"
+
+
+def test_a_store_that_cannot_be_written_to_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store.open(root).close()
+    monkeypatch.setattr(layout, "_is_open", lambda _: False)
+    read_only = os.statvfs_result((4096, 4096, 1, 1, 1, 1, 1, 1, os.ST_RDONLY, 255))
+    monkeypatch.setattr(layout.os, "statvfs", lambda _: read_only)
+    with pytest.raises(StoreUnusable, match="its file system is read-only"):
+        Store.open(root)
