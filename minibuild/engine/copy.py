@@ -83,24 +83,28 @@ def _path_digest(gathered: Gathered, number: int, pattern: str) -> str:
             if not isinstance(files, TreeFiles) or len(step.items) == 1:
                 return files.digest(selection, survey, modes=modes)
             if gathered.sums is None:
-                gathered.sums = files.sums(_unknown(gathered, files, number))
-            return files.digest(selection, survey, modes=modes, sums=gathered.sums)
+                unknown = _unknown(gathered, files, number)
+                gathered.sums = files.sums([*unknown.values()])
+                gathered.summed = frozenset(unknown)
+            # what was known a moment ago may have been collected since
+            sums = gathered.sums if number in gathered.summed else None
+            return files.digest(selection, survey, modes=modes, sums=sums)
     except NothingThere as error:
         from minibuild.engine.notfound import not_found
 
         raise not_found(error, files) from None
 
 
-def _unknown(gathered: Gathered, files: TreeFiles, start: int) -> list[Selected]:
-    """What the paths from `start` on select, as far as its digest is not known."""
+def _unknown(gathered: Gathered, files: TreeFiles, start: int) -> dict[int, Selected]:
+    """What the paths from `start` on select, by item position, as far as its digest is not known."""
     step = gathered.step
-    return [
-        gathered.survey(number, item.pattern)
+    return {
+        number: gathered.survey(number, item.pattern)
         for number, item in enumerate(step.items)
         if number >= start
         and isinstance(item, steps.PathItem)
         and files.known_digest(_selection(step, item.pattern)) is None
-    ]
+    }
 
 
 def _surveyed_digest(gathered: Gathered, number: int, files: ContextFiles, pattern: str) -> str:

@@ -70,7 +70,7 @@ class Gathered:
 
     `surveys` are what the patterns select; `noted` says that others copy from the layer. That is there
     already where the files had to be read for their digests, or where it was written before the step's turn;
-    `read_once` is the selection that was read so.
+    `read_once` is the selection that was read so. `sums` are of the files of the items `summed`.
     """
 
     session: Session
@@ -84,6 +84,7 @@ class Gathered:
     fetched: dict[int, Fetched] = field(default_factory=dict)
     surveys: dict[int, Selected] = field(default_factory=dict)
     sums: Callable[[bytes], str] | None = None
+    summed: frozenset[int] = frozenset()
     layer: Layer | None = None
     read_once: str = ""
 

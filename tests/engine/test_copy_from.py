@@ -10,6 +10,7 @@ from minibuild.context import digests, ordering, selection
 from minibuild.context.rows import Row
 from minibuild.context.selection import Selection
 from minibuild.engine import samelayer, treecontents
+from minibuild.engine.sources import TreeFiles
 from minibuild.layers.entry import Entry, Kind
 
 
@@ -137,6 +138,22 @@ def test_only_digests_that_were_never_noted_are_read(tmp_path, context, read):
     read.clear()
     built(tmp_path / "store", context, text.replace("/src/deep /x", "/src/deep /src/passwd /y/"))
     assert [len(positions) for positions in read] == [1]
+
+
+def test_a_digest_that_was_known_a_moment_ago_is_found_out_again(context, tmp_path, monkeypatch):
+    stage = "FROM scratch AS a\nCOPY src /src\n"
+    text = f"{stage}FROM scratch\nCOPY --from=a /src/deep/small /src/passwd /x/\n"
+    expected = built(tmp_path / "other", context, text)
+    made_alone(tmp_path / "store", context, stage)
+    asked = []
+
+    def collected_once_it_was_seen(files, selection):
+        asked.append(selection)
+        return "known" if selection.startswith("/src/passwd") and asked.count(selection) == 1 else None
+
+    monkeypatch.setattr(TreeFiles, "known_digest", collected_once_it_was_seen)
+    assert built(tmp_path / "store", context, text)[:2] == expected[:2]
+    assert len([one for one in asked if one.startswith("/src/passwd")]) > 1
 
 
 def test_layers_are_read_once_for_the_digests_of_all_sources(context, tmp_path, read):
