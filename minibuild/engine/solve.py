@@ -208,6 +208,10 @@ class Solver(KeyedSteps):
 
             from minibuild.engine import copylayer, treecontents  # noqa: F401
             from minibuild.layers import lazytree, tree, writer  # noqa: F401
+        if self.session.request.cache_to or any(one.push for one in self.session.request.outputs):
+            import urllib3  # noqa: F401
+
+            from minibuild.registry import client, sockets  # noqa: F401
         self.session.in_pause()
 
     def _run_over(self) -> None:

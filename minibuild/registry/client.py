@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import time
@@ -293,6 +292,8 @@ class Registry:
         error = self._session.refused(place, response, what=what)
         if not isinstance(error, NotFound):
             return error
+        import difflib
+
         try:
             near = difflib.get_close_matches(ref.tag, self._tags(place, 1), n=3) if ref.tag else []
         except NotFound:
