@@ -6,6 +6,7 @@ import contextlib
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from minibuild.oci.descriptor import Descriptor
+from minibuild.oci.manifest import MAX_DOCUMENT, InvalidManifest, Manifest
 from minibuild.oci.mediatype import INDEXES, MANIFESTS
 from minibuild.oci.reference import Reference
 from minibuild.registry.challenge import push_scope
@@ -43,6 +44,21 @@ class Destination:
         response = self.send("HEAD", self.place.url(f"manifests/{target}"), headers=headers)
         response.close()
         return response.header("Docker-Content-Digest") if response.status == 200 else ""
+
+    def manifest_at(self, target: str) -> tuple[Descriptor, ...]:
+        """The blobs of the image that `target` names; nothing where it names something else."""
+        headers = {"Accept": ", ".join(MANIFESTS)}
+        url = self.place.url(f"manifests/{target}")
+        response, data = self.session.transport.whole(
+            lambda: self.send("GET", url, headers=headers), MAX_DOCUMENT
+        )
+        if response.status != 200:
+            raise self.refused(response)
+        try:
+            manifest = Manifest.parse(data)
+        except InvalidManifest:
+            return ()
+        return manifest.config, *manifest.layers
 
     def mount(self, descriptor: Descriptor, repository: str) -> tuple[bool, str]:
         """Whether it was mounted, and if not the upload that the registry began in its place (or nothing)."""

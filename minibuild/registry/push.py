@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from minibuild_store.digest import Digest
@@ -16,12 +16,15 @@ from minibuild.oci.descriptor import Descriptor
 from minibuild.oci.manifest import ForeignDescriptor
 from minibuild.oci.reference import Reference
 from minibuild.registry.destination import Destination
-from minibuild.registry.errors import DigestMismatch, NotFound
+from minibuild.registry.errors import DigestMismatch, NotFound, RegistryError
 from minibuild.registry.parallel import run_all, stop_if
 from minibuild.registry.progress import Progress, silent
 from minibuild.registry.session import Session
 from minibuild.registry.upload import Opener, Uploader
 from minibuild.values import dataclass
+
+_FEW = 3  # blobs that are asked for one by one sooner than a manifest is read
+_LOST = {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class Pusher:
             raise DigestMismatch(
                 f"the manifest to push is not {self._to.ref}", got=descriptor.digest, want=wanted
             )
-        missing = [tag for tag in tags if self._to.digest_at(tag) != descriptor.digest]
+        there = {tag: self._to.digest_at(tag) for tag in tags}
+        missing = [tag for tag in tags if there[tag] != descriptor.digest]
         if tags and not missing:
             return Pushed(descriptor, unchanged=True)
         if self._to.digest_at(descriptor.digest) == descriptor.digest:
@@ -76,18 +80,44 @@ class Pusher:
                 self._to.put_manifest(tag, manifest, descriptor)
             return Pushed(descriptor, unchanged=not tags)
         unique = {blob.descriptor.digest: blob for blob in blobs}
-        jobs = [partial(self._push_blob, blob) for blob in unique.values()]
-        # the first one alone: a push that is not allowed fails once and early, not in every thread
-        run_all(jobs[:1], 1)
-        run_all(jobs[1:], self._to.session.options.transfers)
-        for target in missing or [descriptor.digest]:
-            self._to.put_manifest(target, manifest, descriptor)
+        held = self._held(next((tag for tag in missing if there[tag]), ""), unique)
+        for digest in held:
+            self._done(unique[digest].descriptor, "present")
+        self._push_all([blob for digest, blob in unique.items() if digest not in held])
+        try:
+            self._put_all(missing or [descriptor.digest], manifest, descriptor)
+        except RegistryError as error:
+            if not held or not _LOST & {*error.codes}:
+                raise
+            self._counts["present"] -= len(held)
+            self._push_all([unique[digest] for digest in held])
+            self._put_all(missing or [descriptor.digest], manifest, descriptor)
         counts = self._counts
         return Pushed(descriptor, counts["uploaded"], counts["mounted"], counts["present"])
 
     def check(self) -> None:
         """Ask for an upload and give it up: raises `Unauthorized` now rather than at the end of a build."""
         self._to.cancel(self._to.begin())
+
+    def _held(self, tag: str, wanted: Mapping[Digest, PushBlob]) -> set[Digest]:
+        """Which blobs the image under `tag` has too: the registry took that only with all of them."""
+        if not tag or len(wanted) < _FEW:
+            return set()
+        try:
+            found = self._to.manifest_at(tag)
+        except RegistryError:
+            return set()
+        return {one.digest for one in found if not isinstance(one, ForeignDescriptor)} & wanted.keys()
+
+    def _push_all(self, blobs: Sequence[PushBlob]) -> None:
+        jobs = [partial(self._push_blob, blob) for blob in blobs]
+        # the first one alone: a push that is not allowed fails once and early, not in every thread
+        run_all(jobs[:1], 1)
+        run_all(jobs[1:], self._to.session.options.transfers)
+
+    def _put_all(self, targets: Sequence[str], manifest: bytes, descriptor: Descriptor) -> None:
+        for target in targets:
+            self._to.put_manifest(target, manifest, descriptor)
 
     def _push_blob(self, blob: PushBlob, stop: threading.Event) -> None:
         stop_if(stop)

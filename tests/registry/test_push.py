@@ -15,7 +15,7 @@ from minibuild.registry.client import Registry
 from minibuild.registry.errors import DigestMismatch, RegistryError, Unauthorized, Unreachable
 from minibuild.registry.push import PushBlob, Pushed
 from tests.registry.conftest import Connect, Patience
-from tests.servers.faults import cut, drop, refuse, slow, status
+from tests.servers.faults import Fault, cut, drop, refuse, slow, status
 from tests.servers.images import SmallImage, small_image
 from tests.servers.registry import FakeRegistry
 
@@ -74,6 +74,45 @@ def test_an_image_that_is_there_costs_one_head_in_all(
     server.add("team/app", image, "1")
     assert push(connect(), ref, image).unchanged
     assert [seen.method for seen in server.seen] == ["HEAD"]
+
+
+def test_blobs_of_the_image_under_that_name_are_not_asked_for(
+    server: FakeRegistry, ref: Reference, connect: Connect
+) -> None:
+    old, new = small_image(layers=(2000, 3000, 4000)), small_image(layers=(2000, 3000, 5000))
+    server.add("team/app", old, "1")
+    done = push(connect(), ref, new)
+    assert (done.present, done.uploaded) == (2, 2)
+    assert server.count("HEAD", "/blobs/") == 2
+    assert server.count("GET", "/manifests/1") == 1
+    repository = server.repository("team/app")
+    assert repository.tags == {"1": new.manifest.digest}
+    assert repository.blobs.keys() >= {str(digest) for digest in new.content}
+
+
+def test_a_blob_that_was_lost_behind_its_manifest_is_sent_again(
+    server: FakeRegistry, ref: Reference, connect: Connect
+) -> None:
+    old, new = small_image(layers=(2000, 3000, 4000)), small_image(layers=(2000, 3000, 5000))
+    server.add("team/app", old, "1")
+    lost = str(old.manifest.layers[0].digest)
+    del server.repository("team/app").blobs[lost]
+    server.fault(refuse(404, "MANIFEST_BLOB_UNKNOWN"), method="PUT", path="/manifests/1", times=1)
+    done = push(connect(), ref, new)
+    assert (done.present, done.uploaded) == (1, 3)
+    assert lost in server.repository("team/app").blobs
+    assert server.repository("team/app").tags == {"1": new.manifest.digest}
+
+
+@pytest.mark.parametrize("answer", [refuse(403, "DENIED"), status(200, b"no manifest"), status(404)])
+def test_a_manifest_that_cannot_be_read_tells_nothing_of_blobs(
+    server: FakeRegistry, ref: Reference, image: SmallImage, connect: Connect, answer: Fault
+) -> None:
+    server.add("team/app", small_image(layers=(2000, 3000)), "1")
+    server.fault(answer, method="GET", path="/manifests/1")
+    push(connect(), ref, image)
+    assert server.repository("team/app").tags == {"1": image.manifest.digest}
+    assert server.count("HEAD", "/blobs/") == 3
 
 
 def test_layers_of_a_neighbour_are_mounted(
