@@ -52,7 +52,9 @@ class Sums:
         if not where:
             return ""
         layer, position = content_place(where)
-        return self._sums[layer].of(position)
+        digest = self._sums[layer].of(position)
+        assert digest, "it was not wanted"  # a key must never be made of what is not known
+        return digest
 
 
 class FromBlobs:
