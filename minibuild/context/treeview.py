@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from minibuild.context.rows import Head, Row, View
 from minibuild.context.selection import Selection
 from minibuild.layers.entry import Entry, Kind
+from minibuild.values import maker
 
 if TYPE_CHECKING:
     from minibuild.layers.merged import Merged, Node
+
+_new_row = maker(Row)  # quicker than a copy with another field
 
 
 class TreeView:
@@ -57,12 +60,16 @@ class TreeSelection(Selection):
 
     def __iter__(self) -> Iterator[Head | Row]:
         wanted = self.wanted()
+        again = any(2 in counts for counts in wanted.values())  # mostly nothing is there twice
         for item in super().__iter__():
-            if isinstance(item, Row) and item.where:
-                layer, position = content_place(item.where)
-                if wanted[layer][position] == 1:
-                    item = item._replace(inode=b"")
+            if isinstance(item, Row) and item.inode and not (again and self._is_there_twice(item.where)):
+                entry, where, stamp, _, leads, newest = item
+                item = _new_row((entry, where, stamp, b"", leads, newest))
             yield item
+
+    def _is_there_twice(self, where: bytes) -> bool:
+        layer, position = content_place(where)
+        return self._wanted[layer][position] > 1
 
     def _note(self, row: Row) -> None:
         if row.where:
