@@ -55,7 +55,7 @@ class Copying(NamedTuple):
 
     def noting(self, placed: Iterator[Placed], known: Known, writing: Writing) -> Layer:
         """The layer of `placed`; `known` is asked for the contents of what was written."""
-        if not self.noted:
+        if not self.noted or self.session.layers.stand_ins is not None:  # no stand-in is read again
             return write_layer(self.session, placed, writing)
         from minibuild.engine.layersums import LayerSums
 
