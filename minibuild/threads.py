@@ -15,7 +15,7 @@ def start(*threads: threading.Thread) -> None:
         try:
             thread.start()
         except RuntimeError as error:
-            from minibuild.shortages import CURES
+            from minibuild.refusals import CURES
 
             cure = CURES[errno.EAGAIN]
             raise SandboxError(f"another thread was needed: {error}", cure=cure) from None

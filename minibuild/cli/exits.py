@@ -82,7 +82,7 @@ def system_code(error: OSError) -> int:
 
 def of_the_system(error: OSError) -> str:
     """What the kernel refused, and what to do."""
-    from minibuild.shortages import CURES
+    from minibuild.refusals import CURES, named
 
     cure = CURES.get(error.errno or 0, "Check that file or folder.")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -91,8 +91,7 @@ def of_the_system(error: OSError) -> str:
         return "standard output is closed\nLeave it open, or let it go to /dev/null."
     elif str(error.filename).startswith("/proc/"):
         cure = "Mount /proc where minibuild runs: mount -t proc proc /proc"
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{(error.strerror or str(error)).lower()}\n{cure}"
+    return f"{named(error)}{(error.strerror or str(error)).lower()}\n{cure}"
 
 
 def message(error: MinibuildError) -> str:

@@ -187,6 +187,7 @@ class Running:
 
 def _said(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror.lower()}"
+        from minibuild.refusals import named
+
+        return f"{named(error)}{error.strerror.lower()}"
     return str(error)

@@ -11,8 +11,8 @@ import marshal
 import os
 import select
 
+from minibuild.refusals import CURES, named
 from minibuild.sandbox import chroot, process, protocol, syscalls, systemfs, users
-from minibuild.shortages import CURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ def _report(socket_fd: int, error: BaseException) -> None:
         cure = "Free some, or name another place with MINIBUILD_ROOT; nothing is lost."
     elif isinstance(error, OSError):
         # An error of the layer code names its file; ours carries the operation in its text.
-        named = f"{error.filename}: " if error.filename is not None else ""
-        family, message = "SandboxError", f"{named}{error.strerror or error}"
+        family, message = "SandboxError", f"{named(error)}{error.strerror or error}"
         cure = _cure(error)
     else:
         family = type(error).__name__

@@ -104,3 +104,21 @@ def test_too_few_open_files_are_told_with_what_to_raise():
     done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert done.stderr == "ERROR: file: too many open files\nRaise the limit of open files: ulimit -n 1024.\n"
+
+
+def test_a_path_that_is_too_long_is_told_in_one_readable_line(tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=folder)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    environment = {**os.environ, "MINIBUILD_ROOT": str(tmp_path / "store")}
+    done = run("build", "-q", str(tmp_path), env=environment)
+    subprocess.run(("rm", "-rf", tmp_path / ("d" * 200)), check=True)
+    assert done.returncode == 1
+    said, cure = done.stderr.splitlines()
+    assert said.startswith("ERROR: /") and said.endswith("…: file name too long")
+    assert len(said) < 300 and ".dockerignore" in cure
