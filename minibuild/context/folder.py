@@ -92,30 +92,44 @@ class FolderView:
 
     def _walk_visible(self, ignore: IgnoreFile, base: bytes, prefix: bytes) -> Iterator[Row]:
         """Like `_walk_all`; an ignored folder shows only once something below it does."""
-        full = b"/".join(part for part in (base, prefix.rstrip(b"/")) if part)
-        for name in sorted(self._listdir(self.path(full))):
-            path = full + b"/" + name if full else name
-            row = self._row(prefix + name, self.path(path))
-            if row is None:
-                continue
-            text = os.fsdecode(path)
-            ignored = ignore.ignores(text)
-            if row.entry.kind is not Kind.DIR:
-                if not ignored:
-                    yield row
-                continue
-            below: Iterator[Row] = iter(())
-            if not ignored or ignore.may_contain(text):
-                below = self._walk_visible(ignore, base, prefix + name + b"/")
-            if ignored:
-                first = next(below, None)
-                if first is None:
+        hidden: list[Row] = []  # the ignored folders above, as far as they do not show yet
+        ways = [self._way(base, prefix)]
+        while ways:
+            names, above, prefix = ways[-1]
+            for name in names:
+                path = above + name
+                row = self._row(prefix + name, self.path(path))
+                if row is None:
                     continue
-                yield row
-                yield first
+                text = os.fsdecode(path)
+                ignored = ignore.ignores(text)
+                folder = row.entry.kind is Kind.DIR
+                if ignored and not (folder and ignore.may_contain(text)):
+                    continue
+                hidden.append(row)
+                if not ignored:
+                    yield from hidden
+                    hidden.clear()
+                if folder:
+                    below = self._known_below(ignore, base, prefix + name + b"/")
+                    if below is None:
+                        ways.append(self._way(base, prefix + name + b"/"))
+                        break
+                    yield from hidden if below else ()
+                    yield from below
+                    del hidden[0 if below else -1 :]
             else:
-                yield row
-            yield from below
+                ways.pop()
+                del hidden[-1:]
+
+    def _way(self, base: bytes, prefix: bytes) -> tuple[Iterator[bytes], bytes, bytes]:
+        """The names in a folder, and what comes before them in the context and in what is walked."""
+        full = b"/".join(part for part in (base, prefix.rstrip(b"/")) if part)
+        return iter(sorted(self._listdir(self.path(full)))), full + b"/" if full else b"", prefix
+
+    def _known_below(self, ignore: IgnoreFile, base: bytes, prefix: bytes) -> list[Row] | None:
+        """What shows below a folder, where that is known; None to have it walked."""
+        return None
 
     def _visible(self, path: bytes, row: Row) -> bool:
         assert self.ignore is not None

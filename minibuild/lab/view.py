@@ -123,12 +123,10 @@ class GitView(FolderView):
             if row.entry.kind is Kind.DIR:
                 yield from self._walk_all(path, prefix + name + b"/")
 
-    def _walk_visible(self, ignore: IgnoreFile, base: bytes, prefix: bytes) -> Iterator[Row]:
+    def _known_below(self, ignore: IgnoreFile, base: bytes, prefix: bytes) -> list[Row]:
         full = b"/".join(part for part in (base, prefix.rstrip(b"/")) if part)
-        walk = super()._walk_visible
-        yield from self._remembered(
-            self.path(full), (prefix, full, self._rules), lambda: walk(ignore, base, prefix)
-        )
+        details = (prefix, full, self._rules)
+        return self._remembered(self.path(full), details, lambda: self._walk_visible(ignore, base, prefix))
 
     def _remembered(
         self, folder: bytes, details: tuple[bytes | str, ...], make: Callable[[], Iterator[Row]]

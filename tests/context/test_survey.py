@@ -198,3 +198,19 @@ def test_folders_may_be_nested_deeper_than_calls(tmp_path):
         assert held(survey(tmp_path)) == select(FolderView(str(tmp_path)), "/")
     finally:
         subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # pytest's own way nests calls
+
+
+def test_folders_that_show_for_what_is_below_may_be_nested_deeper_than_calls(tmp_path):
+    depth = 1_200
+    where = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=where)
+        below = os.open("d", os.O_RDONLY, dir_fd=where)
+        os.close(where)
+        where = below
+    os.close(os.open("kept", os.O_CREAT | os.O_WRONLY, dir_fd=where))
+    os.close(where)
+    view = FolderView(str(tmp_path), IgnoreFile.parse("**\n!**/kept"))
+    assert len(list(view.walk(b""))) == 1 + depth + 1
+    assert view.entry(b"d") is not None
+    subprocess.run(("rm", "-rf", tmp_path / "d"), check=True)
