@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Protocol
 
 from minibuild.context.links import follow
 from minibuild.context.placed import Placed
 from minibuild.context.rows import Head, Match, Row
 from minibuild.context.shelf import Shelf
+from minibuild.context.way import Way
 from minibuild.errors import DockerfileError
 from minibuild.layers.entry import Entry, Kind
 from minibuild.values import NamedTuple, maker
@@ -79,7 +81,7 @@ class Placement:
         # of an archive: what all names of one file are to look like, by its `inode`
         self._files: Shelf | None = None
         self._links = 0
-        self._parent = b"", b"", b""  # where the archive's last entry came to be: base, folder, real folder
+        self._way = Way(self.kind, partial(self._make_folder, mode=0o755, owner=Owner(0, 0)))
 
     def entry(self, path: bytes) -> Entry | None:
         placed = self._new.get(path)
@@ -114,20 +116,22 @@ class Placement:
 
     def make_folders(self, path: bytes, *, mode: int | None = None, owner: Owner | None = None) -> None:
         """Make `path` (links already followed) and its parents where they are missing."""
-        self._parent = b"", b"", b""
-        parts = path.split(b"/") if path else []
+        mode = self._folder_mode if mode is None else mode
         owner = owner or self._owner or Owner(0, 0)
+        parts = path.split(b"/") if path else []
         for depth in range(1, len(parts) + 1):
-            folder = b"/".join(parts[:depth])
-            kind = self.kind(folder)
-            if kind is None:
-                made = Entry(folder, Kind.DIR, self._folder_mode if mode is None else mode, *owner)
-                self._new.put(folder, Placed(made._replace(mtime_ns=self._made_ns)))
-            elif kind is not Kind.DIR:
-                raise DockerfileError(
-                    f"/{os.fsdecode(folder)} is not a directory",
-                    cure="Copy to another place, or remove the file in an earlier step.",
-                )
+            self._make_folder(b"/".join(parts[:depth]), mode, owner)
+
+    def _make_folder(self, path: bytes, mode: int, owner: Owner) -> None:
+        kind = self.kind(path)
+        if kind is None:
+            made = Entry(path, Kind.DIR, mode, *owner, mtime_ns=self._made_ns)
+            self._new.put(path, Placed(made))
+        elif kind is not Kind.DIR:
+            raise DockerfileError(
+                f"/{os.fsdecode(path)} is not a directory",
+                cure="Copy to another place, or remove the file in an earlier step.",
+            )
 
     def copy(self, match: Match, dest: str) -> bytes:
         """Copy `match` to `dest` (absolute; a trailing slash means a folder); the path where it is now."""
@@ -229,15 +233,11 @@ class Placement:
         Links lead nowhere else, whatever is there gives way, folders merge, missing parents are root's.
         """
         parent, _, name = entry.path.rpartition(b"/")
-        if self._parent[:2] != (base, parent):
-            folder = self._below(base, parent)
-            self.make_folders(folder, mode=0o755, owner=Owner(0, 0))
-            self._parent = base, parent, folder
-        folder = self._parent[2]
+        folder = self._folder(base, parent)
         path = folder + b"/" + name if folder else name
         existing = self.kind(path)
         if existing is not None and (existing is not Kind.DIR or entry.kind is not Kind.DIR):
-            self._parent = b"", b"", b""  # it may have been on the way there
+            self._way.leave()  # it may have been on it
             if existing is Kind.DIR:
                 self._new.remove_below(path)
         if self._owner is not None:
@@ -288,6 +288,18 @@ class Placement:
         prefix = base + b"/" if base else b""
         folder = follow(path, lambda link: self._readlink(prefix + link))
         return prefix + folder if folder else base
+
+    def _folder(self, base: bytes, path: bytes) -> bytes:
+        """The same, made where it is missing."""
+        if not self._way.begins_at(base):
+            self.make_folders(base, mode=0o755, owner=Owner(0, 0))
+            self._way.begin(base)
+        folder = self._way.to(path)
+        if folder is None:
+            folder = self._below(base, path)
+            self.make_folders(folder, mode=0o755, owner=Owner(0, 0))
+            self._way.on(path, folder)
+        return folder
 
     def put_file(
         self, name: str, dest: str, entry: Entry, *, where: bytes = b"", data: bytes | int | None = None
